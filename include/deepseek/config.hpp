@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// The version and the one place that looks at the compiler; every DEEPSEEK_ macro is defined here.
+#pragma once
+
+#define DEEPSEEK_VERSION_MAJOR 0
+#define DEEPSEEK_VERSION_MINOR 1
+#define DEEPSEEK_VERSION_PATCH 0
+
+#if !defined(__cplusplus) || __cplusplus < 202002L
+#error "deepseek: C++20 is needed; compile with -std=c++20 or later"
+#endif
+
+#if defined(__FAST_MATH__)
+#error "deepseek: -ffast-math breaks NaN and infinity handling; compile without it"
+#endif
+
+// Marks a function that a GPU kernel may call too.
+#if defined(__CUDACC__)
+#define DEEPSEEK_HOST_DEVICE __host__ __device__
+#else
+#define DEEPSEEK_HOST_DEVICE
+#endif
+
+// 1 where address sanitizer watches memory: the arena then poisons what is not allocated.
+#if defined(__SANITIZE_ADDRESS__)
+#define DEEPSEEK_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define DEEPSEEK_ASAN 1
+#endif
+#endif
+#if !defined(DEEPSEEK_ASAN)
+#define DEEPSEEK_ASAN 0
+#endif
+
+// Inner kernels whose accumulators must stay in registers are inlined whatever the compiler thinks.
+#if defined(__GNUC__) || defined(__clang__)
+#define DEEPSEEK_INLINE inline __attribute__((always_inline))
+#else
+#define DEEPSEEK_INLINE inline
+#endif
