@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// The CPU backend: SIMD kernels of our own and Eigen, on a pool of threads that the context owns.
+// It derives from reference: an op without an overload for cpu falls back to the plain loops.
+// Results have the same bits for any number of threads. Making one checks the processor.
+#pragma once
+
+#include "deepseek/backend/cpu/simd.hpp"
+#include "deepseek/backend/cpu/thread_pool.hpp"
+#include "deepseek/backend/reference/context.hpp"
+
+namespace deepseek {
+
+struct cpu_config {
+  int threads = 1;  // including the calling one; >= 1
+};
+
+struct cpu : reference {
+  explicit cpu(cpu_config config = {}) : pool_(make_pool(config)) {}
+
+  std::string_view name() const { return "cpu"; }
+  int threads() const { return pool_->size(); }
+
+  // Runs f(0) .. f(tasks - 1), each once, on the pool. What the tasks compute must not depend on
+  // which thread runs them: they are cut by fixed sizes, never by the number of threads.
+  template <class F>
+  void parallel(index_t tasks, F&& f) const {
+    pool_->parallel(tasks, f);
+  }
+  thread_pool& pool() const { return *pool_; }
+
+ private:
+  static std::unique_ptr<thread_pool> make_pool(cpu_config config) {
+    simd::check_processor();
+    require(config.threads >= 1 && config.threads <= 1024, error_code::invalid_argument,
+            "cpu: threads is ", config.threads, "; write a number from 1 to 1024");
+    return std::make_unique<thread_pool>(config.threads);
+  }
+  std::unique_ptr<thread_pool> pool_;
+};
+
+}  // namespace deepseek

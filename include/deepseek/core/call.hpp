@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+// What one run hands down to every layer: backend, options, two arenas, the site (from the path in
+// the model: it keys dropout and random patterns), and what a composite lends to those inside it.
+#pragma once
+
+#include "deepseek/core/keep.hpp"
+
+#include <cstdint>
+
+namespace deepseek {
+
+enum class mode { inference, training };
+
+// What layers report while they run: the sum of auxiliary losses (already weighted).
+struct run_report {
+  double auxiliary_loss = 0;
+};
+
+// Packed sequences: row offsets[s] .. offsets[s + 1] - 1 are sequence s. Empty: one sequence.
+template <class Space>
+using sequence_offsets = view<const std::int32_t, Space, dyn>;
+
+template <class Space>
+struct run_options {
+  mode how = mode::inference;
+  std::uint64_t seed = 0;
+  std::uint64_t step = 0;
+  index_t start = 0;  // absolute position of the first row (decoding with a cache)
+  sequence_offsets<Space> sequences = {};
+  double gradient_scale = 1;     // auxiliary gradients are injected times this
+  run_report* report = nullptr;  // where layers add what they report, if anybody asks
+};
+
+struct empty_env {};
+template <class Tag, class V, class G, class Next>
+struct env {
+  V value;
+  G gradient;
+  Next next;
+};
+
+template <class Tag>
+struct missing_env {};
+template <class Tag>
+constexpr missing_env<Tag> find_env(const empty_env&) {
+  return {};
+}
+template <class Tag, class T, class V, class G, class Next>
+constexpr decltype(auto) find_env(const env<T, V, G, Next>& e) {
+  if constexpr (std::is_same_v<Tag, T>) {
+    return (e);
+  } else {
+    return find_env<Tag>(e.next);
+  }
+}
+
+// A site is a 32-bit hash of the path; the finalizer keeps neighbours apart.
+constexpr std::uint32_t mix_site(std::uint32_t site, std::uint32_t part) {
+  std::uint32_t h = site * 0x9E3779B1u + part + 1;
+  h = (h ^ (h >> 16)) * 0x85EBCA6Bu;
+  h = (h ^ (h >> 13)) * 0xC2B2AE35u;
+  return h ^ (h >> 16);
+}
+
+template <class B, class Env = empty_env>
+struct call {
+  using space = typename B::space;
+  const B& backend;
+  run_options<space> options;
+  arena<space>& scratch;  // freed in scopes
+  arena<space>& tape;     // kept until backward
+  std::uint32_t site = 0;
+  Env lent{};
+
+  bool training() const { return options.how == mode::training; }
+
+  // The call for part i of a composite.
+  call in(index_t i) const {
+    call c = *this;
+    c.site = mix_site(site, static_cast<std::uint32_t>(i));
+    return c;
+  }
+  // The call for the same part with something lent to all that is inside.
+  template <class Tag, class V, class G = none>
+  call<B, env<Tag, V, G, Env>> with(V value, G gradient = {}) const {
+    return {backend, options, scratch, tape, site, {value, gradient, lent}};
+  }
+  template <class Tag>
+  static constexpr bool has = requires(const Env& e) {
+    find_env<Tag>(e).value;
+  };
+  template <class Tag>
+  const auto& get() const {
+    static_assert(has<Tag>,
+                  "deepseek::call: this layer needs a value that the call does not carry; pass it "
+                  "with call.with<Tag>(value) or put the layer inside the composite that lends it");
+    return find_env<Tag>(lent).value;
+  }
+  template <class Tag>
+  const auto& gradient_of() const {
+    return find_env<Tag>(lent).gradient;
+  }
+
+  // Where a layer's intermediate goes: the tape when it must survive until backward.
+  template <class Kept>
+  arena<space>& arena_for() const {
+    if constexpr (requires { typename Kept::kind; }) {
+      if constexpr (std::is_same_v<typename Kept::kind, for_backward>) return tape;
+    }
+    return scratch;
+  }
+};
+
+}  // namespace deepseek

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+// Parameters, and everything else of a layer's shape, generated from the layer's type.
+// A leaf layer has `template <class T, class S> struct parameters`; a composite lists its parts
+// once as `template <class Of> struct parts { each<Of, L> name; ... fields() }`. Gradients and
+// optimizer moments are the same template again. `visit` walks several such structs by name.
+#pragma once
+
+#include "deepseek/core/backend.hpp"
+
+#include <array>
+#include <string>
+#include <tuple>
+#include <type_traits>
+
+namespace deepseek {
+
+enum class field_role { trained, state };  // state: saved in files, skipped by optimizers
+
+template <class Pointer>
+struct field {
+  const char* name;
+  Pointer pointer;
+  field_role role;
+};
+template <class Pointer>
+constexpr field<Pointer> named(const char* name, Pointer pointer) {
+  return {name, pointer, field_role::trained};
+}
+template <class Pointer>
+constexpr field<Pointer> buffer(const char* name, Pointer pointer) {
+  return {name, pointer, field_role::state};
+}
+
+template <class Of, class Layer>
+using each = typename Of::template of<Layer>;
+
+template <class Layer, class Of>
+concept HasParts = requires {
+  typename Layer::template parts<Of>;
+};
+template <class Layer, class T, class S>
+concept HasParameters = requires {
+  typename Layer::template parameters<T, S>;
+};
+
+template <class T, class S>
+struct parameters_of;
+template <class Layer, class T, class S>
+struct parameters_choice {
+  using type = none;
+};
+template <class Layer, class T, class S>
+requires HasParameters<Layer, T, S>
+struct parameters_choice<Layer, T, S> {
+  using type = typename Layer::template parameters<T, S>;
+};
+template <class Layer, class T, class S>
+requires HasParts<Layer, parameters_of<T, S>>
+struct parameters_choice<Layer, T, S> {
+  using type = typename Layer::template parts<parameters_of<T, S>>;
+};
+
+// The parameters of a layer: a plain struct of tensors of T in a memory space.
+template <class Layer, class T, class S>
+using parameters = typename parameters_choice<Layer, T, S>::type;
+
+template <class T, class S>
+struct parameters_of {
+  template <class Layer>
+  using of = parameters<Layer, T, S>;
+};
+
+// N run-time objects of one type, named First, First + 1, ... in paths.
+template <class A, index_t N, index_t First>
+struct numbered {
+  static constexpr index_t first = First, count = N;
+  std::array<A, static_cast<std::size_t>(N)> items;
+  A& operator[](index_t i) { return items[static_cast<std::size_t>(i)]; }
+  const A& operator[](index_t i) const { return items[static_cast<std::size_t>(i)]; }
+};
+template <class>
+inline constexpr bool is_numbered = false;
+template <class A, index_t N, index_t First>
+inline constexpr bool is_numbered<numbered<A, N, First>> = true;
+
+inline std::string join_path(const std::string& a, const std::string& b) {
+  return a.empty() ? b : b.empty() ? a : a + "." + b;
+}
+
+struct tensor_name {
+  std::string path;  // "layers.0.attn.wq.weight"
+  field_role role;
+};
+
+// Calls f(tensor_name, tensor, tensors...) for each tensor of one or several equal structs.
+template <class F, class P, class... Q>
+void visit_at(const tensor_name& at, F&& f, P& p, Q&... q) {
+  using U = std::remove_const_t<P>;
+  if constexpr (is_tensor<U>) {
+    f(at, p, q...);
+  } else if constexpr (is_numbered<U>) {
+    for (index_t i = 0; i < U::count; ++i) {
+      visit_at({join_path(at.path, std::to_string(U::first + i)), at.role}, f, p[i], q[i]...);
+    }
+  } else if constexpr (!std::is_same_v<U, none>) {
+    const auto one = [&](auto m) {
+      const field_role role = at.role == field_role::state ? at.role : m.role;
+      visit_at({join_path(at.path, m.name), role}, f, p.*(m.pointer), q.*(m.pointer)...);
+    };
+    std::apply([&](auto... m) { (one(m), ...); }, U::fields());
+  }
+}
+template <class F, class P, class... Q>
+void visit(F&& f, P& p, Q&... q) {
+  visit_at({"", field_role::trained}, f, p, q...);
+}
+
+// Walks two structs of equal names but different types (plain and quantized parameters), and what
+// a calibration kept, with the layer's own convert() where it has one.
+template <class P, class K, class Q>
+void convert(const P& p, const K& k, Q& q) {
+  if constexpr (requires { P::layer::convert(p, k, q); }) {
+    P::layer::convert(p, k, q);
+  } else if constexpr (std::is_same_v<P, Q>) {
+    q = p;
+  } else if constexpr (is_numbered<P>) {
+    for (index_t i = 0; i < P::count; ++i) convert(p[i], k[i], q[i]);
+  } else {
+    const auto from = P::fields();
+    const auto kept = K::fields();
+    const auto to = Q::fields();
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      (convert(p.*(std::get<I>(from).pointer), k.*(std::get<I>(kept).pointer),
+               q.*(std::get<I>(to).pointer)),
+       ...);
+    }
+    (std::make_index_sequence<std::tuple_size_v<decltype(from)>>{});
+  }
+}
+
+// Layers with state that is not trained (an expert's load, a selection bias) move it after a step,
+// from the statistic that their gradient slot carries.
+template <class P, class G>
+void update_buffers(P& p, const G& g) {
+  if constexpr (std::is_same_v<P, none> || is_tensor<P>) {
+    return;
+  } else if constexpr (is_numbered<P>) {
+    for (index_t i = 0; i < P::count; ++i) update_buffers(p[i], g[i]);
+  } else {
+    if constexpr (requires { P::layer::update(p, g); }) P::layer::update(p, g);
+    const auto one = [&](auto m) { update_buffers(p.*(m.pointer), g.*(m.pointer)); };
+    std::apply([&](auto... m) { (one(m), ...); }, P::fields());
+  }
+}
+
+}  // namespace deepseek
