@@ -118,6 +118,21 @@ void visit(F&& f, P& p, Q&... q) {
 // Walks two structs of equal names but different types (plain and quantized parameters), and what
 // a calibration kept, with the layer's own convert() where it has one.
 template <class P, class K, class Q>
+void convert(const P& p, const K& k, Q& q);
+
+template <class P, class K, class Q>
+void convert_fields(const P& p, const K& k, Q& q) {
+  const auto from = P::fields();
+  const auto kept = K::fields();
+  const auto to = Q::fields();
+  [&]<std::size_t... I>(std::index_sequence<I...>) {
+    (convert(p.*(std::get<I>(from).pointer), k.*(std::get<I>(kept).pointer),
+             q.*(std::get<I>(to).pointer)),
+     ...);
+  }
+  (std::make_index_sequence<std::tuple_size_v<decltype(from)>>{});
+}
+template <class P, class K, class Q>
 void convert(const P& p, const K& k, Q& q) {
   if constexpr (requires { P::layer::convert(p, k, q); }) {
     P::layer::convert(p, k, q);
@@ -126,15 +141,7 @@ void convert(const P& p, const K& k, Q& q) {
   } else if constexpr (is_numbered<P>) {
     for (index_t i = 0; i < P::count; ++i) convert(p[i], k[i], q[i]);
   } else {
-    const auto from = P::fields();
-    const auto kept = K::fields();
-    const auto to = Q::fields();
-    [&]<std::size_t... I>(std::index_sequence<I...>) {
-      (convert(p.*(std::get<I>(from).pointer), k.*(std::get<I>(kept).pointer),
-               q.*(std::get<I>(to).pointer)),
-       ...);
-    }
-    (std::make_index_sequence<std::tuple_size_v<decltype(from)>>{});
+    convert_fields(p, k, q);
   }
 }
 

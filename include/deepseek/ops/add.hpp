@@ -25,6 +25,9 @@ struct add_op {
     add_impl(b, x, y);
   }
 };
+// Ops live in deepseek::ops: a layer of the same idea (rms_norm<256>) keeps the short name.
+namespace ops {
 inline constexpr add_op add{};
+}
 
 }  // namespace deepseek

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+// multi_head_attention<config, Pattern>: q = Wq x, k = Wk x, v = Wv x, rotary embedding on q and k,
+// softmax(scale q k^T) v over the keys that the pattern shows, y = Wo o. Query head h reads
+// key-value head h / (heads / kv_heads): MHA, GQA and MQA by one number.
+// Decoding keeps keys and values (after the rotation) in a contiguous cache.
+// Sources: Vaswani et al. 2017; Ainslie et al. 2023 (GQA); Su et al. 2021 (rotary embedding).
+#pragma once
+
+#include "deepseek/layers/kv_cache.hpp"
+#include "deepseek/layers/linear.hpp"
+#include "deepseek/ops/add.hpp"
+#include "deepseek/ops/attention.hpp"
+#include "deepseek/ops/rope.hpp"
+#include "deepseek/pattern/pattern.hpp"
+
+namespace deepseek {
+
+enum class rotary { none, half, interleaved };
+
+struct attention_config {
+  index_t dim = 0;       // model width, > 0
+  index_t heads = 1;     // query heads, >= 1
+  index_t kv_heads = 0;  // 0: as many as heads; must divide heads
+  index_t head_dim = 0;  // 0: dim / heads
+  rotary rope = rotary::half;
+  double theta = 1e4;                   // rotary base, > 1
+  double scale = 0;                     // 0: head_dim^-1/2
+  bias projection_bias = bias::absent;  // of Wq, Wk, Wv
+  bool operator==(const attention_config&) const = default;
+
+  constexpr index_t kv() const { return kv_heads > 0 ? kv_heads : heads; }
+  constexpr index_t width() const { return head_dim > 0 ? head_dim : dim / heads; }
+};
+
+template <attention_config C, class Pattern, class F = plain>
+struct multi_head_attention {
+  static_assert(C.dim > 0, "deepseek::multi_head_attention: dim is not positive; write .dim = 256");
+  static_assert(C.heads > 0,
+                "deepseek::multi_head_attention: heads is not positive; write .heads = 8");
+  static_assert(C.head_dim > 0 || C.dim % C.heads == 0,
+                "deepseek::multi_head_attention: heads does not divide dim; choose another number "
+                "of heads or write .head_dim");
+  static_assert(C.heads % C.kv() == 0,
+                "deepseek::multi_head_attention: kv_heads does not divide heads (each key-value "
+                "head serves the same number of query heads); choose a divisor of heads");
+  static_assert(C.rope == rotary::none || C.width() % 2 == 0,
+                "deepseek::multi_head_attention: head_dim is odd (rotary embedding turns pairs); "
+                "use an even head_dim or rotary::none");
+  static constexpr index_t Q = C.heads * C.width(), KV = C.kv() * C.width();
+  static constexpr index_t out = C.dim;
+  static constexpr const char* label = "attn";
+  template <class G>
+  using with_format = multi_head_attention<C, Pattern, G>;
+
+  template <class Of>
+  struct parts {
+    using layer = multi_head_attention;
+    each<Of, linear<C.dim, Q, F, C.projection_bias>> wq;
+    each<Of, linear<C.dim, KV, F, C.projection_bias>> wk, wv;
+    each<Of, linear<Q, C.dim, F>> wo;
+    static constexpr auto fields() {
+      return std::tuple{named("wq", &parts::wq), named("wk", &parts::wk), named("wv", &parts::wv),
+                        named("wo", &parts::wo)};
+    }
+  };
+  template <class T, class S>
+  struct saved {
+    view<T, S, dyn, Q> q, o;
+    view<T, S, dyn, KV> k, v;
+    view<accumulate_t<T>, S, dyn, C.heads> lse;
+  };
+  template <class T, class S>
+  using state = contiguous_cache<T, S, KV, KV>;
+
+  template <class Call, class P, class X, class Y, class K>
+  static void forward(const Call& c, const P& p, const X& x, const Y& y, K& kept) {
+    using T = typename Y::value_type;
+    const index_t n = x.extent(0);
+    const scope freed(c.scratch);
+    auto& memory = c.template arena_for<K>();
+    auto q = memory.template make<T, dyn, Q>(n), o = memory.template make<T, dyn, Q>(n);
+    auto k = memory.template make<T, dyn, KV>(n), v = memory.template make<T, dyn, KV>(n);
+    auto lse = memory.template make<accumulate_t<T>, dyn, C.heads>(n);
+    run_forward(c.in(0), p.wq, x, q, kept.wq);
+    run_forward(c.in(1), p.wk, x, k, kept.wk);
+    run_forward(c.in(2), p.wv, x, v, kept.wv);
+    turn(c, q, k, rope_turn::forward);
+    if constexpr (keeps_state<K>) {
+      const auto [keys, values] = kept.own.append(c.backend, c.options.start, k, v);
+      attend(c, q, keys, values, o, lse);
+    } else {
+      attend(c, q, k, v, o, lse);
+    }
+    run_forward(c.in(3), p.wo, as_const(o), y, kept.wo);
+    if constexpr (keeps_tape<K>) kept.own = {q, o, k, v, lse};
+  }
+
+  template <class Call, class P, class X, class DY, class DX, class K, class G>
+  static void backward(const Call& c, const P& p, const X& x, const DY& dy, const DX& dx, K& kept,
+                       G& g) {
+    using T = typename DY::value_type;
+    const index_t n = x.extent(0);
+    const scope freed(c.scratch);
+    auto d_o = c.scratch.template make<T, dyn, Q>(n), dq = c.scratch.template make<T, dyn, Q>(n);
+    auto dk = c.scratch.template make<T, dyn, KV>(n), dv = c.scratch.template make<T, dyn, KV>(n);
+    auto dx_part = c.scratch.template make<T, dyn, C.dim>(n);
+    const auto& s = kept.own;
+    run_backward(c.in(3), p.wo, as_const(s.o), dy, d_o, kept.wo, g.wo);
+    ops::attention_backward(c.backend, attention_inputs{heads(s.q), kv_heads(s.k), kv_heads(s.v)},
+                            attention_outputs{heads(s.o), s.lse},
+                            attention_gradients{heads(d_o), heads(dq), kv_heads(dk), kv_heads(dv)},
+                            spec(c));
+    turn(c, dq, dk, rope_turn::inverse);
+    run_backward(c.in(0), p.wq, x, as_const(dq), dx, kept.wq, g.wq);
+    run_backward(c.in(1), p.wk, x, as_const(dk), dx_part, kept.wk, g.wk);
+    ops::add(c.backend, dx_part, dx);
+    run_backward(c.in(2), p.wv, x, as_const(dv), dx_part, kept.wv, g.wv);
+    ops::add(c.backend, dx_part, dx);
+  }
+
+ private:
+  template <class V>
+  static auto heads(const V& v) {
+    return as_heads<C.heads, C.width()>(v);
+  }
+  template <class V>
+  static auto kv_heads(const V& v) {
+    return as_heads<C.kv(), C.width()>(v);
+  }
+  template <class Call>
+  static auto spec(const Call& c) {
+    const auto seen = make_pattern<Pattern>(pattern_key{c.options.seed, c.site});
+    return attention_spec<std::remove_const_t<decltype(seen)>>{
+        seen, C.scale, c.options.sequences, c.options.sequences, c.options.start};
+  }
+  template <class Call, class VQ, class VK, class VV, class VO, class L>
+  static void attend(const Call& c, const VQ& q, const VK& k, const VV& v, const VO& o,
+                     const L& lse) {
+    ops::attention(c.backend, attention_inputs{heads(q), kv_heads(k), kv_heads(v)},
+                   attention_outputs{heads(o), lse}, spec(c));
+  }
+  // Rotates q and k in place by the positions of their rows.
+  template <class Call, class VQ, class VK>
+  static void turn(const Call& c, const VQ& q, const VK& k, rope_turn direction) {
+    if constexpr (C.rope != rotary::none) {
+      const scope freed(c.scratch);
+      auto at = c.scratch.template make<std::int32_t, dyn>(q.extent(0));
+      ops::positions(c.backend, c.options.start, c.options.sequences, at);
+      const rope_spec how{
+          .theta = C.theta,
+          .layout = C.rope == rotary::half ? rope_layout::half : rope_layout::interleaved,
+          .turn = direction};
+      ops::rope(c.backend, heads(q), at, heads(q), how);
+      ops::rope(c.backend, kv_heads(k), at, kv_heads(k), how);
+    }
+  }
+};
+
+}  // namespace deepseek

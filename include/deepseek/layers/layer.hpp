@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+// A layer is a stateless type. It has `out` (its width), `label` (its part of a path), parameters
+// (or parts), and two verbs:
+//   forward(call, parameters, x, y, kept)                            writes y
+//   backward(call, parameters, x, dy, dx, kept, gradients)           writes dx, adds to gradients
+// The caller owns x, y, dy and dx; a layer saves only what is none of them. Parts are run through
+// the two doors below, where a missing verb becomes one sentence.
+#pragma once
+
+#include "deepseek/core/call.hpp"
+#include "deepseek/core/keep.hpp"
+#include "deepseek/core/parameters.hpp"
+
+namespace deepseek {
+
+template <class L>
+concept Layer = requires {
+  { L::out } -> std::convertible_to<index_t>;
+  { L::label } -> std::convertible_to<const char*>;
+};
+
+template <class Given, class P>
+struct layer_choice {
+  using type = Given;
+};
+template <class P>
+struct layer_choice<void, P> {
+  using type = typename P::layer;
+};
+
+template <class Given = void, class C, class P, class X, class Y, class K>
+void run_forward(const C& c, const P& p, const X& x, const Y& y, K& k) {
+  using L = typename layer_choice<Given, P>::type;
+  constexpr bool ok = requires {
+    L::forward(c, p, x, y, k);
+  };
+  static_assert(Layer<L>,
+                "deepseek::layer: this type has no `out` and `label`; see docs/own_layer.md");
+  static_assert(ok,
+                "deepseek::layer: no forward(call, parameters, x, y, kept) takes these arguments; "
+                "see docs/own_layer.md");
+  if constexpr (ok) {
+    L::forward(c, p, x, y, k);
+  }
+}
+
+template <class Given = void, class C, class P, class X, class DY, class DX, class K, class G>
+void run_backward(const C& c, const P& p, const X& x, const DY& dy, const DX& dx, K& k, G& g) {
+  using L = typename layer_choice<Given, P>::type;
+  constexpr bool ok = requires {
+    L::backward(c, p, x, dy, dx, k, g);
+  };
+  static_assert(ok,
+                "deepseek::layer: this layer cannot be trained (no backward); write backward(call, "
+                "parameters, x, dy, dx, kept, gradients) or run it without a tape");
+  if constexpr (ok) {
+    L::backward(c, p, x, dy, dx, k, g);
+  }
+}
+
+// The static width of a view of rows must be what the layer expects (or run-time).
+template <class X, index_t Expected>
+inline constexpr bool width_fits = X::rank == 2 && (X::static_extents[X::rank - 1] == dyn ||
+                                                    X::static_extents[X::rank - 1] == Expected);
+
+// Row-wise layers treat each row alone: then a row of a batch equals the row alone. Default true.
+template <class L>
+inline constexpr bool rows_are_independent = true;
+
+}  // namespace deepseek

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+// mlp<D, H, Act>: y = W2 act(W1 x + b1) + b2 (Vaswani et al. 2017, section 3.3).
+// swiglu<D, H>: y = W2 (silu(W1 x) * W3 x), no biases (Shazeer 2020); W1 gate, W3 up, W2 down.
+// Row-wise: both serve as experts unchanged.
+#pragma once
+
+#include "deepseek/layers/linear.hpp"
+#include "deepseek/ops/activation.hpp"
+#include "deepseek/ops/add.hpp"
+#include "deepseek/ops/swiglu.hpp"
+
+namespace deepseek {
+
+template <index_t D, index_t H, activation Act = activation::relu, class F = plain>
+struct mlp {
+  static_assert(
+      Act != activation::none,
+      "deepseek::mlp: two linear layers without activation are one; write activation::relu");
+  static constexpr index_t out = D;
+  static constexpr const char* label = "ffn";
+  template <class G>
+  using with_format = mlp<D, H, Act, G>;
+  template <class Of>
+  struct parts {
+    using layer = mlp;
+    each<Of, linear<D, H, F, bias::present>> w1;
+    each<Of, linear<H, D, F, bias::present>> w2;
+    static constexpr auto fields() {
+      return std::tuple{named("w1", &parts::w1), named("w2", &parts::w2)};
+    }
+  };
+  template <class T, class S>
+  struct saved {
+    view<T, S, dyn, H> before, after;  // the activation's input and output
+  };
+
+  template <class C, class P, class X, class Y, class K>
+  static void forward(const C& c, const P& p, const X& x, const Y& y, K& k) {
+    using T = typename Y::value_type;
+    const scope freed(c.scratch);
+    auto& memory = c.template arena_for<K>();
+    auto before = memory.template make<T, dyn, H>(x.extent(0));
+    auto after = memory.template make<T, dyn, H>(x.extent(0));
+    run_forward(c.in(0), p.w1, x, before, k.w1);
+    apply(c.backend, before, after);
+    run_forward(c.in(1), p.w2, after, y, k.w2);
+    if constexpr (keeps_tape<K>) k.own = {before, after};
+  }
+  template <class C, class P, class X, class DY, class DX, class K, class G>
+  static void backward(const C& c, const P& p, const X& x, const DY& dy, const DX& dx, K& k, G& g) {
+    using T = typename DY::value_type;
+    const scope freed(c.scratch);
+    auto d = c.scratch.template make<T, dyn, H>(x.extent(0));
+    run_backward(c.in(1), p.w2, as_const(k.own.after), dy, d, k.w2, g.w2);
+    apply_backward(c.backend, k.own.before, d);
+    run_backward(c.in(0), p.w1, x, as_const(d), dx, k.w1, g.w1);
+  }
+
+ private:
+  static void apply(const auto& b, const auto& x, const auto& y) {
+    if constexpr (Act == activation::relu) {
+      ops::relu(b, x, y);
+    } else if constexpr (Act == activation::silu) {
+      ops::silu(b, x, y);
+    } else {
+      ops::gelu(b, x, y);
+    }
+  }
+  static void apply_backward(const auto& b, const auto& x, const auto& d) {
+    if constexpr (Act == activation::relu) {
+      ops::relu_backward(b, x, d, d);
+    } else if constexpr (Act == activation::silu) {
+      ops::silu_backward(b, x, d, d);
+    } else {
+      ops::gelu_backward(b, x, d, d);
+    }
+  }
+};
+
+template <index_t D, index_t H, class F = plain>
+struct swiglu {
+  static constexpr index_t out = D;
+  static constexpr const char* label = "ffn";
+  template <class G>
+  using with_format = swiglu<D, H, G>;
+  template <class Of>
+  struct parts {
+    using layer = swiglu;
+    each<Of, linear<D, H, F>> w1, w3;
+    each<Of, linear<H, D, F>> w2;
+    static constexpr auto fields() {
+      return std::tuple{named("w1", &parts::w1), named("w2", &parts::w2), named("w3", &parts::w3)};
+    }
+  };
+  template <class T, class S>
+  struct saved {
+    view<T, S, dyn, H> gate, up, h;
+  };
+
+  template <class C, class P, class X, class Y, class K>
+  static void forward(const C& c, const P& p, const X& x, const Y& y, K& k) {
+    using T = typename Y::value_type;
+    const scope freed(c.scratch);
+    auto& memory = c.template arena_for<K>();
+    auto gate = memory.template make<T, dyn, H>(x.extent(0));
+    auto up = memory.template make<T, dyn, H>(x.extent(0));
+    auto h = memory.template make<T, dyn, H>(x.extent(0));
+    run_forward(c.in(0), p.w1, x, gate, k.w1);
+    run_forward(c.in(1), p.w3, x, up, k.w3);
+    ops::swiglu(c.backend, gate, up, h);
+    run_forward(c.in(2), p.w2, as_const(h), y, k.w2);
+    if constexpr (keeps_tape<K>) k.own = {gate, up, h};
+  }
+  template <class C, class P, class X, class DY, class DX, class K, class G>
+  static void backward(const C& c, const P& p, const X& x, const DY& dy, const DX& dx, K& k, G& g) {
+    using T = typename DY::value_type;
+    const scope freed(c.scratch);
+    auto dh = c.scratch.template make<T, dyn, H>(x.extent(0));
+    auto dgate = c.scratch.template make<T, dyn, H>(x.extent(0));
+    auto dup = c.scratch.template make<T, dyn, H>(x.extent(0));
+    auto dx_up = c.scratch.template make<T, dyn, D>(x.extent(0));
+    run_backward(c.in(2), p.w2, as_const(k.own.h), dy, dh, k.w2, g.w2);
+    ops::swiglu_backward(c.backend, swiglu_inputs{k.own.gate, k.own.up}, dh,
+                         swiglu_gradients{dgate, dup});
+    run_backward(c.in(0), p.w1, x, as_const(dgate), dx, k.w1, g.w1);
+    run_backward(c.in(1), p.w3, x, as_const(dup), dx_up, k.w3, g.w3);
+    ops::add(c.backend, dx_up, dx);
+  }
+};
+
+}  // namespace deepseek

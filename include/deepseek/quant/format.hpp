@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// A format says how the weights of a linear layer are stored. It names `weight<T, Space, O, I>`, a
+// tensor or a struct of tensors with fields(); `weight_product(backend, x, weight, y)` multiplies
+// by it. `plain` stores the tensor itself [out, in] and is the only format that is trained.
+// `reformatted<L, F>` maps a layer type to the same layer in another format.
+#pragma once
+
+#include "deepseek/core/parameters.hpp"
+
+namespace deepseek {
+
+struct plain {
+  static constexpr const char* name = "plain";
+  template <class T, class S, index_t O, index_t I>
+  using weight = tensor<T, S, O, I>;
+};
+
+template <class L, class F>
+struct reformat {
+  using type = L;
+};
+template <class L, class F>
+requires requires {
+  typename L::template with_format<F>;
+}
+struct reformat<L, F> {
+  using type = typename L::template with_format<F>;
+};
+template <class L, class F>
+using reformatted = typename reformat<L, F>::type;
+
+// What users spell. A struct, not an alias: messages stay short and every compiler can name it.
+template <class L, class F>
+struct quantized : reformatted<L, F> {};
+
+}  // namespace deepseek
