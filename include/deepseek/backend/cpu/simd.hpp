@@ -1,0 +1,385 @@
+// SPDX-License-Identifier: Apache-2.0
+// Registers of the processor the compiler was told to build for: AVX-512, AVX2 with FMA, NEON, or
+// 16-byte generic. pack<T>, T in {float, double}: T lanes[width]; fma(a, b, c) rounds once wherever
+// the target has the instruction (all but generic, which rounds the product too) and is the only
+// fused operation: a * b + c rounds twice for every compiler. Loads and stores need no alignment.
+// Partial forms touch only the first n elements, missing lanes are zero, so that a tail behaves as
+// full lanes do. Reductions add lane i and i + width/2 first: one fixed tree. This is the only
+// header that asks which instructions exist.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include "deepseek/config.hpp"
+#include "deepseek/core/error.hpp"
+
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+#include <immintrin.h>
+#define DEEPSEEK_SIMD 512
+#elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+#include <immintrin.h>
+#define DEEPSEEK_SIMD 256
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+#include <arm_neon.h>
+#define DEEPSEEK_SIMD 128
+#else
+#define DEEPSEEK_SIMD 0
+#endif
+
+namespace deepseek::simd {
+
+inline constexpr int register_bytes = DEEPSEEK_SIMD > 128 ? DEEPSEEK_SIMD / 8 : 16;
+inline constexpr int register_count = DEEPSEEK_SIMD == 512 || DEEPSEEK_SIMD == 128 ? 32 : 16;
+inline constexpr bool has_fma = DEEPSEEK_SIMD != 0;
+
+// The compiler's own vector type: + - * / and comparisons work lane by lane on it.
+template <class T, int Bytes = register_bytes>
+struct vector_of {
+  typedef T type __attribute__((vector_size(Bytes)));
+};
+template <class T, int Bytes = register_bytes>
+using vector = typename vector_of<T, Bytes>::type;
+
+template <class T>
+using integer_of = std::conditional_t<sizeof(T) == 8, std::int64_t, std::int32_t>;
+
+// f(0), ..., f(N - 1) with compile-time arguments, written out: arrays indexed by them stay in
+// registers.
+template <int N, class F>
+DEEPSEEK_INLINE void unrolled(F&& f) {
+  [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+    (f(std::integral_constant<int, I>{}), ...);
+  }
+  (std::make_integer_sequence<int, N>{});
+}
+
+namespace native {
+
+// g++ would fuse a * b + c behind our back, in one place and not in another.
+template <class Raw>
+DEEPSEEK_INLINE Raw rounded(Raw x) {
+#if defined(__GNUC__) && !defined(__clang__)
+#if DEEPSEEK_SIMD == 512
+  asm("" : "+v"(x));
+#elif DEEPSEEK_SIMD == 128
+  asm("" : "+w"(x));
+#elif defined(__SSE2__)
+  asm("" : "+x"(x));
+#endif
+#endif
+  return x;
+}
+
+#if DEEPSEEK_SIMD == 512
+DEEPSEEK_INLINE __m512 fma(__m512 a, __m512 b, __m512 c) {
+  return _mm512_fmadd_ps(a, b, c);
+}
+DEEPSEEK_INLINE __m512d fma(__m512d a, __m512d b, __m512d c) {
+  return _mm512_fmadd_pd(a, b, c);
+}
+DEEPSEEK_INLINE __mmask16 first_lanes16(int n) {
+  return static_cast<__mmask16>((1U << n) - 1U);
+}
+DEEPSEEK_INLINE __mmask8 first_lanes8(int n) {
+  return static_cast<__mmask8>((1U << n) - 1U);
+}
+DEEPSEEK_INLINE __m512 load_partial(const float* p, int n) {
+  return _mm512_maskz_loadu_ps(first_lanes16(n), p);
+}
+DEEPSEEK_INLINE __m512d load_partial(const double* p, int n) {
+  return _mm512_maskz_loadu_pd(first_lanes8(n), p);
+}
+DEEPSEEK_INLINE void store_partial(float* p, __m512 v, int n) {
+  _mm512_mask_storeu_ps(p, first_lanes16(n), v);
+}
+DEEPSEEK_INLINE void store_partial(double* p, __m512d v, int n) {
+  _mm512_mask_storeu_pd(p, first_lanes8(n), v);
+}
+#else
+#if DEEPSEEK_SIMD == 256
+DEEPSEEK_INLINE __m256 fma(__m256 a, __m256 b, __m256 c) {
+  return _mm256_fmadd_ps(a, b, c);
+}
+DEEPSEEK_INLINE __m256d fma(__m256d a, __m256d b, __m256d c) {
+  return _mm256_fmadd_pd(a, b, c);
+}
+#elif DEEPSEEK_SIMD == 128
+DEEPSEEK_INLINE float32x4_t fma(float32x4_t a, float32x4_t b, float32x4_t c) {
+  return vfmaq_f32(c, a, b);
+}
+DEEPSEEK_INLINE float64x2_t fma(float64x2_t a, float64x2_t b, float64x2_t c) {
+  return vfmaq_f64(c, a, b);
+}
+#else
+template <class Raw>
+DEEPSEEK_INLINE Raw fma(Raw a, Raw b, Raw c) {
+  return rounded(a * b) + c;
+}
+#endif
+template <class T>
+DEEPSEEK_INLINE vector<T> load_partial(const T* p, int n) {
+  vector<T> v{};
+  __builtin_memcpy(&v, p, static_cast<std::size_t>(n) * sizeof(T));
+  return v;
+}
+template <class T>
+DEEPSEEK_INLINE void store_partial(T* p, vector<T> v, int n) {
+  __builtin_memcpy(p, &v, static_cast<std::size_t>(n) * sizeof(T));
+}
+#endif
+
+// Sum or maximum of the lanes, halves first.
+template <class T, int Bytes, class Op>
+DEEPSEEK_INLINE T reduce(vector<T, Bytes> v, Op op) {
+  if constexpr (Bytes == sizeof(T)) {
+    return v[0];
+  } else {
+    vector<T, Bytes / 2> halves[2];
+    __builtin_memcpy(&halves, &v, Bytes);
+    if constexpr (Bytes / 2 == sizeof(T)) {
+      return op(halves[0], halves[1])[0];
+    } else {
+      return reduce<T, Bytes / 2>(op(halves[0], halves[1]), op);
+    }
+  }
+}
+
+}  // namespace native
+
+template <class T>
+struct pack {
+  static_assert(std::is_same_v<T, float> || std::is_same_v<T, double>,
+                "deepseek::simd::pack: T is neither float nor double; widen 16-bit elements first");
+  using raw = vector<T>;
+  static constexpr int width = register_bytes / static_cast<int>(sizeof(T));
+  raw v;
+
+  static DEEPSEEK_INLINE pack zero() { return {raw{}}; }
+  static DEEPSEEK_INLINE pack broadcast(T x) { return {x - raw{}}; }
+  static DEEPSEEK_INLINE pack load(const T* p) {
+    pack out;
+    __builtin_memcpy(&out.v, p, sizeof(raw));
+    return out;
+  }
+  static DEEPSEEK_INLINE pack load_partial(const T* p, int n) {
+    return {native::load_partial(p, n)};
+  }
+  // Picks the full form where n >= width.
+  static DEEPSEEK_INLINE pack load_up_to(const T* p, std::ptrdiff_t n) {
+    return n >= width ? load(p) : load_partial(p, static_cast<int>(n));
+  }
+  DEEPSEEK_INLINE void store(T* p) const { __builtin_memcpy(p, &v, sizeof(raw)); }
+  DEEPSEEK_INLINE void store_partial(T* p, int n) const { native::store_partial(p, v, n); }
+  DEEPSEEK_INLINE void store_up_to(T* p, std::ptrdiff_t n) const {
+    if (n >= width) {
+      store(p);
+    } else {
+      store_partial(p, static_cast<int>(n));
+    }
+  }
+
+  friend DEEPSEEK_INLINE pack operator+(pack a, pack b) { return {a.v + b.v}; }
+  friend DEEPSEEK_INLINE pack operator-(pack a, pack b) { return {a.v - b.v}; }
+  friend DEEPSEEK_INLINE pack operator*(pack a, pack b) { return {native::rounded(a.v * b.v)}; }
+  friend DEEPSEEK_INLINE pack operator/(pack a, pack b) { return {a.v / b.v}; }
+  friend DEEPSEEK_INLINE pack operator-(pack a) { return {-a.v}; }
+  friend DEEPSEEK_INLINE pack fma(pack a, pack b, pack c) { return {native::fma(a.v, b.v, c.v)}; }
+  // a where a > b, else b: the second operand where either is NaN.
+  friend DEEPSEEK_INLINE pack max(pack a, pack b) { return {a.v > b.v ? a.v : b.v}; }
+  friend DEEPSEEK_INLINE pack min(pack a, pack b) { return {a.v < b.v ? a.v : b.v}; }
+  friend DEEPSEEK_INLINE T reduce_sum(pack a) {
+    return native::reduce<T, register_bytes>(a.v, [](auto x, auto y) { return x + y; });
+  }
+  friend DEEPSEEK_INLINE T reduce_max(pack a) {
+    return native::reduce<T, register_bytes>(a.v, [](auto x, auto y) { return x > y ? x : y; });
+  }
+};
+
+// yes where a < b, else no (also where either is NaN).
+template <class T>
+DEEPSEEK_INLINE pack<T> select_less(pack<T> a, pack<T> b, pack<T> yes, pack<T> no) {
+  return {a.v < b.v ? yes.v : no.v};
+}
+
+template <class T>
+DEEPSEEK_INLINE vector<integer_of<T>> bits_of(pack<T> a) {
+  return std::bit_cast<vector<integer_of<T>>>(a.v);
+}
+
+template <class T>
+DEEPSEEK_INLINE pack<T> from_bits(vector<integer_of<T>> bits) {
+  return {std::bit_cast<vector<T>>(bits)};
+}
+
+template <class T>
+DEEPSEEK_INLINE pack<T> abs(pack<T> a) {
+  constexpr auto most = std::numeric_limits<integer_of<T>>::max();
+  return from_bits<T>(bits_of(a) & most);
+}
+
+// To the nearest integer, ties to even, for |a| < 2^22 (float), 2^51 (double).
+template <class T>
+DEEPSEEK_INLINE pack<T> round(pack<T> a) {
+  const auto magic =
+      pack<T>::broadcast(std::is_same_v<T, float> ? T(12582912) : T(6755399441055744));
+  pack<T> shifted{native::rounded((a + magic).v)};
+  return shifted - magic;
+}
+
+// a * 2^n for integral n with |n| <= 2 * (largest exponent): two exact steps, so the result is
+// rounded once.
+template <class T>
+DEEPSEEK_INLINE pack<T> scale_by_power(pack<T> a, pack<T> n) {
+#if DEEPSEEK_SIMD == 512
+  if constexpr (std::is_same_v<T, float>) {
+    return {_mm512_maskz_scalef_ps(0xffff, a.v, n.v)};  // the plain form warns in g++ 12
+  } else {
+    return {_mm512_maskz_scalef_pd(0xff, a.v, n.v)};
+  }
+#else
+  constexpr bool single = std::is_same_v<T, float>;
+  const auto biased = pack<T>::broadcast(single ? T(12582912 + 127) : T(6755399441055744 + 1023));
+  const auto half = round(n * pack<T>::broadcast(T(0.5)));
+  const auto power = [&](pack<T> e) {
+    return from_bits<T>(bits_of(pack<T>{native::rounded((e + biased).v)}) << (single ? 23 : 52));
+  };
+  return a * power(half) * power(n - half);
+#endif
+}
+
+// 16-bit words to float lanes, exactly; `read` elements in memory, the rest zero.
+DEEPSEEK_INLINE vector<std::int32_t> widen_words(const std::uint16_t* p, int read) {
+  constexpr int half = register_bytes / 2;
+  vector<std::uint16_t, half> words{};
+  __builtin_memcpy(&words, p, static_cast<std::size_t>(read) * 2);
+  return __builtin_convertvector(words, vector<std::int32_t>);
+}
+
+DEEPSEEK_INLINE pack<float> load_bf16(const std::uint16_t* p, int n = pack<float>::width) {
+  return from_bits<float>(widen_words(p, n) << 16);
+}
+
+DEEPSEEK_INLINE pack<float> load_f16(const std::uint16_t* p, int n = pack<float>::width) {
+  const vector<std::int32_t> words = widen_words(p, n), magnitude = words & 0x7fff;
+  const auto scaled = from_bits<float>(magnitude << 13) * pack<float>::broadcast(0x1p112F);
+  const vector<std::int32_t> special = (magnitude << 13) | 0x7f800000;
+  const vector<std::int32_t> sign = (words & 0x8000) << 16;
+  return from_bits<float>((magnitude > 0x7bff ? special : bits_of(scaled)) | sign);
+}
+
+// Rows become columns: width registers of width lanes, in place. Each round interleaves register i
+// with i + width/2.
+template <class T>
+DEEPSEEK_INLINE void transpose(pack<T> (&r)[pack<T>::width]) {
+  constexpr int w = pack<T>::width;
+  const auto interleave = [&]<int... I>(vector<T> a, vector<T> b, std::integer_sequence<int, I...>,
+                                        auto from) __attribute__((always_inline)) {
+    constexpr int first = decltype(from)::value;
+    return __builtin_shufflevector(a, b, (first + I / 2 + (I % 2) * w)...);
+  };
+  constexpr std::make_integer_sequence<int, w> lanes{};
+  constexpr int rounds = std::countr_zero(static_cast<unsigned>(w));
+  unrolled<rounds>([&](auto) __attribute__((always_inline)) {
+    vector<T> t[w];
+    unrolled<w / 2>([&](auto i) __attribute__((always_inline)) {
+      t[2 * i] = interleave(r[i].v, r[i + w / 2].v, lanes, std::integral_constant<int, 0>{});
+      t[2 * i + 1] =
+          interleave(r[i].v, r[i + w / 2].v, lanes, std::integral_constant<int, w / 2>{});
+    });
+    unrolled<w>([&](auto i) __attribute__((always_inline)) { r[i].v = t[i]; });
+  });
+}
+
+// acc[lane] += sum over 4 bytes of u * s, u unsigned and s signed, in exact 32-bit integers.
+DEEPSEEK_INLINE vector<std::int32_t> dot_bytes(vector<std::int32_t> acc, vector<std::int32_t> u,
+                                               vector<std::int32_t> s) {
+#if DEEPSEEK_SIMD == 512 && defined(__AVX512VNNI__)
+  // Spelled out because g++ 12 copies and spills accumulators of the intrinsic.
+  asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(u), "v"(s));
+  return acc;
+#elif DEEPSEEK_SIMD >= 256
+  using words = vector<std::int16_t>;
+  const words su = std::bit_cast<words>(u), ss = std::bit_cast<words>(s);
+  const words u_even = su & 255, s_even = (ss << 8) >> 8, s_odd = ss >> 8;
+  const words u_odd = std::bit_cast<words>(std::bit_cast<vector<std::uint16_t>>(u) >> 8);
+#if DEEPSEEK_SIMD == 512
+  const auto multiply = [](words a, words b) { return _mm512_madd_epi16((__m512i)a, (__m512i)b); };
+#else
+  const auto multiply = [](words a, words b) { return _mm256_madd_epi16((__m256i)a, (__m256i)b); };
+#endif
+  return acc + std::bit_cast<vector<std::int32_t>>(multiply(u_even, s_even)) +
+         std::bit_cast<vector<std::int32_t>>(multiply(u_odd, s_odd));
+#else
+  const auto unsigned_u = std::bit_cast<vector<std::uint32_t>>(u);
+  unrolled<4>([&](auto byte) __attribute__((always_inline)) {
+    const auto a = std::bit_cast<vector<std::int32_t>>((unsigned_u >> (8 * byte)) & 255);
+    acc += a * ((s << (24 - 8 * byte)) >> 24);
+  });
+  return acc;
+#endif
+}
+
+// What the kernels were compiled for.
+constexpr std::string_view instruction_set() {
+#if DEEPSEEK_SIMD == 512 && defined(__AVX512VNNI__)
+  return "avx512 with vnni";
+#elif DEEPSEEK_SIMD == 512
+  return "avx512";
+#elif DEEPSEEK_SIMD == 256
+  return "avx2 with fma";
+#elif DEEPSEEK_SIMD == 128
+  return "neon";
+#else
+  return "generic";
+#endif
+}
+
+// The processor features that the kernels of this build use, as text.
+constexpr std::string_view required() {
+#if DEEPSEEK_SIMD == 512 && defined(__AVX512VNNI__)
+  return "avx512f avx512bw avx512dq avx512vl avx512vnni";
+#elif DEEPSEEK_SIMD == 512
+  return "avx512f avx512bw avx512dq avx512vl";
+#elif DEEPSEEK_SIMD == 256
+  return "avx2 fma f16c";
+#else
+  return "";
+#endif
+}
+
+// Throws error_code::unsupported where this processor lacks what the program was compiled for.
+inline void check_processor() {
+#if DEEPSEEK_SIMD >= 256
+  std::string missing;
+  const auto need = [&](bool there, const char* name) {
+    if (!there) (missing += ' ') += name;
+  };
+#if DEEPSEEK_SIMD == 512
+  need(__builtin_cpu_supports("avx512f") != 0, "avx512f");
+  need(__builtin_cpu_supports("avx512bw") != 0, "avx512bw");
+  need(__builtin_cpu_supports("avx512dq") != 0, "avx512dq");
+  need(__builtin_cpu_supports("avx512vl") != 0, "avx512vl");
+#if defined(__AVX512VNNI__)
+  need(__builtin_cpu_supports("avx512vnni") != 0, "avx512vnni");
+#endif
+#else
+  need(__builtin_cpu_supports("avx2") != 0, "avx2");
+  need(__builtin_cpu_supports("fma") != 0, "fma");
+#endif
+  require(missing.empty(), error_code::unsupported, "processor: it lacks", missing,
+          ", which this program was compiled for (", instruction_set(),
+          "); compile with -march=native on this machine, or for an older processor");
+#endif
+}
+
+}  // namespace deepseek::simd
+
+#undef DEEPSEEK_SIMD

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// The values and slopes of the activation kinds, and the row bodies of silu, gelu, relu and swiglu
+// (formulas in ops/activation.hpp, ops/swiglu.hpp), shared by reference and cuda.
+// A, the type of the arithmetic, is float or double.
+#pragma once
+
+#include "deepseek/core/dtype.hpp"
+#include "deepseek/core/math.hpp"
+#include "deepseek/core/team.hpp"
+#include "deepseek/core/view.hpp"
+#include "deepseek/ops/activation.hpp"
+
+namespace deepseek {
+
+template <class A>
+DEEPSEEK_HOST_DEVICE A activation_value(silu_kind, A x) {
+  return math::silu(x);
+}
+template <class A>
+DEEPSEEK_HOST_DEVICE A activation_slope(silu_kind, A x) {
+  return math::silu_derivative(x);
+}
+template <class A>
+DEEPSEEK_HOST_DEVICE A activation_value(gelu_kind, A x) {
+  return math::gelu(x);
+}
+template <class A>
+DEEPSEEK_HOST_DEVICE A activation_slope(gelu_kind, A x) {
+  return math::gelu_derivative(x);
+}
+template <class A>
+DEEPSEEK_HOST_DEVICE A activation_value(relu_kind, A x) {
+  return x <= A(0) ? A(0) : x;  // written so that NaN stays NaN
+}
+template <class A>
+DEEPSEEK_HOST_DEVICE A activation_slope(relu_kind, A x) {
+  if (x <= A(0)) return A(0);
+  return x > A(0) ? A(1) : x;
+}
+
+template <class Kind, class Team, class X, class Y>
+DEEPSEEK_HOST_DEVICE void activation_row(const Team& team, Kind kind, const X& x, const Y& y) {
+  using out = typename Y::value_type;
+  using sum = accumulate_t<out>;
+  for (index_t i = team.rank(); i < x.extent(0); i += team.size()) {
+    y(i) = static_cast<out>(activation_value(kind, static_cast<sum>(x(i))));
+  }
+}
+
+template <class Kind, class Team, class X, class DY, class DX>
+DEEPSEEK_HOST_DEVICE void activation_backward_row(const Team& team, Kind kind, const X& x,
+                                                  const DY& dy, const DX& dx) {
+  using out = typename DX::value_type;
+  using sum = accumulate_t<out>;
+  for (index_t i = team.rank(); i < x.extent(0); i += team.size()) {
+    const sum slope = activation_slope(kind, static_cast<sum>(x(i)));
+    dx(i) = static_cast<out>(slope * static_cast<sum>(dy(i)));
+  }
+}
+
+template <class Team, class Gate, class Up, class Y>
+DEEPSEEK_HOST_DEVICE void swiglu_row(const Team& team, const Gate& gate, const Up& up, const Y& y) {
+  using out = typename Y::value_type;
+  using sum = accumulate_t<out>;
+  for (index_t i = team.rank(); i < gate.extent(0); i += team.size()) {
+    const sum silu = activation_value(silu_kind{}, static_cast<sum>(gate(i)));
+    y(i) = static_cast<out>(silu * static_cast<sum>(up(i)));
+  }
+}
+
+template <class Team, class In, class DY, class Out>
+DEEPSEEK_HOST_DEVICE void swiglu_backward_row(const Team& team, const In& in, const DY& dy,
+                                              const Out& out) {
+  using gate_type = typename decltype(out.dgate)::value_type;
+  using up_type = typename decltype(out.dup)::value_type;
+  using sum = std::common_type_t<accumulate_t<gate_type>, accumulate_t<up_type>>;
+  for (index_t i = team.rank(); i < in.gate.extent(0); i += team.size()) {
+    const sum gate = static_cast<sum>(in.gate(i)), d = static_cast<sum>(dy(i));
+    const sum dgate = d * static_cast<sum>(in.up(i)) * activation_slope(silu_kind{}, gate);
+    const sum dup = d * activation_value(silu_kind{}, gate);
+    out.dgate(i) = static_cast<gate_type>(dgate);
+    out.dup(i) = static_cast<up_type>(dup);
+  }
+}
+
+}  // namespace deepseek

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// positions: out[i] = start + (i - offsets[q]) for the sequence q that holds row i.
+// offsets[sequences + 1] (int32), from 0 to tokens, not falling; an empty view: one sequence.
+// out[tokens] (int32). Errors: shape_mismatch, invalid_argument (null data, start), offsets (first
+// not 0, falling, last not tokens), overflow (a position above 2^31 - 1). Cost: one pass.
+#pragma once
+
+#include "deepseek/ops/argument.hpp"
+
+#include <limits>
+
+namespace deepseek {
+
+struct positions_op {
+  static constexpr std::string_view name = "positions";
+
+  template <class B, class Offsets, class Out>
+  void operator()(const B& b, index_t start, const Offsets& offsets_in, Out&& out_in) const {
+    const auto offsets = as_const(as_view(offsets_in));
+    const auto out = as_view(out_in);
+    check_spaces(b, offsets, out);
+    static_assert(offsets.rank == 1 && out.rank == 1,
+                  "deepseek::positions: wrong ranks; pass offsets[sequences + 1], out[tokens]");
+    static_assert(std::is_same_v<typename decltype(offsets)::value_type, std::int32_t> &&
+                      std::is_same_v<typename decltype(out)::value_type, std::int32_t>,
+                  "deepseek::positions: not int32; pass std::int32_t offsets and positions");
+    require_data(offsets, "positions: offsets");
+    require_data(out, "positions: out");
+    constexpr index_t largest = std::numeric_limits<std::int32_t>::max();
+    require(start >= 0, error_code::invalid_argument, "positions: start is ", start,
+            "; pass the number of tokens already seen, >= 0");
+    require(start <= largest - out.extent(0), error_code::overflow, "positions: start ", start,
+            " + ", out.extent(0), " tokens exceeds 2^31 - 1; pass a smaller start");
+    positions_impl(b, start, offsets, out);
+  }
+};
+namespace ops {
+inline constexpr positions_op positions{};
+}
+
+}  // namespace deepseek

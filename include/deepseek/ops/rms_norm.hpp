@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// rms_norm: y = w * x * r with r = 1 / sqrt(mean(x^2) + eps), row by row.
+// x[rows, dim] w[dim] y[rows, dim]; y may be x.
+// Backward, with xhat = x * r: dx = r * (dy * w - xhat * mean(dy * w * xhat)), written (dx may be
+// dy); dw += sum over rows of dy * xhat. r is computed again from x: nothing is saved.
+// Types may differ; sums and statistics in accumulate_t of the (widest) output, rounded once.
+// eps is added to the mean; a row of zeros with eps = 0 gives NaN.
+// Errors: shape_mismatch, invalid_argument (null data, eps). Bits do not depend on threads.
+// Cost: 4 flops an element forward, 11 backward; each view read or written once.
+// Source: Zhang and Sennrich, Root Mean Square Layer Normalization (2019), section 3.
+#pragma once
+
+#include "deepseek/ops/argument.hpp"
+
+namespace deepseek {
+
+struct rms_norm_op {
+  static constexpr std::string_view name = "rms_norm";
+
+  template <class B, class X, class W, class Y>
+  void operator()(const B& b, const X& x_in, const W& w_in, Y&& y_in, double eps) const {
+    const auto x = as_const(as_view(x_in));
+    const auto w = as_const(as_view(w_in));
+    const auto y = as_view(y_in);
+    check_spaces(b, x, w, y);
+    static_assert(x.rank == 2 && w.rank == 1,
+                  "deepseek::rms_norm: wrong ranks; pass x[rows, dim], w[dim], y[rows, dim]");
+    require_extent(w, 0, x.extent(1), "rms_norm: w");
+    require_same_shape(y, x, "rms_norm: y");
+    require_data(x, "rms_norm: x");
+    require_data(w, "rms_norm: w");
+    require_data(y, "rms_norm: y");
+    require_epsilon(eps, "rms_norm");
+    if (x.empty()) return;
+    rms_norm_impl(b, x, w, y, eps);
+  }
+};
+namespace ops {
+inline constexpr rms_norm_op rms_norm{};
+}
+
+template <class X, class W>
+struct rms_norm_inputs {
+  X x;  // [rows, dim]
+  W w;  // [dim]
+};
+template <class X, class W>
+rms_norm_inputs(X&&, W&&) -> rms_norm_inputs<argument_t<X>, argument_t<W>>;
+
+template <class DX, class DW>
+struct rms_norm_gradients {
+  DX dx;  // [rows, dim], written
+  DW dw;  // [dim], added to
+};
+template <class DX, class DW>
+rms_norm_gradients(DX&&, DW&&) -> rms_norm_gradients<argument_t<DX>, argument_t<DW>>;
+
+struct rms_norm_backward_op {
+  static constexpr std::string_view name = "rms_norm_backward";
+
+  template <class B, class In, class DY, class Out>
+  void operator()(const B& b, const In& in, const DY& dy_in, const Out& out, double eps) const {
+    const rms_norm_inputs views{as_const(as_view(in.x)), as_const(as_view(in.w))};
+    const auto dy = as_const(as_view(dy_in));
+    const rms_norm_gradients gradients{as_view(out.dx), as_view(out.dw)};
+    check_spaces(b, views.x, views.w, dy, gradients.dx, gradients.dw);
+    static_assert(views.x.rank == 2 && views.w.rank == 1 && gradients.dw.rank == 1,
+                  "deepseek::rms_norm_backward: wrong ranks; pass x, dy, dx [rows, dim], w, dw "
+                  "[dim]");
+    require_extent(views.w, 0, views.x.extent(1), "rms_norm_backward: w");
+    require_same_shape(dy, views.x, "rms_norm_backward: dy");
+    require_same_shape(gradients.dx, views.x, "rms_norm_backward: dx");
+    require_same_shape(gradients.dw, views.w, "rms_norm_backward: dw");
+    require_data(views.x, "rms_norm_backward: x");
+    require_data(views.w, "rms_norm_backward: w");
+    require_data(dy, "rms_norm_backward: dy");
+    require_data(gradients.dx, "rms_norm_backward: dx");
+    require_data(gradients.dw, "rms_norm_backward: dw");
+    require_epsilon(eps, "rms_norm_backward");
+    if (views.x.empty()) return;
+    rms_norm_backward_impl(b, views, dy, gradients, eps);
+  }
+};
+namespace ops {
+inline constexpr rms_norm_backward_op rms_norm_backward{};
+}
+
+}  // namespace deepseek
