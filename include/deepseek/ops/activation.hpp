@@ -2,9 +2,10 @@
 // silu, gelu, relu: y = f(x), element by element; x and y have one shape of any rank and strides.
 //   silu(x) = x / (1 + e^-x);  gelu(x) = x * Phi(x), exact (erf);  relu(x) = max(x, 0)
 // Backward: dx = f'(x) * dy, written; relu'(0) = 0. y may be x, dx may be dy.
-// An activation is a type (activation::silu): other ops that fuse one take the same types. A new
-// one adds a type here and its value and slope in backend/rows/activation.hpp.
-// Types may differ; arithmetic in accumulate_t of the output, rounded once. NaN stays NaN.
+// Each is one type of activation kind: a new one adds a type here and its value and slope in
+// backend/rows/activation.hpp.
+// Types may differ; arithmetic in accumulate_t of the output, rounded once. NaN stays NaN;
+// silu and gelu of -infinity are NaN, as the formula says.
 // Errors: shape_mismatch, invalid_argument (null data). Bits do not depend on threads.
 // Cost: about 10 flops an element (silu), 20 (gelu), 1 (relu); bound by memory.
 // Source: Hendrycks and Gimpel, Gaussian Error Linear Units (2016), section 2.
@@ -14,17 +15,15 @@
 
 namespace deepseek {
 
-namespace activation {
-struct silu {
+struct silu_kind {
   static constexpr std::string_view name = "silu", backward_name = "silu_backward";
 };
-struct gelu {
+struct gelu_kind {
   static constexpr std::string_view name = "gelu", backward_name = "gelu_backward";
 };
-struct relu {
+struct relu_kind {
   static constexpr std::string_view name = "relu", backward_name = "relu_backward";
 };
-}  // namespace activation
 
 template <class Kind>
 struct activation_op {
@@ -43,9 +42,11 @@ struct activation_op {
     activation_impl(b, Kind{}, x, y);
   }
 };
-inline constexpr activation_op<activation::silu> silu{};
-inline constexpr activation_op<activation::gelu> gelu{};
-inline constexpr activation_op<activation::relu> relu{};
+namespace ops {
+inline constexpr activation_op<silu_kind> silu{};
+inline constexpr activation_op<gelu_kind> gelu{};
+inline constexpr activation_op<relu_kind> relu{};
+}  // namespace ops
 
 template <class Kind>
 struct activation_backward_op {
@@ -67,8 +68,10 @@ struct activation_backward_op {
     activation_backward_impl(b, Kind{}, x, dy, dx);
   }
 };
-inline constexpr activation_backward_op<activation::silu> silu_backward{};
-inline constexpr activation_backward_op<activation::gelu> gelu_backward{};
-inline constexpr activation_backward_op<activation::relu> relu_backward{};
+namespace ops {
+inline constexpr activation_backward_op<silu_kind> silu_backward{};
+inline constexpr activation_backward_op<gelu_kind> gelu_backward{};
+inline constexpr activation_backward_op<relu_kind> relu_backward{};
+}  // namespace ops
 
 }  // namespace deepseek

@@ -45,7 +45,9 @@ struct layer_norm_op {
     layer_norm_impl(b, x, views, y, eps);
   }
 };
+namespace ops {
 inline constexpr layer_norm_op layer_norm{};
+}
 
 template <class X, class W>
 struct layer_norm_inputs {
@@ -93,6 +95,8 @@ struct layer_norm_backward_op {
     layer_norm_backward_impl(b, views, dy, gradients, eps);
   }
 };
+namespace ops {
 inline constexpr layer_norm_backward_op layer_norm_backward{};
+}
 
 }  // namespace deepseek

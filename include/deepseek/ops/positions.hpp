@@ -34,6 +34,8 @@ struct positions_op {
     positions_impl(b, start, offsets, out);
   }
 };
+namespace ops {
 inline constexpr positions_op positions{};
+}
 
 }  // namespace deepseek

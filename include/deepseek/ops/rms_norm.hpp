@@ -35,7 +35,9 @@ struct rms_norm_op {
     rms_norm_impl(b, x, w, y, eps);
   }
 };
+namespace ops {
 inline constexpr rms_norm_op rms_norm{};
+}
 
 template <class X, class W>
 struct rms_norm_inputs {
@@ -79,6 +81,8 @@ struct rms_norm_backward_op {
     rms_norm_backward_impl(b, views, dy, gradients, eps);
   }
 };
+namespace ops {
 inline constexpr rms_norm_backward_op rms_norm_backward{};
+}
 
 }  // namespace deepseek

@@ -64,6 +64,8 @@ struct rope_op {
             " elements do not form pairs; rotate an even number of them");
   }
 };
+namespace ops {
 inline constexpr rope_op rope{};
+}
 
 }  // namespace deepseek

@@ -28,7 +28,9 @@ struct softmax_op {
     softmax_impl(b, x, y);
   }
 };
+namespace ops {
 inline constexpr softmax_op softmax{};
+}
 
 struct softmax_backward_op {
   static constexpr std::string_view name = "softmax_backward";
@@ -49,6 +51,8 @@ struct softmax_backward_op {
     softmax_backward_impl(b, y, dy, dx);
   }
 };
+namespace ops {
 inline constexpr softmax_backward_op softmax_backward{};
+}
 
 }  // namespace deepseek

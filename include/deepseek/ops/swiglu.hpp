@@ -31,7 +31,9 @@ struct swiglu_op {
     swiglu_impl(b, gate, up, y);
   }
 };
+namespace ops {
 inline constexpr swiglu_op swiglu{};
+}
 
 template <class Gate, class Up>
 struct swiglu_inputs {
@@ -71,6 +73,8 @@ struct swiglu_backward_op {
     swiglu_backward_impl(b, views, dy, gradients);
   }
 };
+namespace ops {
 inline constexpr swiglu_backward_op swiglu_backward{};
+}
 
 }  // namespace deepseek

@@ -1,80 +1,49 @@
 // SPDX-License-Identifier: Apache-2.0
-// The scalar values and slopes of the activations and their row bodies (formulas in
-// ops/activation.hpp and ops/swiglu.hpp), shared by reference and cuda.
-// A, the type of the arithmetic, is float or double. Infinities give the limits, not NaN.
+// The values and slopes of the activation kinds, and the row bodies of silu, gelu, relu and swiglu
+// (formulas in ops/activation.hpp, ops/swiglu.hpp), shared by reference and cuda.
+// A, the type of the arithmetic, is float or double.
 #pragma once
 
 #include "deepseek/core/dtype.hpp"
+#include "deepseek/core/math.hpp"
 #include "deepseek/core/team.hpp"
 #include "deepseek/core/view.hpp"
 #include "deepseek/ops/activation.hpp"
 
-#include <cmath>
-
-namespace deepseek::activation {
+namespace deepseek {
 
 template <class A>
-DEEPSEEK_HOST_DEVICE A sigmoid(A x) {
-  return A(1) / (A(1) + std::exp(-x));
-}
-// Below this e^-x is infinite in A and x * sigmoid(x) rounds to zero; it keeps -inf from NaN.
-template <class A>
-inline constexpr A silu_cut = std::is_same_v<A, double> ? A(-745) : A(-104);
-
-template <class A>
-DEEPSEEK_HOST_DEVICE A value(silu, A x) {
-  if (x < silu_cut<A>) return A(0);
-  return x * sigmoid(x);
+DEEPSEEK_HOST_DEVICE A activation_value(silu_kind, A x) {
+  return math::silu(x);
 }
 template <class A>
-DEEPSEEK_HOST_DEVICE A slope(silu, A x) {
-  if (x < silu_cut<A>) return A(0);
-  if (x > -silu_cut<A>) return A(1);
-  const A s = sigmoid(x);
-  return s * (A(1) + x * (A(1) - s));
-}
-
-// Phi(x) from erfc of -x: no cancellation for negative x.
-template <class A>
-DEEPSEEK_HOST_DEVICE A normal_below(A x) {
-  return A(0.5) * std::erfc(x * A(-0.70710678118654752440));
+DEEPSEEK_HOST_DEVICE A activation_slope(silu_kind, A x) {
+  return math::silu_derivative(x);
 }
 template <class A>
-inline constexpr A gelu_cut = std::is_same_v<A, double> ? A(-39) : A(-15);
-
-template <class A>
-DEEPSEEK_HOST_DEVICE A value(gelu, A x) {
-  if (x < gelu_cut<A>) return A(0);
-  return x * normal_below(x);
+DEEPSEEK_HOST_DEVICE A activation_value(gelu_kind, A x) {
+  return math::gelu(x);
 }
 template <class A>
-DEEPSEEK_HOST_DEVICE A slope(gelu, A x) {
-  if (x < gelu_cut<A>) return A(0);
-  if (x > -gelu_cut<A>) return A(1);
-  const A density = A(0.39894228040143267794) * std::exp(A(-0.5) * x * x);
-  return normal_below(x) + x * density;
+DEEPSEEK_HOST_DEVICE A activation_slope(gelu_kind, A x) {
+  return math::gelu_derivative(x);
 }
-
 template <class A>
-DEEPSEEK_HOST_DEVICE A value(relu, A x) {
+DEEPSEEK_HOST_DEVICE A activation_value(relu_kind, A x) {
   return x <= A(0) ? A(0) : x;  // written so that NaN stays NaN
 }
 template <class A>
-DEEPSEEK_HOST_DEVICE A slope(relu, A x) {
+DEEPSEEK_HOST_DEVICE A activation_slope(relu_kind, A x) {
   if (x <= A(0)) return A(0);
   return x > A(0) ? A(1) : x;
 }
-
-}  // namespace deepseek::activation
-
-namespace deepseek {
 
 template <class Kind, class Team, class X, class Y>
 DEEPSEEK_HOST_DEVICE void activation_row(const Team& team, Kind kind, const X& x, const Y& y) {
   using out = typename Y::value_type;
   using sum = accumulate_t<out>;
   for (index_t i = team.rank(); i < x.extent(0); i += team.size()) {
-    y(i) = static_cast<out>(activation::value(kind, static_cast<sum>(x(i))));
+    y(i) = static_cast<out>(activation_value(kind, static_cast<sum>(x(i))));
   }
 }
 
@@ -84,7 +53,7 @@ DEEPSEEK_HOST_DEVICE void activation_backward_row(const Team& team, Kind kind, c
   using out = typename DX::value_type;
   using sum = accumulate_t<out>;
   for (index_t i = team.rank(); i < x.extent(0); i += team.size()) {
-    const sum slope = activation::slope(kind, static_cast<sum>(x(i)));
+    const sum slope = activation_slope(kind, static_cast<sum>(x(i)));
     dx(i) = static_cast<out>(slope * static_cast<sum>(dy(i)));
   }
 }
@@ -94,7 +63,7 @@ DEEPSEEK_HOST_DEVICE void swiglu_row(const Team& team, const Gate& gate, const U
   using out = typename Y::value_type;
   using sum = accumulate_t<out>;
   for (index_t i = team.rank(); i < gate.extent(0); i += team.size()) {
-    const sum silu = activation::value(activation::silu{}, static_cast<sum>(gate(i)));
+    const sum silu = activation_value(silu_kind{}, static_cast<sum>(gate(i)));
     y(i) = static_cast<out>(silu * static_cast<sum>(up(i)));
   }
 }
@@ -107,8 +76,8 @@ DEEPSEEK_HOST_DEVICE void swiglu_backward_row(const Team& team, const In& in, co
   using sum = std::common_type_t<accumulate_t<gate_type>, accumulate_t<up_type>>;
   for (index_t i = team.rank(); i < in.gate.extent(0); i += team.size()) {
     const sum gate = static_cast<sum>(in.gate(i)), d = static_cast<sum>(dy(i));
-    const sum dgate = d * static_cast<sum>(in.up(i)) * activation::slope(activation::silu{}, gate);
-    const sum dup = d * activation::value(activation::silu{}, gate);
+    const sum dgate = d * static_cast<sum>(in.up(i)) * activation_slope(silu_kind{}, gate);
+    const sum dup = d * activation_value(silu_kind{}, gate);
     out.dgate(i) = static_cast<gate_type>(dgate);
     out.dup(i) = static_cast<up_type>(dup);
   }
