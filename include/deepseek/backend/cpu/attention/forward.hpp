@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention forward for one tile of rows (tiles.hpp): for each key tile visited, scores of one strip
-// of rows in registers' size, the online softmax, then the weighted sum of values:
+// Attention forward for one tile of rows (tiles.hpp): for each key tile visited, scores of one
+// strip of rows in registers' size, the online softmax, then the weighted sum of values:
 //   m' = max(m, max s), a = e^(m - m'), p = e^(s - m'), l = a l + sum p, o = a o + p v,
 // and at the end o / l and lse = m + log l. A row that saw nothing has m = -inf, l = 0: o = 0.
 // Each row's arithmetic is its own, in the order of keys. A masked value that is not finite is left
@@ -99,7 +99,7 @@ class forward_tile {
     i0_ = i0;
     rows_ = (i1 - i0) * group_.heads;
     begin();
-    for_each_key_tile(group_, i0, i1, [&](index_t k0, coverage c) {
+    for_each_key_tile(group_, i0, i1, {0, group_.range.keys}, [&](index_t k0, coverage c) {
       auto kv = tile_at(own_tile_, d());
       if (packed != nullptr) {
         kv = tile_at(packed + k0 / key_tile * packed_tile_size<T>(d(), dv()), d());
@@ -156,10 +156,9 @@ class forward_tile {
       for (index_t r = 0; r < rows; ++r) add_visible(r0, r, bits[r], kv);
       return;
     }
-    const product<T> sums{s_ + keys.low,       key_tile, 1,
-                          kv.values + keys.low * panel<T>,
-                          key_tile,            keys.high - keys.low,
-                          o_ + r0 * o_row(),   o_row()};
+    const product<T> sums{
+        s_ + keys.low,        key_tile,          1,      kv.values + keys.low * panel<T>, key_tile,
+        keys.high - keys.low, o_ + r0 * o_row(), o_row()};
     multiply_strip(sums, rows, 0, width, kernels::start::from_c);
   }
 

@@ -54,13 +54,20 @@ coverage cover_of(const head_group<P>& group, const tile& t) {
   return c;
 }
 
-// f(k0, coverage) for the key tiles that queries i0 .. i1 - 1 of the sequence visit, ascending.
+// Keys low .. high - 1.
+struct key_range {
+  index_t low, high;
+};
+
+// f(k0, coverage) for the key tiles among `among` that queries i0 .. i1 - 1 of the sequence visit,
+// ascending.
 template <class P, class F>
-void for_each_key_tile(const head_group<P>& group, index_t i0, index_t i1, F f) {
-  const index_t q0 = group.range.start + i0, q1 = group.range.start + i1, keys = group.range.keys;
-  for (index_t k0 = next_tile(group, q0, q1, 0); k0 < keys;
+void for_each_key_tile(const head_group<P>& group, index_t i0, index_t i1, key_range among, F f) {
+  const index_t q0 = group.range.start + i0, q1 = group.range.start + i1;
+  const index_t end = std::min(among.high, group.range.keys);
+  for (index_t k0 = next_tile(group, q0, q1, among.low); k0 < end;
        k0 = next_tile(group, q0, q1, k0 + key_tile)) {
-    const coverage c = cover_of(group, {q0, q1, k0, std::min(k0 + key_tile, keys)});
+    const coverage c = cover_of(group, {q0, q1, k0, std::min(k0 + key_tile, group.range.keys)});
     if (c != coverage::none) f(k0, c);
   }
 }
@@ -72,7 +79,7 @@ index_t count_tiles(const P& pattern, index_t queries, index_t keys) {
   index_t count = 0;
   for (index_t i = 0; i < queries; i += group.queries_per_tile()) {
     const index_t end = std::min(i + group.queries_per_tile(), queries);
-    for_each_key_tile(group, i, end, [&](index_t, coverage) { ++count; });
+    for_each_key_tile(group, i, end, {0, keys}, [&](index_t, coverage) { ++count; });
   }
   return count;
 }
@@ -87,9 +94,6 @@ std::uint64_t visible_bits(const head_group<P>& group, index_t row_query, index_
 }
 
 // Keys low .. high - 1 of a tile hold every bit of `any`, which is not 0.
-struct key_range {
-  index_t low, high;
-};
 inline key_range range_of(std::uint64_t any) {
   return {std::countr_zero(any), 64 - std::countl_zero(any)};
 }
