@@ -124,3 +124,18 @@ TEST_CASE("attention patterns: cost follows the tiles kept") {
   linear(make_pattern<random_blocks<64, 3>>({1, 2}), 9);
   linear(both<causal, either<local<64>, random_blocks<64, 2>>>{}, 10);
 }
+
+TEST_CASE("attention patterns: memory is linear in the sequence") {
+  const auto peak = [](index_t n) {
+    const problem p{.n = n, .m = n, .h = 1, .hk = 1, .d = 8, .dv = 8};
+    arrays<float> a(p, draw<float>(p, "memory"));
+    const cpu b({.threads = 2});  // few heads: packed keys are in the workspace
+    a.forward(b, spec_of(p, local<4>{}));
+    a.backward(b, spec_of(p, local<4>{}));
+    return b.workspace().bytes_peak();
+  };
+  const std::size_t small = peak(640), large = peak(6400);
+  CHECK(small > 640 * 16 * sizeof(float));
+  CHECK(large <= 11 * small);
+  CHECK(large < 6400 * 6400 / 8);
+}
