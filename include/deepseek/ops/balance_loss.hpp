@@ -35,7 +35,7 @@ struct balance_loss_gradient_op {
   static constexpr std::string_view name = "balance_loss_gradient";
 
   template <class B, class O, class DS>
-  void operator()(const B& b, const O& offsets_in, const DS& dscores_in, double alpha_scale) const {
+  void operator()(const B& b, const O& offsets_in, DS&& dscores_in, double alpha_scale) const {
     const auto offsets = as_const(as_view(offsets_in));
     const auto dscores = as_view(dscores_in);
     check_spaces(b, offsets, dscores);
@@ -48,7 +48,7 @@ struct expert_load_op {
   static constexpr std::string_view name = "expert_load";
 
   template <class B, class O, class L>
-  void operator()(const B& b, const O& offsets_in, const L& load_in) const {
+  void operator()(const B& b, const O& offsets_in, L&& load_in) const {
     const auto offsets = as_const(as_view(offsets_in));
     const auto load = as_view(load_in);
     check_spaces(b, offsets, load);

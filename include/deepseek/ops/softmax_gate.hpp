@@ -7,7 +7,7 @@
 // Types: accumulate_t of the scores. Source: Shazeer et al. 2017; DeepSeekMoE 2024, section 3.
 #pragma once
 
-#include "deepseek/core/backend.hpp"
+#include "deepseek/ops/argument.hpp"
 
 namespace deepseek {
 
@@ -19,7 +19,7 @@ struct gate_outputs {
   I ids;      // [T, K] int32
 };
 template <class W, class I>
-gate_outputs(W, I) -> gate_outputs<W, I>;
+gate_outputs(W&&, I&&) -> gate_outputs<argument_t<W>, argument_t<I>>;
 
 template <class P, class W, class I>
 struct gate_saved {
@@ -28,13 +28,13 @@ struct gate_saved {
   I ids;
 };
 template <class P, class W, class I>
-gate_saved(P, W, I) -> gate_saved<P, W, I>;
+gate_saved(P&&, W&&, I&&) -> gate_saved<argument_t<P>, argument_t<W>, argument_t<I>>;
 
 struct softmax_gate_op {
   static constexpr std::string_view name = "softmax_gate";
 
   template <class B, class P, class W, class I>
-  void operator()(const B& b, const P& scores_in, const gate_outputs<W, I>& out,
+  void operator()(const B& b, P&& scores_in, const gate_outputs<W, I>& out,
                   renormalize norm = renormalize::no) const {
     const auto scores = as_view(scores_in);
     const auto weights = as_view(out.weights);
@@ -63,8 +63,8 @@ struct softmax_gate_backward_op {
   static constexpr std::string_view name = "softmax_gate_backward";
 
   template <class B, class P, class W, class I, class DW, class DS>
-  void operator()(const B& b, const gate_saved<P, W, I>& in, const DW& dweights_in,
-                  const DS& dscores_in, renormalize norm = renormalize::no) const {
+  void operator()(const B& b, const gate_saved<P, W, I>& in, const DW& dweights_in, DS&& dscores_in,
+                  renormalize norm = renormalize::no) const {
     const auto scores = as_const(as_view(in.scores));
     const auto ids = as_const(as_view(in.ids));
     const auto dweights = as_const(as_view(dweights_in));

@@ -18,9 +18,9 @@ A activated(activation act, A x) {
     case activation::relu:
       return x < A(0) ? A(0) : x;  // NaN stays NaN
     case activation::silu:
-      return silu(x);
+      return math::silu(x);
     case activation::gelu:
-      return gelu(x);
+      return math::gelu(x);
     case activation::none:
       break;
   }
