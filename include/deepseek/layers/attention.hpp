@@ -11,6 +11,7 @@
 #include "deepseek/layers/linear.hpp"
 #include "deepseek/ops/add.hpp"
 #include "deepseek/ops/attention.hpp"
+#include "deepseek/ops/positions.hpp"
 #include "deepseek/ops/rope.hpp"
 #include "deepseek/pattern/pattern.hpp"
 
