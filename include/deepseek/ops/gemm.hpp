@@ -8,7 +8,7 @@
 // shape_mismatch, invalid_argument. Cost: 2 M N K flops.
 #pragma once
 
-#include "deepseek/core/backend.hpp"
+#include "deepseek/ops/argument.hpp"
 
 namespace deepseek {
 
@@ -34,7 +34,7 @@ struct gemm_op {
   static constexpr std::string_view name = "gemm";
 
   template <class B, class A, class W, class C, class Bias = none>
-  void operator()(const B& b, const A& a_in, const W& w_in, const C& c_in,
+  void operator()(const B& b, const A& a_in, const W& w_in, C&& c_in,
                   const gemm_epilogue<Bias>& epilogue = gemm_epilogue<Bias>{}) const {
     const auto a = as_const(as_view(a_in));
     const auto w = as_const(as_view(w_in));
@@ -92,7 +92,7 @@ struct add_column_sums_op {
   static constexpr std::string_view name = "add_column_sums";
 
   template <class B, class X, class Y>
-  void operator()(const B& b, const X& x_in, const Y& out_in) const {
+  void operator()(const B& b, const X& x_in, Y&& out_in) const {
     const auto x = as_const(as_view(x_in));
     const auto out = as_view(out_in);
     check_spaces(b, x, out);
@@ -111,7 +111,7 @@ struct gemm_inputs {
   W b;
 };
 template <class A, class W>
-gemm_inputs(A, W) -> gemm_inputs<A, W>;
+gemm_inputs(A&&, W&&) -> gemm_inputs<argument_t<A>, argument_t<W>>;
 
 // Each may be `none`. da is written; db and dbias are added to.
 template <class DA, class DW, class DBias = none>
@@ -121,9 +121,10 @@ struct gemm_gradients {
   DBias dbias{};
 };
 template <class DA, class DW>
-gemm_gradients(DA, DW) -> gemm_gradients<DA, DW>;
+gemm_gradients(DA&&, DW&&) -> gemm_gradients<argument_t<DA>, argument_t<DW>>;
 template <class DA, class DW, class DBias>
-gemm_gradients(DA, DW, DBias) -> gemm_gradients<DA, DW, DBias>;
+gemm_gradients(DA&&, DW&&, DBias&&)
+    -> gemm_gradients<argument_t<DA>, argument_t<DW>, argument_t<DBias>>;
 
 namespace ops {
 inline constexpr gemm_op gemm{};

@@ -14,8 +14,7 @@ struct grouped_gemm_op {
   static constexpr std::string_view name = "grouped_gemm";
 
   template <class B, class X, class W, class O, class Y>
-  void operator()(const B& b, const X& x_in, const W& w_in, const O& offsets_in,
-                  const Y& y_in) const {
+  void operator()(const B& b, const X& x_in, const W& w_in, const O& offsets_in, Y&& y_in) const {
     const auto x = as_const(as_view(x_in));
     const auto w = as_const(as_view(w_in));
     const auto offsets = as_const(as_view(offsets_in));
@@ -43,14 +42,15 @@ struct grouped_gemm_inputs {
   O offsets;
 };
 template <class X, class W, class O>
-grouped_gemm_inputs(X, W, O) -> grouped_gemm_inputs<X, W, O>;
+grouped_gemm_inputs(X&&, W&&, O&&)
+    -> grouped_gemm_inputs<argument_t<X>, argument_t<W>, argument_t<O>>;
 template <class DX, class DW>
 struct grouped_gemm_gradients {
   DX dx;
   DW dw;
 };
 template <class DX, class DW>
-grouped_gemm_gradients(DX, DW) -> grouped_gemm_gradients<DX, DW>;
+grouped_gemm_gradients(DX&&, DW&&) -> grouped_gemm_gradients<argument_t<DX>, argument_t<DW>>;
 
 namespace ops {
 inline constexpr grouped_gemm_op grouped_gemm{};

@@ -4,6 +4,7 @@
 // Results have the same bits for any number of threads. Making one checks the processor.
 #pragma once
 
+#include "deepseek/backend/cpu/kernels/gemm.hpp"
 #include "deepseek/backend/cpu/simd.hpp"
 #include "deepseek/backend/cpu/thread_pool.hpp"
 #include "deepseek/backend/reference/context.hpp"
@@ -18,7 +19,7 @@ struct cpu : reference {
   explicit cpu(cpu_config config = {}) : pool_(make_pool(config)) {}
 
   std::string_view name() const { return "cpu"; }
-  int threads() const { return pool_->size(); }
+  int threads() const { return pool_->threads(); }
 
   // Runs f(0) .. f(tasks - 1), each once, on the pool. What the tasks compute must not depend on
   // which thread runs them: they are cut by fixed sizes, never by the number of threads.
@@ -28,14 +29,24 @@ struct cpu : reference {
   }
   thread_pool& pool() const { return *pool_; }
 
+  // A reusable list of products of one parallel region (grows once, then allocates nothing).
+  template <class T>
+  std::vector<kernels::gemm_problem<T>>& problems() const {
+    return std::get<std::vector<kernels::gemm_problem<T>>>(*problems_);
+  }
+
  private:
   static std::unique_ptr<thread_pool> make_pool(cpu_config config) {
     simd::check_processor();
-    require(config.threads >= 1 && config.threads <= 1024, error_code::invalid_argument,
-            "cpu: threads is ", config.threads, "; write a number from 1 to 1024");
+    require(config.threads >= 1 && config.threads <= thread_pool::most_threads,
+            error_code::invalid_argument, "cpu: threads is ", config.threads,
+            "; write a number from 1 to ", thread_pool::most_threads);
     return std::make_unique<thread_pool>(config.threads);
   }
+  using problem_lists = std::tuple<std::vector<kernels::gemm_problem<float>>,
+                                   std::vector<kernels::gemm_problem<double>>>;
   std::unique_ptr<thread_pool> pool_;
+  std::unique_ptr<problem_lists> problems_ = std::make_unique<problem_lists>();
 };
 
 }  // namespace deepseek

@@ -191,17 +191,31 @@ struct pack {
   friend DEEPSEEK_INLINE pack operator*(pack a, pack b) { return {native::rounded(a.v * b.v)}; }
   friend DEEPSEEK_INLINE pack operator/(pack a, pack b) { return {a.v / b.v}; }
   friend DEEPSEEK_INLINE pack operator-(pack a) { return {-a.v}; }
-  friend DEEPSEEK_INLINE pack fma(pack a, pack b, pack c) { return {native::fma(a.v, b.v, c.v)}; }
-  // a where a > b, else b: the second operand where either is NaN.
-  friend DEEPSEEK_INLINE pack max(pack a, pack b) { return {a.v > b.v ? a.v : b.v}; }
-  friend DEEPSEEK_INLINE pack min(pack a, pack b) { return {a.v < b.v ? a.v : b.v}; }
-  friend DEEPSEEK_INLINE T reduce_sum(pack a) {
-    return native::reduce<T, register_bytes>(a.v, [](auto x, auto y) { return x + y; });
-  }
-  friend DEEPSEEK_INLINE T reduce_max(pack a) {
-    return native::reduce<T, register_bytes>(a.v, [](auto x, auto y) { return x > y ? x : y; });
-  }
 };
+
+template <class T>
+DEEPSEEK_INLINE pack<T> fma(pack<T> a, pack<T> b, pack<T> c) {
+  return {native::fma(a.v, b.v, c.v)};
+}
+
+// a where a > b, else b: the second operand where either is NaN. min likewise.
+template <class T>
+DEEPSEEK_INLINE pack<T> max(pack<T> a, pack<T> b) {
+  return {a.v > b.v ? a.v : b.v};
+}
+template <class T>
+DEEPSEEK_INLINE pack<T> min(pack<T> a, pack<T> b) {
+  return {a.v < b.v ? a.v : b.v};
+}
+
+template <class T>
+DEEPSEEK_INLINE T reduce_sum(pack<T> a) {
+  return native::reduce<T, register_bytes>(a.v, [](auto x, auto y) { return x + y; });
+}
+template <class T>
+DEEPSEEK_INLINE T reduce_max(pack<T> a) {
+  return native::reduce<T, register_bytes>(a.v, [](auto x, auto y) { return x > y ? x : y; });
+}
 
 // yes where a < b, else no (also where either is NaN).
 template <class T>

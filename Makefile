@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+# What people type. Thin: each target says in a few lines what CMake is asked to do.
+#   BUILD=folder  JOBS=n  CUDA=1  PREFIX=folder  DESTDIR=folder  ARGS="arguments of the demo"
+BUILD ?= build
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+PREFIX ?= /usr/local
+PACKAGES ?= cmake/packages.sh
+CONFIGURE = cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release \
+  -DCMAKE_EXPORT_COMPILE_COMMANDS=ON -DDEEPSEEK_CUDA=$(if $(CUDA),ON,OFF) \
+  $(if $(shell command -v ccache),-DCMAKE_CXX_COMPILER_LAUNCHER=ccache) $(CMAKE_FLAGS) --log-level=NOTICE
+COMPILE = cmake --build $(BUILD) --parallel $(JOBS) --target
+
+.PHONY: help demo test programs examples bench bench-report cuda install format docs clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo          train, quantize and sample a small language model, about 4 minutes"
+	@echo "make test          build and run all tests and guards"
+	@echo "make programs      build/bin/{run_op,train_lm,inspect}; CUDA=1 for CUDA too"
+	@echo "make examples      the numbered examples, the demo and the programs"
+	@echo "make bench         build and run the benches, then write the report"
+	@echo "make bench-report  write the report from the last run"
+	@echo "make cuda          everything with the CUDA backend, in $(BUILD)-cuda"
+	@echo "make install       the headers and the CMake package, to PREFIX ($(PREFIX))"
+	@echo "make format        clang-format on all sources"
+	@echo "make docs          check links and paths in the documents"
+	@echo "make clean         remove $(BUILD)"
+	@echo "demo and test install missing packages with apt-get (as root or through sudo)"
+
+demo:
+	@$(PACKAGES) demo
+	@$(CONFIGURE)
+	@$(COMPILE) demo
+	@$(BUILD)/bin/demo $(ARGS)
+
+# Every step is tried; the last line on standard output is the JSON line of the summary.
+test:
+	@$(PACKAGES) test
+	@$(CONFIGURE)
+	@$(COMPILE) tests
+	@rm -rf $(BUILD)/reports && mkdir -p $(BUILD)/reports
+	@status=0; reports=$$(cd $(BUILD)/reports && pwd); \
+	ctest --test-dir $(BUILD) --parallel $(JOBS) --output-on-failure --no-tests=error \
+	  --output-junit $$reports/ctest.xml || status=1; \
+	python3 tests/guards/summary.py $$reports || status=1; \
+	exit $$status
+
+programs:
+	@$(PACKAGES) programs
+	@$(CONFIGURE)
+	@$(COMPILE) programs
+
+examples:
+	@$(PACKAGES) test
+	@$(CONFIGURE)
+	@$(COMPILE) examples
+
+bench:
+	@$(PACKAGES) bench
+	@$(CONFIGURE) -DDEEPSEEK_BENCH=ON
+	@$(COMPILE) benches
+	@set -e; mkdir -p $(BUILD)/bench/results; \
+	for source in bench/*.cpp; do \
+	  name=$$(basename $$source .cpp); echo "bench: $$name"; \
+	  $(BUILD)/bench/$$name --benchmark_out=$(BUILD)/bench/results/$$name.json \
+	    --benchmark_out_format=json $(ARGS); \
+	done
+	@$(MAKE) --no-print-directory bench-report
+
+bench-report:
+	@python3 bench/report.py $(BUILD)/bench/results
+
+cuda:
+	@$(MAKE) --no-print-directory test BUILD=$(BUILD)-cuda CUDA=1
+
+install:
+	@$(PACKAGES) base
+	@$(CONFIGURE)
+	@cmake --install $(BUILD) --prefix $(PREFIX)
+
+format:
+	@git ls-files '*.hpp' '*.cpp' '*.cuh' '*.cu' | xargs -r clang-format -i
+
+docs:
+	@python3 tests/guards/links.py .
+
+clean:
+	@rm -rf $(BUILD)

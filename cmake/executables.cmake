@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+# How our own executables are compiled: flags that no user of the library ever sees.
+include(CheckCXXCompilerFlag)
+
+set(deepseek_warnings -Wall -Wextra -Wconversion -Wshadow)
+# A newer compiler finds new things to warn about; only those we test with may stop a build.
+if((CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+   OR (CMAKE_CXX_COMPILER_ID STREQUAL "Clang" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 15))
+  list(APPEND deepseek_warnings -Werror)
+endif()
+
+add_library(deepseek_private INTERFACE)
+list(JOIN deepseek_warnings "," host_warnings)
+target_compile_options(
+  deepseek_private INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${deepseek_warnings}>"
+                             "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=${host_warnings}>")
+
+set(deepseek_native_flags "")
+if(DEEPSEEK_NATIVE)
+  check_cxx_compiler_flag(-march=native DEEPSEEK_ACCEPTS_MARCH_NATIVE)
+  if(DEEPSEEK_ACCEPTS_MARCH_NATIVE)
+    set(deepseek_native_flags -march=native)
+  endif()
+  target_compile_options(deepseek_private
+                         INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${deepseek_native_flags}>")
+endif()
+if(DEEPSEEK_SANITIZE)
+  set(flags -fsanitize=${DEEPSEEK_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g1)
+  target_compile_options(deepseek_private INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${flags}>")
+  target_link_options(deepseek_private INTERFACE ${flags})
+endif()
+
+# Tests and numbered examples: compiled often, run for seconds. NDEBUG stays off, so that Eigen's
+# own assertions watch; that our checks do not need it is what tests/consumer shows. -O1: a file
+# with five small nets took g++ 12 s, at -O2 16 s, at -O3 20 s.
+add_library(deepseek_quick INTERFACE)
+target_compile_options(deepseek_quick INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-O1> -UNDEBUG)
+
+# deepseek_executable(name SOURCES a.cpp ... [LINK target ...]): into build/bin.
+function(deepseek_executable name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;LINK")
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE deepseek_private deepseek::deepseek ${arg_LINK})
+  set_target_properties(${name} PROPERTIES CXX_EXTENSIONS OFF RUNTIME_OUTPUT_DIRECTORY
+                                                              ${PROJECT_BINARY_DIR}/bin)
+endfunction()
+
+# A target that cannot be built here: configuring goes on, asking for it says what is missing.
+function(deepseek_unavailable name needs)
+  message(STATUS "deepseek: ${name} is left out: it needs ${needs}")
+  add_custom_target(${name} COMMAND ${CMAKE_COMMAND} -E echo "deepseek: ${name} needs ${needs}"
+                    COMMAND ${CMAKE_COMMAND} -E false VERBATIM)
+endfunction()

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+// model<Net, T, Backend>: the parameters of a layer type in one place, with the calls people make:
+//   m(b, x) -> y              inference
+//   m.tape(b); m.forward(b, x, tape) -> y; m.backward(b, tape, dy, gradients)        training
+//   m.decoder(b, capacity); m.decode(b, tokens, decoder) -> y                        with a cache
+// Results are views into the tape, the decoder or, for m(b, x), an owning tensor.
+#pragma once
+
+#include "deepseek/layers/initialize.hpp"
+#include "deepseek/layers/layer.hpp"
+#include "deepseek/quant/format.hpp"
+
+#include <memory>
+#include <set>
+
+namespace deepseek {
+
+template <class Net, class T, class B>
+class model {
+ public:
+  using net = Net;
+  using value_type = T;
+  using space = typename B::space;
+  using parameters_type = deepseek::parameters<Net, T, space>;
+  using options = run_options<space>;
+  using output = tensor<T, space, dyn, Net::out>;
+  using output_view = view<T, space, dyn, Net::out>;
+
+  // All zeros: to be loaded or converted into.
+  explicit model(const B&) : parameters_(std::make_unique<parameters_type>()) { check_paths(); }
+  template <class Init>
+  model(const B& b, const Init& init) : model(b) {
+    static_assert(std::is_same_v<space, host>, "deepseek::model: initialize on the host and copy");
+    initialize(init, *parameters_);
+  }
+
+  parameters_type& parameters() { return *parameters_; }
+  const parameters_type& parameters() const { return *parameters_; }
+
+  // ---- inference
+  template <class X>
+  output operator()(const B& b, const X& x, const options& run = {}) const {
+    const auto xv = as_const(as_view(x));
+    output y({xv.extent(0), Net::out});
+    keep<nothing, Net, T, space> kept;
+    const scope freed(b.workspace());
+    run_forward<Net>(make_call(b, run, b.workspace()), *parameters_, xv, y.view(), kept);
+    return y;
+  }
+
+  // ---- training
+  class tape_type {
+   public:
+    explicit tape_type(const B&) {}
+    std::size_t bytes() const { return memory_.bytes_peak(); }
+    // Auxiliary gradients of the next backward are injected times this.
+    void set_gradient_scale(double scale) { run_.gradient_scale = scale; }
+
+   private:
+    friend class model;
+    arena<space> memory_;
+    keep<for_backward, Net, T, space> kept_;
+    options run_;
+    bool recorded_ = false;
+  };
+  tape_type tape(const B& b) const { return tape_type(b); }
+
+  // Records what backward needs; the result lives in the tape until the next forward.
+  template <class X>
+  output_view forward(const B& b, const X& x, tape_type& t,
+                      const options& run = {.how = mode::training}) const {
+    const auto xv = as_const(as_view(x));
+    const scope freed(b.workspace());
+    t.memory_.clear();
+    t.run_ = run;
+    auto y = t.memory_.template make<T, dyn, Net::out>(xv.extent(0));
+    run_forward<Net>(make_call(b, run, t.memory_), *parameters_, xv, y, t.kept_);
+    t.recorded_ = true;
+    return y;
+  }
+  // Adds to the gradients. x is what forward got, dy the gradient of its result.
+  template <class X, class DY, class G>
+  void backward(const B& b, const X& x, tape_type& t, const DY& dy, G& gradients) const {
+    require(t.recorded_, error_code::invalid_argument,
+            "model: backward without a recorded forward; call forward(b, x, tape) first");
+    const scope freed(b.workspace());
+    run_backward<Net>(make_call(b, t.run_, t.memory_), *parameters_, as_const(as_view(x)),
+                      as_const(as_view(dy)), none{}, t.kept_, gradients);
+    t.recorded_ = false;
+  }
+
+  // ---- decoding with a cache
+  class decoder_type {
+   public:
+    index_t length() const { return length_; }
+    index_t capacity() const { return capacity_; }
+    // Forgets positions from `length` on; the cache itself is kept.
+    void rewind(index_t length) {
+      require(length >= 0 && length <= length_, error_code::index_range, "decoder: rewind to ",
+              length, " of ", length_, " positions; choose a length from 0 to ", length_);
+      length_ = length;
+    }
+
+   private:
+    friend class model;
+    keep<for_decode, Net, T, space> kept_;
+    output logits_;
+    index_t length_ = 0, capacity_ = 0;
+  };
+  decoder_type decoder(const B&, index_t capacity) const {
+    require(capacity > 0, error_code::invalid_argument, "decoder: a capacity of ", capacity,
+            " positions; write a number > 0");
+    decoder_type d;
+    d.capacity_ = capacity;
+    visit_kept([&](auto& own) -> decltype(own.reserve(capacity)) { own.reserve(capacity); },
+               d.kept_);
+    return d;
+  }
+  // Appends tokens and returns their logits (valid until the next decode with this decoder). A
+  // token past the capacity is an error and changes nothing.
+  template <class X>
+  output_view decode(const B& b, const X& x, decoder_type& d, const options& run = {}) const {
+    const auto xv = as_const(as_view(x));
+    const index_t n = xv.extent(0);
+    require(d.length_ + n <= d.capacity_, error_code::index_range, "decoder: ", d.length_, " + ", n,
+            " positions do not fit a capacity of ", d.capacity_,
+            "; make the decoder larger or rewind it");
+    if (d.logits_.extent(0) < n) d.logits_ = output({n, Net::out});
+    auto here = run;
+    here.start = d.length_;
+    const scope freed(b.workspace());
+    const output_view y = rows(d.logits_.view(), 0, n);
+    run_forward<Net>(make_call(b, here, b.workspace()), *parameters_, xv, y, d.kept_);
+    d.length_ += n;
+    return y;
+  }
+
+  // ---- calibration: what the layers saw, to quantize with
+  class calibration_type {
+   public:
+    const auto& kept() const { return kept_; }
+
+   private:
+    friend class model;
+    keep<for_calibration, Net, T, space> kept_;
+  };
+  calibration_type calibration() const { return {}; }
+  template <class X>
+  void observe(const B& b, const X& x, calibration_type& seen, const options& run = {}) const {
+    const auto xv = as_const(as_view(x));
+    const scope freed(b.workspace());
+    auto y = b.workspace().template make<T, dyn, Net::out>(xv.extent(0));
+    run_forward<Net>(make_call(b, run, b.workspace()), *parameters_, xv, y, seen.kept_);
+  }
+
+ private:
+  static call<B> make_call(const B& b, const options& run, arena<space>& tape) {
+    return {b, run, b.workspace(), tape, 0, {}};
+  }
+  // Two equal paths would overwrite each other in a file.
+  void check_paths() {
+    std::set<std::string> seen;
+    visit(
+        [&](const tensor_name& at, auto&) {
+          require(seen.insert(at.path).second, error_code::config, "model: two tensors are called ",
+                  at.path, "; rename one layer with called<\"name\", layer>");
+        },
+        *parameters_);
+  }
+
+  std::unique_ptr<parameters_type> parameters_;
+};
+
+// ---- counts over any parameters
+template <class P>
+index_t parameter_count(const P& p) {
+  index_t n = 0;
+  visit([&](const tensor_name& at,
+            const auto& t) { n += at.role == field_role::trained ? t.size() : 0; },
+        p);
+  return n;
+}
+template <class P>
+index_t parameter_bytes(const P& p) {
+  index_t n = 0;
+  visit(
+      [&](const tensor_name&, const auto& t) {
+        n += t.size() *
+             static_cast<index_t>(sizeof(typename std::remove_cvref_t<decltype(t)>::value_type));
+      },
+      p);
+  return n;
+}
+template <class P>
+void zero(P& p) {
+  visit([](const tensor_name&, auto& t) { t.zero(); }, p);
+}
+
+}  // namespace deepseek

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Adds up what the tests reported. The last line printed is one JSON object.
+
+CTest's own result (ctest.xml, JUnit form) and one NAME.json per test executable lie in one folder:
+{"failed": 0, "skipped": 0,   (test cases of the program, optional)
+ "op": {"gemm": {"cases": 10, "skipped": 0, "mistrusted": 0, "failed": 0,
+                 "facets": ["forward"], "not_applicable": ["gradient"]}}}
+An op is complete when facets and not_applicable together name all of FACETS.
+A test that ended without a report (a crash, a timeout) counts as one failure.
+
+usage: summary.py REPORT_FOLDER
+"""
+import json
+import pathlib
+import sys
+import xml.etree.ElementTree
+
+FACETS = ["forward", "gradient", "errors", "strides", "zero"]
+COUNTS = ["cases", "skipped", "mistrusted", "failed"]
+UNIT_TEST = "test_"
+
+
+class unreadable(Exception):
+    """A report that cannot be added up; says which and why."""
+
+
+def checked(report):
+    """The report, if every number and facet in it makes sense."""
+    for name, entry in [("program", report), *report["op"].items()]:
+        for count in COUNTS:
+            if type(entry.get(count, 0)) is not int or entry.get(count, 0) < 0:
+                raise ValueError(f"{name}.{count} is {entry[count]!r}, not a count")
+        strange = set(entry.get("facets", []) + entry.get("not_applicable", [])) - set(FACETS)
+        if strange:
+            raise ValueError(f"{name} has unknown facets {sorted(strange)}; known: {FACETS}")
+    return report
+
+
+def read_report(path):
+    try:
+        return checked(json.loads(path.read_text()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as why:
+        raise unreadable(f"{path.name}: {type(why).__name__}: {why}") from why
+
+
+def read_ctest(folder):
+    """name -> passed, failed or skipped."""
+    try:
+        cases = xml.etree.ElementTree.parse(folder / "ctest.xml").getroot().iter("testcase")
+        words = {"run": "passed", "fail": "failed"}
+        results = {case.get("name"): words.get(case.get("status"), "skipped") for case in cases}
+    except (OSError, xml.etree.ElementTree.ParseError) as why:
+        raise unreadable(f"ctest.xml: {why}") from why
+    if not results:
+        raise unreadable("ctest.xml: no test was run")
+    return results
+
+
+def add_up(reports):
+    """op -> counts and facets over all reports."""
+    ops = {}
+    for report in reports.values():
+        for name, entry in report["op"].items():
+            op = ops.setdefault(name, dict.fromkeys(COUNTS, 0) | {"facets": set(), "exempt": set()})
+            for count in COUNTS:
+                op[count] += entry.get(count, 0)
+            op["facets"] |= set(entry.get("facets", []))
+            op["exempt"] |= set(entry.get("not_applicable", []))
+    return ops
+
+
+def complete(op):
+    return op["facets"] | op["exempt"] >= set(FACETS)
+
+
+def told(report, count):
+    """What one program says: its op cases or its test cases, whichever are more."""
+    return max(report.get(count, 0), sum(op.get(count, 0) for op in report["op"].values()))
+
+
+def summarize(reports, results):
+    ops = add_up(reports)
+    line = {
+        "op_cases": sum(op["cases"] for op in ops.values()),
+        "ops": len(ops),
+        "ops_complete": sum(complete(op) for op in ops.values()),
+        "skipped": sum(told(report, "skipped") for report in reports.values()),
+        "failed": sum(told(report, "failed") for report in reports.values()),
+        "mistrusted": sum(op["mistrusted"] for op in ops.values()),
+    }
+    # A program's own counts say more than CTest's one bit; the bit counts where they are silent.
+    silent = {"op": {}}
+    for test, status in results.items():
+        if status in ("failed", "skipped") and not told(reports.get(test, silent), status):
+            line[status] += 1
+    return ops, line
+
+
+def without_report(reports, results):
+    """Unit tests that ended well and yet left no report: their cases would vanish in silence."""
+    return [test for test, status in results.items()
+            if status == "passed" and test.startswith(UNIT_TEST) and test not in reports]
+
+
+def print_table(ops):
+    print(f"\n{'op':<24}{'cases':>8}{'skipped':>9}{'mistrusted':>12}{'failed':>8}  facets")
+    for name, op in sorted(ops.items()):
+        marks = [facet if facet in op["facets"] else f"({facet}: none)" if facet in op["exempt"]
+                 else f"{facet} MISSING" for facet in FACETS]
+        print(f"{name:<24}{op['cases']:>8}{op['skipped']:>9}{op['mistrusted']:>12}"
+              f"{op['failed']:>8}  {', '.join(marks)}")
+    print()
+
+
+def main():
+    folder = pathlib.Path(sys.argv[1])
+    try:
+        results = read_ctest(folder)
+        reports = {path.stem: read_report(path) for path in sorted(folder.glob("*.json"))}
+        lost = without_report(reports, results)
+        if lost:
+            raise unreadable(f"no report from {', '.join(lost)}")
+    except unreadable as why:
+        print(f"summary: {why}")
+        return 1
+    ops, line = summarize(reports, results)
+    print_table(ops)
+    for status in ("failed", "skipped"):
+        names = [test for test, was in results.items() if was == status]
+        if names:
+            print(f"tests {status}: {', '.join(names)}")
+    print(json.dumps(line, separators=(",", ":")))
+    return 1 if line["failed"] or line["mistrusted"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The adding-up itself is tested: counts, completeness, crashes, and reports that are damaged."""
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+SUMMARY = pathlib.Path(__file__).with_name("summary.py")
+FACETS = ["forward", "gradient", "errors", "strides", "zero"]
+GOOD = {"op": {"gemm": {"cases": 10, "skipped": 1, "mistrusted": 0, "failed": 0, "facets": FACETS}}}
+MORE = {"op": {"gemm": {"cases": 5, "facets": ["forward"]},
+               "top_k": {"cases": 2, "facets": FACETS[:1] + FACETS[2:],
+                         "not_applicable": ["gradient"]},
+               "rope": {"cases": 3, "facets": ["forward"]}}}
+BAD = {"op": {"gemm": {"cases": 10, "failed": 2, "facets": FACETS}}}
+DOUBT = {"op": {"gemm": {"cases": 10, "mistrusted": 1, "facets": FACETS}}}
+
+
+def run(reports, statuses):
+    """Exit status and last line for these reports and CTest results."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, report in reports.items():
+            text = report if isinstance(report, str) else json.dumps(report)
+            pathlib.Path(folder, name + ".json").write_text(text)
+        if statuses is not None:
+            cases = "".join(f'<testcase name="{name}" status="{status}"/>'
+                            for name, status in statuses.items())
+            pathlib.Path(folder, "ctest.xml").write_text(f"<testsuite>{cases}</testsuite>")
+        done = subprocess.run([sys.executable, str(SUMMARY), folder], capture_output=True, text=True)
+        return done.returncode, done.stdout.strip().splitlines()[-1]
+
+
+def check(what, got, status, **counts):
+    line = json.loads(got[1]) if counts else {}
+    right = got[0] == status and all(line.get(name) == value for name, value in counts.items())
+    print(f"{what}: {'good' if right else f'WRONG: {got}'}")
+    return right
+
+
+def main():
+    results = [
+        check("two reports", run({"a": GOOD, "b": MORE}, {"a": "run", "b": "run"}), 0, op_cases=20,
+              ops=3, ops_complete=2, skipped=1, failed=0, mistrusted=0),
+        check("a failed case", run({"a": BAD}, {"a": "fail"}), 1, failed=2),
+        check("a crash without a report", run({"a": GOOD}, {"a": "run", "b": "fail"}), 1, failed=1),
+        check("a crash beside good counts", run({"a": GOOD}, {"a": "fail"}), 1, failed=1),
+        check("a skipped test", run({"a": GOOD}, {"a": "run", "gpu": "notrun"}), 0, skipped=2),
+        check("a mistrusted case", run({"a": DOUBT}, {"a": "run"}), 1, mistrusted=1),
+        check("a failed case outside ops", run({"a": GOOD | {"failed": 3}}, {"a": "fail"}), 1,
+              failed=3),
+        check("a skipped case outside ops", run({"a": GOOD | {"skipped": 4}}, {"a": "run"}), 0,
+              skipped=4),
+        check("a lost report", run({"a": GOOD}, {"a": "run", "test_ops_x": "run"}), 1),
+        check("a damaged report", run({"a": '{"op": {'}, {"a": "run"}), 1),
+        check("a report of another form", run({"a": "[]"}, {"a": "run"}), 1),
+        check("a negative count", run({"a": {"op": {"x": {"cases": -1}}}}, {"a": "run"}), 1),
+        check("an unknown facet", run({"a": {"op": {"x": {"facets": ["speed"]}}}}, {"a": "run"}), 1),
+        check("no result of CTest", run({"a": GOOD}, None), 1),
+        check("no test at all", run({}, {}), 1),
+    ]
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
