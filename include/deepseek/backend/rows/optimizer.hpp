@@ -94,17 +94,20 @@ struct lion_body {
 
 template <class V>
 struct amf_body {
-  V decay, momentum, rate, factor;
+  V decay, momentum, lr, factor;
   moment_body<V> average;
 
   template <class Make>
-  static amf_body of(const Make& make, const amf_step& s) {
-    const double share = s.form == amf_form::printed ? 1 : 1 - s.momentum;
-    return {make(1 - s.lr * s.weight_decay), make(s.momentum), make(share * s.lr),
-            make(s.gradient_factor), moment_body<V>::of(make, s)};
+  static amf_body of(const Make& make, amf_step s) {
+    if (s.form == amf_form::printed) {
+      s.weight_decay = 0;
+      s.bias_correction1 = s.bias_correction2 = 1;
+    }
+    return {make(1 - s.lr * s.weight_decay), make(s.momentum), make(s.lr), make(s.gradient_factor),
+            moment_body<V>::of(make, s)};
   }
   DEEPSEEK_HOST_DEVICE void operator()(V g, V& p, V& m, V& v, V& buffer) const {
-    buffer = momentum * buffer + rate * average.direction(factor * g, m, v);
+    buffer = momentum * buffer + lr * average.direction(factor * g, m, v);
     p = p * decay - buffer;
   }
 };
