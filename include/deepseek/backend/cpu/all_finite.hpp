@@ -3,7 +3,7 @@
 // numbers.
 #pragma once
 
-#include "deepseek/backend/cpu/elements.hpp"
+#include "deepseek/backend/cpu/elementwise.hpp"
 #include "deepseek/backend/reference/all_finite.hpp"
 
 #include <atomic>
@@ -23,12 +23,13 @@ bool finite_run(const T* p, index_t n) {
 }
 
 template <class X>
-bool all_finite_impl(const cpu& b, const X& x) requires SimdElement<typename X::value_type> {
+bool all_finite_impl(const cpu& b, const X& x) requires Packable<X> {
   std::atomic<bool> finite{true};
-  const auto run = [&](index_t, index_t n, const auto* p) {
+  const auto run = [&](index_t n, const auto* p) {
     if (!finite_run(p, n)) finite.store(false, std::memory_order_relaxed);
   };
-  if (!parallel_runs(b, run, x)) return all_finite_impl(static_cast<const reference&>(b), x);
+  if (!unit_rows(x)) return all_finite_impl(static_cast<const reference&>(b), x);
+  for_each_span(b, run, x);
   return finite.load();
 }
 

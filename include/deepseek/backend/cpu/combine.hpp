@@ -2,23 +2,20 @@
 // combine on the cpu: rows on all threads; fused multiply-adds in registers, over k in order.
 #pragma once
 
-#include "deepseek/backend/cpu/elements.hpp"
+#include "deepseek/backend/cpu/rows.hpp"
 #include "deepseek/backend/reference/combine.hpp"
+#include "deepseek/backend/rows/row_at.hpp"
 
 namespace deepseek {
 
-template <class T, class... V>
-inline constexpr bool all_elements = (std::is_same_v<T, typename V::value_type> && ...);
-
 template <class Ys, class By, class Y>
-void combine_impl(const cpu& b, const Ys& ys, const By& by, const Y& y) requires
-    SimdElement<typename Y::value_type> && all_elements<typename Y::value_type, Ys> {
+void combine_impl(const cpu& b, const Ys& ys, const By& by, const Y& y) requires Packable<Y, Ys> {
   using T = typename Y::value_type;
   using pack = simd::pack<T>;
   if (!unit_rows(ys, y)) return combine_impl(static_cast<const reference&>(b), ys, by, y);
   require_indices(by.slot, ys.extent(0), "combine: slot");
   const index_t width = y.extent(1), choices = by.slot.extent(1);
-  parallel_rows(b, y.extent(0), width * choices, [&](index_t first, index_t end) {
+  parallel_rows(b, y.extent(0), rows_per_task(width * choices), [&](index_t first, index_t end) {
     for (index_t t = first; t < end; ++t) {
       T* to = row_at(y, t).data();
       for (index_t d = 0; d < width; d += pack::width) {
@@ -59,17 +56,16 @@ void scaled_run(T weight, const T* from, T* to, index_t n) {
 }
 
 template <class In, class DY, class DYs, class DW>
-void combine_backward_impl(const cpu& b, const In& in, const DY& dy,
-                           const combine_gradients<DYs, DW>& out) requires
-    SimdElement<typename DYs::value_type> &&
-    all_elements<typename DYs::value_type, DY, decltype(in.ys)> {
+void combine_backward_impl(
+    const cpu& b, const In& in, const DY& dy,
+    const combine_gradients<DYs, DW>& out) requires Packable<DYs, DY, decltype(in.ys)> {
   using T = typename DYs::value_type;
   if (!unit_rows(in.ys, dy, out.dys)) {
     return combine_backward_impl(static_cast<const reference&>(b), in, dy, out);
   }
   require_indices(in.slot, in.ys.extent(0), "combine_backward: slot");
   const index_t width = dy.extent(1), choices = in.slot.extent(1);
-  parallel_rows(b, dy.extent(0), width * choices, [&](index_t first, index_t end) {
+  parallel_rows(b, dy.extent(0), rows_per_task(width * choices), [&](index_t first, index_t end) {
     for (index_t t = first; t < end; ++t) {
       const T* gradient = row_at(dy, t).data();
       for (index_t k = 0; k < choices; ++k) {

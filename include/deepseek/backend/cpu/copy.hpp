@@ -3,10 +3,10 @@
 #pragma once
 
 #include "deepseek/backend/cpu/eigen.hpp"
-#include "deepseek/backend/cpu/elements.hpp"
+#include "deepseek/backend/cpu/elementwise.hpp"
 #include "deepseek/backend/reference/copy.hpp"
 
-#include <cstring>
+#include <algorithm>
 
 namespace deepseek {
 
@@ -14,8 +14,8 @@ namespace deepseek {
 template <class To, class From>
 void convert_run(index_t n, const From* from, To* to) {
   if constexpr (std::is_same_v<To, From>) {
-    std::memcpy(to, from, static_cast<std::size_t>(n) * sizeof(To));
-  } else if constexpr (SimdElement<To> && SimdElement<From>) {
+    std::copy_n(from, n, to);
+  } else if constexpr (std::is_floating_point_v<To> && std::is_floating_point_v<From>) {
     as_array(to, n) = as_array(from, n).template cast<To>();
   } else {
     for (index_t i = 0; i < n; ++i) to[i] = convert_to<To>(from[i]);
@@ -24,8 +24,9 @@ void convert_run(index_t n, const From* from, To* to) {
 
 template <class X, class Y>
 void copy_impl(const cpu& b, const X& x, const Y& y) {
-  const auto run = [](index_t, index_t n, const auto* from, auto* to) { convert_run(n, from, to); };
-  if (!parallel_runs(b, run, x, y)) copy_impl(static_cast<const reference&>(b), x, y);
+  const auto run = [](index_t n, const auto* from, auto* to) { convert_run(n, from, to); };
+  if (!unit_rows(x, y)) return copy_impl(static_cast<const reference&>(b), x, y);
+  for_each_span(b, run, x, y);
 }
 
 }  // namespace deepseek

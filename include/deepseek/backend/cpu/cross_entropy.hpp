@@ -2,9 +2,10 @@
 // cross_entropy on the cpu: exponentials in registers, chunks of 64 rows on all threads.
 #pragma once
 
-#include "deepseek/backend/cpu/elements.hpp"
+#include "deepseek/backend/cpu/rows.hpp"
 #include "deepseek/backend/cpu/vector_math.hpp"
 #include "deepseek/backend/reference/cross_entropy.hpp"
+#include "deepseek/backend/rows/row_at.hpp"
 
 #include <limits>
 
@@ -40,8 +41,7 @@ row_exponentials<T> sum_exponentials(const T* x, index_t n, const Store& store) 
 template <class X, class Targets, class L>
 cross_entropy_result cross_entropy_impl(const cpu& b, const X& logits, const Targets& targets,
                                         const L& losses, cross_entropy_spec spec) requires
-    SimdElement<typename X::value_type> &&
-    std::is_same_v<typename X::value_type, accumulate_t<typename L::value_type>> {
+    Packable<X> && std::is_same_v<typename X::value_type, accumulate_t<typename L::value_type>> {
   using T = typename X::value_type;
   if (!unit_rows(logits)) {
     return cross_entropy_impl(static_cast<const reference&>(b), logits, targets, losses, spec);
@@ -88,8 +88,7 @@ void cross_entropy_gradient_run(const T* x, T* dx, index_t n, index_t target, T 
 template <class X, class Targets, class DX>
 void cross_entropy_gradient_impl(const cpu& b, const X& logits, const Targets& targets,
                                  const DX& dlogits, cross_entropy_gradient_spec spec) requires
-    SimdElement<typename X::value_type> &&
-    std::is_same_v<typename X::value_type, typename DX::value_type> {
+    Packable<X> && std::is_same_v<typename X::value_type, typename DX::value_type> {
   using T = typename X::value_type;
   if (!unit_rows(logits, dlogits)) {
     return cross_entropy_gradient_impl(static_cast<const reference&>(b), logits, targets, dlogits,
@@ -100,7 +99,7 @@ void cross_entropy_gradient_impl(const cpu& b, const X& logits, const Targets& t
       count_targets(targets, columns, spec.ignore, "cross_entropy_gradient: targets");
   const index_t counted = spec.counted > 0 ? spec.counted : found;
   const T factor = counted > 0 ? static_cast<T>(spec.scale / static_cast<double>(counted)) : T(0);
-  parallel_rows(b, targets.extent(0), columns, [&](index_t first, index_t end) {
+  parallel_rows(b, targets.extent(0), rows_per_task(columns), [&](index_t first, index_t end) {
     for (index_t i = first; i < end; ++i) {
       T* out = row_at(dlogits, i).data();
       if (targets(i) == spec.ignore) {

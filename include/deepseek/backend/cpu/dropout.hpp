@@ -45,29 +45,43 @@ struct dropout_words {
   }
 };
 
-template <class X, class Y>
-void dropout_impl(const cpu& b, const X& x, const Y& y,
-                  const dropout_spec& spec) requires SimdElement<typename Y::value_type> {
-  using T = typename Y::value_type;
-  if (spec.rate == 0) return copy_impl(b, x, y);
+// y = x * grown where kept, for n neighbouring elements of which the first is number `first`.
+template <class From, class T>
+void dropout_run(const dropout_spec& spec, index_t first, index_t n, const From* x, T* y) {
   const T grown = static_cast<T>(1 / (1 - spec.rate));
   const std::uint32_t threshold = dropout_threshold(spec.rate);
   const stream_key key = dropout_stream(spec);
-  const auto run = [=](index_t first, index_t n, const auto* from, T* to) {
-    dropout_words words;
-    for (index_t done = 0; done < n;) {
-      const auto element = static_cast<std::uint64_t>(first + done);
-      words.draw(key, element / 4);
-      const auto skip = static_cast<index_t>(element % 4);
-      const index_t take = std::min<index_t>(n - done, dropout_words::count - skip);
-      for (index_t i = 0; i < take; ++i) {
-        const T grows = convert_to<T>(from[done + i]) * grown;
-        to[done + i] = words.word[skip + i] >= threshold ? grows : T(0);
-      }
-      done += take;
+  dropout_words words;
+  for (index_t done = 0; done < n;) {
+    const auto element = static_cast<std::uint64_t>(first + done);
+    words.draw(key, element / 4);
+    const auto skip = static_cast<index_t>(element % 4);
+    const index_t take = std::min<index_t>(n - done, dropout_words::count - skip);
+    for (index_t i = 0; i < take; ++i) {
+      const T grows = convert_to<T>(x[done + i]) * grown;
+      y[done + i] = words.word[skip + i] >= threshold ? grows : T(0);
     }
-  };
-  if (!parallel_runs(b, run, x, y)) dropout_impl(static_cast<const reference&>(b), x, y, spec);
+    done += take;
+  }
+}
+
+template <class X, class Y>
+void dropout_impl(const cpu& b, const X& x, const Y& y,
+                  const dropout_spec& spec) requires Packable<Y> {
+  if (spec.rate == 0) return copy_impl(b, x, y);
+  if (!unit_rows(x, y)) return dropout_impl(static_cast<const reference&>(b), x, y, spec);
+  if (x.contiguous() && y.contiguous()) {
+    parallel_rows(b, y.size(), 8192, [&](index_t first, index_t last) {
+      dropout_run(spec, first, last - first, x.data() + first, y.data() + first);
+    });
+    return;
+  }
+  const index_t length = row_length(y);
+  parallel_rows(b, row_count(y), rows_per_task(length), [&](index_t first, index_t last) {
+    for (index_t r = first; r < last; ++r) {
+      dropout_run(spec, r * length, length, row_at(x, r).data(), row_at(y, r).data());
+    }
+  });
 }
 
 }  // namespace deepseek

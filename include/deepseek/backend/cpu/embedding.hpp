@@ -5,6 +5,7 @@
 #include "deepseek/backend/cpu/add.hpp"
 #include "deepseek/backend/cpu/copy.hpp"
 #include "deepseek/backend/reference/embedding.hpp"
+#include "deepseek/backend/rows/row_at.hpp"
 
 namespace deepseek {
 
@@ -14,7 +15,7 @@ void embedding_impl(const cpu& b, const Ids& ids, const W& table, const Y& y) {
     return embedding_impl(static_cast<const reference&>(b), ids, table, y);
   }
   require_indices(ids, table.extent(0), "embedding: ids");
-  parallel_rows(b, ids.extent(0), y.extent(1), [&](index_t first, index_t end) {
+  parallel_rows(b, ids.extent(0), rows_per_task(y.extent(1)), [&](index_t first, index_t end) {
     for (index_t i = first; i < end; ++i) {
       convert_run(y.extent(1), row_at(table, ids(i)).data(), row_at(y, i).data());
     }

@@ -2,7 +2,7 @@
 // optimizer on the cpu: the bodies of backend/rows on registers, one pass, on all threads.
 #pragma once
 
-#include "deepseek/backend/cpu/elements.hpp"
+#include "deepseek/backend/cpu/elementwise.hpp"
 #include "deepseek/backend/reference/optimizer.hpp"
 
 namespace deepseek {
@@ -44,61 +44,59 @@ void update_run(const Body& body, index_t n, const T* g, Changed*... changed) {
   }
 }
 
-// False, and nothing was done, where strides forbid registers.
 template <class Body, class G, class... Changed>
-bool update_on_cpu(const cpu& b, const Body& body, const G& g, const Changed&... changed) {
-  return parallel_runs(
-      b,
-      [&](index_t, index_t n, const auto* from, auto*... to) { update_run(body, n, from, to...); },
-      g, changed...);
+void update_spans(const cpu& b, const Body& body, const G& g, const Changed&... changed) {
+  for_each_span(
+      b, [&](index_t n, const auto* from, auto*... to) { update_run(body, n, from, to...); }, g,
+      changed...);
 }
 
 }  // namespace detail
 
-template <class P, class... Rest>
-concept OneSimdElement = SimdElement<typename P::value_type> &&
-    (std::is_same_v<typename P::value_type, typename Rest::value_type>&&...);
-
 template <class P, class G, class State>
-void adamw_update_impl(const cpu& b, const P& p, const G& g, const State& state,
-                       const adamw_step& step) requires
-    OneSimdElement<P, G, decltype(state.m), decltype(state.v)> {
+void adamw_update_impl(
+    const cpu& b, const P& p, const G& g, const State& state,
+    const adamw_step& step) requires Packable<P, G, decltype(state.m), decltype(state.v)> {
   using T = typename P::value_type;
-  const auto body = adamw_body<simd::pack<T>>::of(detail::make_pack<T>{}, step);
-  if (!detail::update_on_cpu(b, body, g, p, state.m, state.v)) {
-    adamw_update_impl(static_cast<const reference&>(b), p, g, state, step);
+  if (!unit_rows(p, g, state.m, state.v)) {
+    return adamw_update_impl(static_cast<const reference&>(b), p, g, state, step);
   }
+  const auto body = adamw_body<simd::pack<T>>::of(detail::make_pack<T>{}, step);
+  detail::update_spans(b, body, g, p, state.m, state.v);
 }
 
 template <class P, class G, class Buffer>
 void sgd_update_impl(const cpu& b, const P& p, const G& g, const Buffer& buffer,
-                     const sgd_step& step) requires OneSimdElement<P, G, Buffer> {
+                     const sgd_step& step) requires Packable<P, G, Buffer> {
   using T = typename P::value_type;
-  const auto body = sgd_body<simd::pack<T>>::of(detail::make_pack<T>{}, step);
-  if (!detail::update_on_cpu(b, body, g, p, buffer)) {
-    sgd_update_impl(static_cast<const reference&>(b), p, g, buffer, step);
+  if (!unit_rows(p, g, buffer)) {
+    return sgd_update_impl(static_cast<const reference&>(b), p, g, buffer, step);
   }
+  const auto body = sgd_body<simd::pack<T>>::of(detail::make_pack<T>{}, step);
+  detail::update_spans(b, body, g, p, buffer);
 }
 
 template <class P, class G, class M>
 void lion_update_impl(const cpu& b, const P& p, const G& g, const M& m,
-                      const lion_step& step) requires OneSimdElement<P, G, M> {
+                      const lion_step& step) requires Packable<P, G, M> {
   using T = typename P::value_type;
-  const auto body = lion_body<simd::pack<T>>::of(detail::make_pack<T>{}, step);
-  if (!detail::update_on_cpu(b, body, g, p, m)) {
-    lion_update_impl(static_cast<const reference&>(b), p, g, m, step);
+  if (!unit_rows(p, g, m)) {
+    return lion_update_impl(static_cast<const reference&>(b), p, g, m, step);
   }
+  const auto body = lion_body<simd::pack<T>>::of(detail::make_pack<T>{}, step);
+  detail::update_spans(b, body, g, p, m);
 }
 
 template <class P, class G, class State>
 void amf_update_impl(const cpu& b, const P& p, const G& g, const State& state,
                      const amf_step& step) requires
-    OneSimdElement<P, G, decltype(state.m), decltype(state.v), decltype(state.buffer)> {
+    Packable<P, G, decltype(state.m), decltype(state.v), decltype(state.buffer)> {
   using T = typename P::value_type;
-  const auto body = amf_body<simd::pack<T>>::of(detail::make_pack<T>{}, step);
-  if (!detail::update_on_cpu(b, body, g, p, state.m, state.v, state.buffer)) {
-    amf_update_impl(static_cast<const reference&>(b), p, g, state, step);
+  if (!unit_rows(p, g, state.m, state.v, state.buffer)) {
+    return amf_update_impl(static_cast<const reference&>(b), p, g, state, step);
   }
+  const auto body = amf_body<simd::pack<T>>::of(detail::make_pack<T>{}, step);
+  detail::update_spans(b, body, g, p, state.m, state.v, state.buffer);
 }
 
 }  // namespace deepseek

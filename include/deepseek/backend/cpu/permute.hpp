@@ -4,6 +4,7 @@
 
 #include "deepseek/backend/cpu/copy.hpp"
 #include "deepseek/backend/reference/permute.hpp"
+#include "deepseek/backend/rows/row_at.hpp"
 
 namespace deepseek {
 
@@ -13,7 +14,7 @@ void permute_impl(const cpu& b, const X& x, const Source& source, index_t choice
     return permute_impl(static_cast<const reference&>(b), x, source, choices, xs);
   }
   require_indices(source, x.extent(0) * choices, "permute: source");
-  parallel_rows(b, xs.extent(0), xs.extent(1), [&](index_t first, index_t end) {
+  parallel_rows(b, xs.extent(0), rows_per_task(xs.extent(1)), [&](index_t first, index_t end) {
     for (index_t r = first; r < end; ++r) {
       convert_run(xs.extent(1), row_at(x, source(r) / choices).data(), row_at(xs, r).data());
     }
@@ -22,15 +23,14 @@ void permute_impl(const cpu& b, const X& x, const Source& source, index_t choice
 
 template <class DY, class Slot, class DX>
 void permute_backward_impl(const cpu& b, const DY& dxs, const Slot& slot,
-                           const DX& dx) requires SimdElement<typename DX::value_type> &&
-    std::is_same_v<typename DX::value_type, typename DY::value_type> {
+                           const DX& dx) requires Packable<DX, DY> {
   using pack = simd::pack<typename DX::value_type>;
   if (!unit_rows(dxs, dx)) {
     return permute_backward_impl(static_cast<const reference&>(b), dxs, slot, dx);
   }
   require_indices(slot, dxs.extent(0), "permute_backward: slot");
   const index_t width = dx.extent(1), choices = slot.extent(1);
-  parallel_rows(b, dx.extent(0), width * choices, [&](index_t first, index_t end) {
+  parallel_rows(b, dx.extent(0), rows_per_task(width * choices), [&](index_t first, index_t end) {
     for (index_t t = first; t < end; ++t) {
       auto* to = row_at(dx, t).data();
       for (index_t d = 0; d < width; d += pack::width) {

@@ -3,17 +3,17 @@
 #pragma once
 
 #include "deepseek/backend/cpu/eigen.hpp"
-#include "deepseek/backend/cpu/elements.hpp"
+#include "deepseek/backend/cpu/elementwise.hpp"
 #include "deepseek/backend/reference/scale.hpp"
 
 namespace deepseek {
 
 template <class Y>
-void scale_impl(const cpu& b, double factor,
-                const Y& y) requires SimdElement<typename Y::value_type> {
+void scale_impl(const cpu& b, double factor, const Y& y) requires Packable<Y> {
   const auto by = static_cast<typename Y::value_type>(factor);
-  const auto run = [=](index_t, index_t n, auto* to) { as_array(to, n) *= by; };
-  if (!parallel_runs(b, run, y)) scale_impl(static_cast<const reference&>(b), factor, y);
+  const auto run = [=](index_t n, auto* to) { as_array(to, n) *= by; };
+  if (!unit_rows(y)) return scale_impl(static_cast<const reference&>(b), factor, y);
+  for_each_span(b, run, y);
 }
 
 }  // namespace deepseek

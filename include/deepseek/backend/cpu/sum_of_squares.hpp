@@ -2,7 +2,7 @@
 // sum_of_squares on the cpu: the chunks of the reference's sum, its 16 lanes in registers.
 #pragma once
 
-#include "deepseek/backend/cpu/elements.hpp"
+#include "deepseek/backend/cpu/rows.hpp"
 #include "deepseek/backend/reference/sum_of_squares.hpp"
 
 namespace deepseek {
@@ -45,7 +45,7 @@ double sum_of_squares_impl(const cpu& b,
   const index_t n = x.size(), chunks = (n + size - 1) / size;
   scope freed(b.workspace());
   const auto sums = b.workspace().template make<double, dyn>(chunks);
-  parallel_rows(b, chunks, size, [&](index_t first, index_t end) {
+  parallel_rows(b, chunks, rows_per_task(size), [&](index_t first, index_t end) {
     for (index_t c = first; c < end; ++c) {
       sums(c) = chunk_of_squares(x.data() + c * size, std::min(size, n - c * size));
     }
