@@ -6,6 +6,7 @@
 // Sources: Vaswani et al. 2017; Ainslie et al. 2023 (GQA); Su et al. 2021 (rotary embedding).
 #pragma once
 
+#include "deepseek/core/dtype.hpp"
 #include "deepseek/layers/kv_cache.hpp"
 #include "deepseek/layers/linear.hpp"
 #include "deepseek/ops/add.hpp"

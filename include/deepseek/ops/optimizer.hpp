@@ -195,9 +195,9 @@ struct amf_update_op {
     const auto buffer = as_view(state.buffer);
     detail::check_step(step);
     detail::check_update(b, "amf_update: g, m, v or buffer", p, g, m, v, buffer);
-    using plain =
+    using bundle =
         amf_moments<decltype(as_view(m)), decltype(as_view(v)), decltype(as_view(buffer))>;
-    if (!p.empty()) amf_update_impl(b, p, g, plain{m, v, buffer}, step);
+    if (!p.empty()) amf_update_impl(b, p, g, bundle{m, v, buffer}, step);
   }
 };
 

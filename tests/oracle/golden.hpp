@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// Inputs and results computed once, by other means, with nine or more digits: what the oracles are
+// held to.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace oracle::golden {
+
+using reals = std::vector<double>;
+using ids = std::vector<std::int64_t>;
+
+namespace rms_norm {
+inline const reals x = {1, 2, 3, 4}, w = {1, 1, 2, .5};
+constexpr double eps = 1e-6;
+inline const reals y = {0.365148347, 0.730296695, 2.190890084, 0.730296695};
+}  // namespace rms_norm
+
+namespace rope {  // dim 4, base 10000, position 3
+inline const reals x = {1, 2, 3, 4};
+constexpr std::int64_t position = 3;
+inline const reals interleaved = {-1.272232513, -1.838864985, 2.878668100, 4.088186636};
+inline const reals half = {-1.413352521, 1.879118067, -2.828857482, 4.058191135};
+}  // namespace rope
+
+namespace gate {  // 8 experts, 2 active
+inline const reals logits = {.2, -.1, .5, .3, -.4, .9, 0, .1};
+inline const reals softmax = {.117896994, .087340241, .159144296, .130296329,
+                              .064703242, .237415391, .096525895, .106677612};
+inline const ids chosen = {5, 2};
+inline const reals weights = {.237415391, .159144296};
+inline const reals divided = {.598687660, .401312340};
+// The gate that takes the softmax of the softmax.
+inline const reals twice = {.139693362, .129176367};
+}  // namespace gate
+
+namespace balance {  // 3 tokens, 4 experts, 2 active; scores are divided by their row sum first
+inline const reals scores = {.9, .2, .6, .1, .3, .8, .7, .2, .5, .4, .3, .6};
+inline const ids chosen = {0, 2, 1, 2, 3, 0};
+inline const reals fraction = {4. / 3, 2. / 3, 4. / 3, 2. / 3};
+inline const reals probability = {.309259259, .244444444, .283333333, .162962963};
+constexpr double loss = 1.061728395;
+}  // namespace balance
+
+namespace int8 {
+inline const reals w = {.5, -1.27, .333, .02}, x = {-.5, 0, 1, 2.05};
+constexpr double weight_scale = .01, activation_scale = .01, y = .121, exact = .124;
+inline const std::vector<int> weight_codes = {50, -127, 33, 2}, codes = {0, 50, 150, 255};
+constexpr int zero = 50, product = -890, corrected = 1210;
+}  // namespace int8
+
+namespace optimizer {  // p = 1, then gradients .5 and -.2
+inline const reals gradients = {.5, -.2};
+inline const reals adamw = {.998990000020,
+                            .998634404281};                // lr 1e-3, .9, .999, eps 1e-8, decay .01
+inline const reals lion = {.999969700000, .999999400009};  // lr 3e-5, .9, .99, decay .01
+constexpr double lion_m = .00295;
+inline const reals amf = {.999683772434,
+                          .999252299337};  // as printed: lr 1e-4, .9, .999, mu .9, eps 1e-8
+}  // namespace optimizer
+
+namespace schedule {  // lr 3e-5, warm-up 2000, 100000 steps
+inline const ids t = {0, 1000, 2000, 51000, 100000};
+inline const reals lr = {0, 1.5e-5, 3e-5, 1.5e-5, 0};
+}  // namespace schedule
+
+namespace merge {  // scores [1, 2] with values [1, 2], and score [3] with value [4]
+inline const reals scores = {1, 2, 3}, values = {1, 2, 4};
+constexpr double out = 3.240451338, lse = 3.407605964;
+constexpr double sink = .5, with_sink = 3.072664490;  // a logit that enters the denominator only
+}  // namespace merge
+
+}  // namespace oracle::golden
