@@ -44,7 +44,8 @@ def check(what, got, status, **counts):
 def main():
     results = [
         check("two reports",
-              run({"test_a": GOOD, "test_b": MORE}, {"test_a": "run", "test_b": "run"}), 0, op_cases=20,
+              run({"test_a": GOOD, "test_b": MORE}, {"test_a": "run",
+              "test_b": "run"}), 0, op_cases=20,
               ops=3, ops_complete=2, skipped=1, failed=0, mistrusted=0),
         check("a failed case", run({"test_a": BAD}, FAILED), 1, failed=2),
         check("a crash without a report",
