@@ -47,7 +47,7 @@ endfunction()
 
 # A target that cannot be built here: configuring goes on, asking for it says what is missing.
 function(deepseek_unavailable name needs)
-  message(STATUS "deepseek: ${name} is left out: it needs ${needs}")
+  message(NOTICE "deepseek: ${name} is left out: it needs ${needs}")
   add_custom_target(${name} COMMAND ${CMAKE_COMMAND} -E echo "deepseek: ${name} needs ${needs}"
                     COMMAND ${CMAKE_COMMAND} -E false VERBATIM)
 endfunction()
