@@ -12,6 +12,7 @@
 #include "deepseek/backend/cpu/copy.hpp"
 #include "deepseek/backend/cpu/cross_entropy.hpp"
 #include "deepseek/backend/cpu/dropout.hpp"
+#include "deepseek/backend/cpu/eigen.hpp"
 #include "deepseek/backend/cpu/elementwise.hpp"
 #include "deepseek/backend/cpu/embedding.hpp"
 #include "deepseek/backend/cpu/fill.hpp"
