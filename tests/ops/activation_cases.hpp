@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The test of an activation: row_cases with the ops and oracle functions of one kind, any rank, and
-// infinite values. A Kind names the ops, the oracle's value and slope, the slope on absolute values
-// and the limits.
+// infinite values. A Kind names the ops, the oracle's value and slope, the slope on absolute
+// values, the condition of its left tail and the limits.
 #pragma once
 
 #include "deepseek/ops/activation.hpp"
@@ -39,7 +39,9 @@ struct activation_test {
     Kind::backward_op(b, in[0].matrix(), in[2].matrix(), dx.matrix());
   }
   static result expected(const std::vector<reals>& in, const row_case&) {
-    return row_cases::exact_magnitude(oracle::each(Kind::value, in[0]));
+    result y = row_cases::exact_magnitude(oracle::each(Kind::value, in[0]));
+    for (std::size_t i = 0; i < in[0].size(); ++i) y.magnitude[i] *= Kind::tail(in[0][i]);
+    return y;
   }
   static std::vector<result> expected_backward(const std::vector<reals>& in, const row_case&) {
     result dx{reals(in[0].size()), reals(in[0].size())};

@@ -12,6 +12,7 @@ struct kind {
   static constexpr auto& backward_op = ds::ops::relu_backward;
   static double value(double x) { return oracle::relu(x); }
   static double slope(double x) { return oracle::relu_slope(x); }
+  static double tail(double) { return 1; }
   static double slope_magnitude(double x) { return slope(x); }
   static double ulps(ds::dtype, bool) { return 0; }
 };

@@ -209,8 +209,12 @@ std::vector<reals> draw_backward(const row_case& c) {
 // Far tails only: the comparison would not trust such a reference.
 inline bool all_but_zero(const reals& r) {
   double squares = 0;
-  for (double e : r) squares += e * e;
-  return squares > 0 && std::sqrt(squares) < 1e-30;
+  bool zeros = true;
+  for (double e : r) {
+    squares += e * e;
+    zeros = zeros && e == 0;
+  }
+  return !zeros && std::sqrt(squares) < 1e-30;
 }
 
 template <class Op, class T>

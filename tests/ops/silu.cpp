@@ -12,6 +12,7 @@ struct kind {
   static constexpr auto& backward_op = ds::ops::silu_backward;
   static double value(double x) { return oracle::silu(x); }
   static double slope(double x) { return oracle::silu_slope(x); }
+  static double tail(double) { return 1; }
   static double slope_magnitude(double x) {
     const long double s = oracle::detail::sigmoid(x);
     return static_cast<double>(s + std::fabs(x) * s * oracle::detail::sigmoid(-x));
