@@ -85,9 +85,10 @@ inline attention_result attention(const attention_inputs& x, const attention_sha
   for (std::size_t i = 0; i < s.queries; ++i) {
     for (std::size_t h = 0; h < s.heads; ++h) {
       r.lse[i * s.heads + h] = detail::attention_row(x, s, visible, i, h, p);
+      if (r.lse[i * s.heads + h] == -std::numeric_limits<double>::infinity()) continue;
       const std::size_t kv = h / (s.heads / s.kv_heads), at = (i * s.heads + h) * s.value_dim;
       for (std::size_t j = 0; j < s.keys; ++j) {
-        if (!visible(i, j) || p[j] == 0) continue;
+        if (!visible(i, j)) continue;
         for (std::size_t c = 0; c < s.value_dim; ++c) {
           const double value = x.v.at((j * s.kv_heads + kv) * s.value_dim + c);
           r.out[at + c] += p[j] * value;
@@ -109,13 +110,14 @@ inline attention_gradient attention_backward(const attention_inputs& x, const at
   std::vector<double> p;
   for (std::size_t i = 0; i < s.queries; ++i) {
     for (std::size_t h = 0; h < s.heads; ++h) {
-      detail::attention_row(x, s, visible, i, h, p);
+      const double lse = detail::attention_row(x, s, visible, i, h, p);
+      if (lse == -std::numeric_limits<double>::infinity()) continue;
       const std::size_t kv = h / (s.heads / s.kv_heads);
       const std::size_t query = (i * s.heads + h) * s.dim, out = (i * s.heads + h) * s.value_dim;
       std::vector<double> dp(s.keys);
       double mean = 0;
       for (std::size_t j = 0; j < s.keys; ++j) {
-        if (!visible(i, j) || p[j] == 0) continue;
+        if (!visible(i, j)) continue;
         const std::size_t value = (j * s.kv_heads + kv) * s.value_dim;
         for (std::size_t c = 0; c < s.value_dim; ++c) {
           dp[j] += g.at(out + c) * x.v[value + c];
@@ -124,7 +126,7 @@ inline attention_gradient attention_backward(const attention_inputs& x, const at
         mean += p[j] * dp[j];
       }
       for (std::size_t j = 0; j < s.keys; ++j) {
-        if (!visible(i, j) || p[j] == 0) continue;
+        if (!visible(i, j)) continue;
         const double ds = s.scale * p[j] * (dp[j] - mean);
         const std::size_t key = (j * s.kv_heads + kv) * s.dim;
         for (std::size_t c = 0; c < s.dim; ++c) {

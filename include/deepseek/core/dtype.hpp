@@ -10,13 +10,13 @@
 // and 4.3.1.
 #pragma once
 
+#include <deepseek/config.hpp>
+
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
 #include <type_traits>
-
-#include <deepseek/config.hpp>
 
 namespace deepseek {
 

@@ -7,6 +7,7 @@
 // `load` is a running share of the assignments each expert got in training.
 #pragma once
 
+#include "deepseek/core/dtype.hpp"
 #include "deepseek/layers/layer.hpp"
 #include "deepseek/ops/gemm.hpp"
 #include "deepseek/ops/softmax_gate.hpp"

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// The cpu backend with all its ops.
+#pragma once
+
+#include "deepseek/backend/reference/reference.hpp"
+
+#include "deepseek/backend/cpu/activation.hpp"
+#include "deepseek/backend/cpu/add.hpp"
+#include "deepseek/backend/cpu/all_finite.hpp"
+#include "deepseek/backend/cpu/combine.hpp"
+#include "deepseek/backend/cpu/context.hpp"
+#include "deepseek/backend/cpu/copy.hpp"
+#include "deepseek/backend/cpu/cross_entropy.hpp"
+#include "deepseek/backend/cpu/dropout.hpp"
+#include "deepseek/backend/cpu/eigen.hpp"
+#include "deepseek/backend/cpu/elementwise.hpp"
+#include "deepseek/backend/cpu/embedding.hpp"
+#include "deepseek/backend/cpu/fill.hpp"
+#include "deepseek/backend/cpu/gate.hpp"
+#include "deepseek/backend/cpu/gemm.hpp"
+#include "deepseek/backend/cpu/layer_norm.hpp"
+#include "deepseek/backend/cpu/optimizer.hpp"
+#include "deepseek/backend/cpu/permute.hpp"
+#include "deepseek/backend/cpu/rms_norm.hpp"
+#include "deepseek/backend/cpu/rope.hpp"
+#include "deepseek/backend/cpu/rows.hpp"
+#include "deepseek/backend/cpu/scale.hpp"
+#include "deepseek/backend/cpu/simd.hpp"
+#include "deepseek/backend/cpu/softmax.hpp"
+#include "deepseek/backend/cpu/sum_of_squares.hpp"
+#include "deepseek/backend/cpu/thread_pool.hpp"
+#include "deepseek/backend/cpu/top_k.hpp"
+#include "deepseek/backend/cpu/vector_math.hpp"

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+// attention: o_i = sum_j p_ij v_j, p_ij = e^(s_ij - lse_i), s_ij = scale q_i . k_j, lse_i =
+// log sum_j e^s_ij, j over the keys that the pattern shows query i. Query head h reads key-value
+// head h / (heads / kv_heads). Scores are never stored: memory is linear in the sequence, time
+// follows the tiles that the pattern keeps.
+// A query that sees no key: o = 0, lse = -inf, gradients 0. What is not visible is never used; a
+// NaN that is visible stays. Types may differ; scores and sums in accumulate_t of the output. Bits
+// do not depend on threads; a query of a batch equals it alone. Errors: shape_mismatch,
+// invalid_argument, offsets. Cost: 2 (d + dv) flops a visible pair, backward 5/2 of it. Sources:
+// Vaswani et al. 2017; Milakov and Gimelshein 2018; Dao et al. 2022, 2023.
+#pragma once
+
+#include "deepseek/core/call.hpp"   // sequence_offsets
+#include "deepseek/core/dtype.hpp"  // accumulate_t
+#include "deepseek/ops/argument.hpp"
+#include "deepseek/pattern/pattern.hpp"
+
+#include <cmath>
+
+namespace deepseek {
+
+template <class Q, class K, class V>
+struct attention_inputs {
+  Q q;  // [queries, heads, d]
+  K k;  // [keys, kv_heads, d]
+  V v;  // [keys, kv_heads, dv]
+};
+template <class Q, class K, class V>
+attention_inputs(Q&&, K&&, V&&) -> attention_inputs<argument_t<Q>, argument_t<K>, argument_t<V>>;
+
+template <class O, class L = none>
+struct attention_outputs {
+  O o;      // [queries, heads, dv]
+  L lse{};  // [queries, heads], or none{}: not wanted
+};
+template <class O, class L>
+attention_outputs(O&&, L&&) -> attention_outputs<argument_t<O>, argument_t<L>>;
+template <class O>
+attention_outputs(O&&) -> attention_outputs<argument_t<O>, none>;
+
+template <class DO, class DQ, class DK, class DV>
+struct attention_gradients {
+  DO d_o;  // [queries, heads, dv], read
+  DQ dq;   // [queries, heads, d], written
+  DK dk;   // [keys, kv_heads, d], written
+  DV dv;   // [keys, kv_heads, dv], written
+};
+template <class DO, class DQ, class DK, class DV>
+attention_gradients(DO&&, DQ&&, DK&&, DV&&)
+    -> attention_gradients<argument_t<DO>, argument_t<DQ>, argument_t<DK>, argument_t<DV>>;
+
+template <class P, class Space = host>
+struct attention_spec {
+  P pattern{};
+  double scale = 0;                            // 0: 1 / sqrt(d)
+  sequence_offsets<Space> query_offsets = {};  // [sequences + 1]; empty: one sequence
+  sequence_offsets<Space> key_offsets = {};    // as many as query_offsets
+  index_t start = -1;  // position of each sequence's first query; -1: its last query meets its last
+                       // key
+};
+
+// Rows and positions of one sequence of a packed batch; its keys have positions 0 .. keys - 1.
+struct attention_range {
+  index_t query, queries, key, keys, start;
+};
+
+template <class P, class S>
+index_t sequence_count(const attention_spec<P, S>& spec) {
+  return spec.query_offsets.extent(0) > 0 ? spec.query_offsets.extent(0) - 1 : 1;
+}
+
+template <class P, class S>
+attention_range sequence_range(const attention_spec<P, S>& spec, index_t s, index_t queries,
+                               index_t keys) {
+  attention_range r{0, queries, 0, keys, spec.start};
+  if (spec.query_offsets.extent(0) > 0) {
+    r.query = spec.query_offsets(s);
+    r.queries = spec.query_offsets(s + 1) - r.query;
+    r.key = spec.key_offsets(s);
+    r.keys = spec.key_offsets(s + 1) - r.key;
+  }
+  if (r.start < 0) r.start = r.keys - r.queries;
+  return r;
+}
+
+namespace attention_checks {
+
+template <class Offsets>
+void require_offsets(const Offsets& offsets, index_t rows, const char* object) {
+  require(offsets(0) == 0, error_code::offsets, object, "[0] is ", offsets(0),
+          "; the first sequence begins at 0");
+  const index_t last = offsets.extent(0) - 1;
+  for (index_t i = 0; i < last; ++i) {
+    require(offsets(i) <= offsets(i + 1), error_code::offsets, object, "[", i + 1, "] is ",
+            offsets(i + 1), ", less than ", offsets(i), " before it; a sequence has >= 0 rows");
+  }
+  require(offsets(last) == rows, error_code::offsets, object, "[", last, "] is ", offsets(last),
+          " for ", rows, " rows; the last sequence ends at the last row");
+}
+
+template <class P, class S>
+void require_spec(const attention_spec<P, S>& spec, index_t queries, index_t keys) {
+  check_pattern<P>();
+  require(std::isfinite(spec.scale), error_code::invalid_argument, "attention: scale is ",
+          spec.scale, "; pass a finite number, or 0 for 1 / sqrt(d)");
+  require(spec.start >= -1 && spec.start <= (index_t{1} << 48), error_code::invalid_argument,
+          "attention: start is ", spec.start,
+          "; pass the position of the first query (0 .. 2^48), or -1 to align the last query with "
+          "the last key");
+  const index_t nq = spec.query_offsets.extent(0), nk = spec.key_offsets.extent(0);
+  require(nq == nk, error_code::shape_mismatch, "attention: query_offsets[", nq,
+          "] and key_offsets[", nk, "] differ in length; pass sequences + 1 of each, or neither");
+  if (nq == 0) return;
+  require_data(spec.query_offsets, "attention: query_offsets");
+  require_data(spec.key_offsets, "attention: key_offsets");
+  if constexpr (std::is_same_v<S, host>) {
+    require_offsets(spec.query_offsets, queries, "attention: query_offsets");
+    require_offsets(spec.key_offsets, keys, "attention: key_offsets");
+  }
+}
+
+template <class In, class Out>
+void require_shapes(const In& in, const Out& out) {
+  static_assert(decltype(in.q)::rank == 3 && decltype(in.k)::rank == 3 &&
+                    decltype(in.v)::rank == 3 && decltype(out.o)::rank == 3,
+                "deepseek::attention: wrong ranks; pass q[queries, heads, d], k[keys, kv_heads, "
+                "d], v[keys, kv_heads, dv], o[queries, heads, dv]");
+  require_extent(in.k, 2, in.q.extent(2), "attention: k");
+  require_extent(in.v, 0, in.k.extent(0), "attention: v");
+  require_extent(in.v, 1, in.k.extent(1), "attention: v");
+  require_extent(out.o, 0, in.q.extent(0), "attention: o");
+  require_extent(out.o, 1, in.q.extent(1), "attention: o");
+  require_extent(out.o, 2, in.v.extent(2), "attention: o");
+  const index_t heads = in.q.extent(1), kv_heads = in.k.extent(1);
+  require(kv_heads > 0 ? heads % kv_heads == 0 : heads == 0, error_code::shape_mismatch,
+          "attention: ", heads, " heads of q", shape_string(in.q), " do not share the ", kv_heads,
+          " heads of k", shape_string(in.k),
+          " evenly; pass a number of key-value heads that divides the number of heads");
+  require_data(in.q, "attention: q");
+  require_data(in.k, "attention: k");
+  require_data(in.v, "attention: v");
+  require_data(out.o, "attention: o");
+  if constexpr (is_view<std::remove_cvref_t<decltype(out.lse)>>) {
+    static_assert(decltype(out.lse)::rank == 2,
+                  "deepseek::attention: lse has the wrong rank; pass lse[queries, heads]");
+    require_extent(out.lse, 0, in.q.extent(0), "attention: lse");
+    require_extent(out.lse, 1, in.q.extent(1), "attention: lse");
+    require_data(out.lse, "attention: lse");
+  }
+}
+
+template <class L>
+auto view_or_none(L& lse) {
+  if constexpr (std::is_same_v<std::remove_cvref_t<L>, none>) {
+    return none{};
+  } else {
+    return as_view(lse);
+  }
+}
+
+// The spec with its scale written out.
+template <class P, class S>
+attention_spec<P, S> resolved(attention_spec<P, S> spec, index_t d) {
+  if (spec.scale == 0) spec.scale = d > 0 ? 1 / std::sqrt(static_cast<double>(d)) : 1;
+  return spec;
+}
+
+}  // namespace attention_checks
+
+struct attention_op {
+  static constexpr std::string_view name = "attention";
+
+  template <class B, class In, class Out, class P, class S>
+  void operator()(const B& b, const In& given, const Out& out,
+                  const attention_spec<P, S>& spec) const {
+    const attention_inputs in{as_const(as_view(given.q)), as_const(as_view(given.k)),
+                              as_const(as_view(given.v))};
+    const attention_outputs to{as_view(out.o), attention_checks::view_or_none(out.lse)};
+    check_spaces(b, in.q, in.k, in.v, to.o, to.lse, spec.query_offsets);
+    attention_checks::require_shapes(in, to);
+    attention_checks::require_spec(spec, in.q.extent(0), in.k.extent(0));
+    if (in.q.extent(0) == 0 || in.q.extent(1) == 0) return;
+    attention_impl(b, in, to, attention_checks::resolved(spec, in.q.extent(2)));
+  }
+};
+
+struct attention_backward_op {
+  static constexpr std::string_view name = "attention_backward";
+
+  // `out` holds what attention wrote for the same inputs: o and lse.
+  template <class B, class In, class Out, class G, class P, class S>
+  void operator()(const B& b, const In& given, const Out& out, const G& gradients,
+                  const attention_spec<P, S>& spec) const {
+    static_assert(!std::is_same_v<std::remove_cvref_t<decltype(out.lse)>, none>,
+                  "deepseek::attention_backward: lse is missing; let attention write it and pass "
+                  "attention_outputs{o, lse}");
+    const attention_inputs in{as_const(as_view(given.q)), as_const(as_view(given.k)),
+                              as_const(as_view(given.v))};
+    const attention_outputs from{as_const(as_view(out.o)), as_const(as_view(out.lse))};
+    const attention_gradients g{as_const(as_view(gradients.d_o)), as_view(gradients.dq),
+                                as_view(gradients.dk), as_view(gradients.dv)};
+    check_spaces(b, in.q, in.k, in.v, from.o, from.lse, spec.query_offsets);
+    check_spaces(b, g.d_o, g.dq, g.dk, g.dv);
+    attention_checks::require_shapes(in, from);
+    require_same_shape(g.d_o, from.o, "attention_backward: d_o");
+    require_same_shape(g.dq, in.q, "attention_backward: dq");
+    require_same_shape(g.dk, in.k, "attention_backward: dk");
+    require_same_shape(g.dv, in.v, "attention_backward: dv");
+    require_data(g.d_o, "attention_backward: d_o");
+    require_data(g.dq, "attention_backward: dq");
+    require_data(g.dk, "attention_backward: dk");
+    require_data(g.dv, "attention_backward: dv");
+    attention_checks::require_spec(spec, in.q.extent(0), in.k.extent(0));
+    attention_backward_impl(b, in, from, g, attention_checks::resolved(spec, in.q.extent(2)));
+  }
+};
+
+namespace ops {
+inline constexpr attention_op attention{};
+inline constexpr attention_backward_op attention_backward{};
+}  // namespace ops
+
+}  // namespace deepseek

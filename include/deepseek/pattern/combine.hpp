@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+// both<P...>: a pair is visible where every part shows it; either<P...>: where some part does.
+// Any patterns, also of each other: both<causal, either<local<128>, random_blocks<64, 3>>>.
+// A both<> of which one part looks back only tells its other parts so (pattern_scope::seen).
+#pragma once
+
+#include "deepseek/pattern/pattern.hpp"
+
+namespace deepseek {
+
+namespace combined {
+
+// The parts as nested members, not a std::tuple: device code reads them.
+template <class A, class... Rest>
+struct parts {
+  A first;
+  parts<Rest...> rest;
+
+  constexpr parts() = default;
+  constexpr explicit parts(const A& a, const Rest&... r) : first(a), rest(r...) {}
+  constexpr parts(const A& a, const parts<Rest...>& r) : first(a), rest(r) {}
+
+  static constexpr parts make(const pattern_key& key) {
+    return {make_pattern<A>(key), parts<Rest...>::make(key)};
+  }
+  constexpr parts bind(const pattern_scope& scope) const {
+    return {bind_pattern(first, scope), rest.bind(scope)};
+  }
+};
+
+template <class A>
+struct parts<A> {
+  A first;
+
+  constexpr parts() = default;
+  constexpr explicit parts(const A& a) : first(a) {}
+  static constexpr parts make(const pattern_key& key) { return parts{make_pattern<A>(key)}; }
+  constexpr parts bind(const pattern_scope& scope) const {
+    return parts{bind_pattern(first, scope)};
+  }
+};
+
+// What both kinds do to two answers; the loops over parts are in `fold`.
+struct all_of {
+  DEEPSEEK_HOST_DEVICE static constexpr bool visible(bool a, bool b) { return a && b; }
+  DEEPSEEK_HOST_DEVICE static constexpr coverage cover(coverage a, coverage b) {
+    return a < b ? a : b;
+  }
+  DEEPSEEK_HOST_DEVICE static constexpr std::uint64_t bits(std::uint64_t a, std::uint64_t b) {
+    return a & b;
+  }
+  template <class A, class B>
+  DEEPSEEK_HOST_DEVICE static constexpr key_span keys(const A& a, const B& b, index_t from) {
+    for (;;) {
+      const key_span s = a(from);
+      if (s.first == no_key) return {};
+      const key_span t = b(s.first);
+      if (t.first == no_key) return {};
+      if (t.first < s.last) return {t.first, s.last < t.last ? s.last : t.last};
+      from = t.first;
+    }
+  }
+};
+
+struct any_of {
+  DEEPSEEK_HOST_DEVICE static constexpr bool visible(bool a, bool b) { return a || b; }
+  DEEPSEEK_HOST_DEVICE static constexpr coverage cover(coverage a, coverage b) {
+    return a > b ? a : b;
+  }
+  DEEPSEEK_HOST_DEVICE static constexpr std::uint64_t bits(std::uint64_t a, std::uint64_t b) {
+    return a | b;
+  }
+  template <class A, class B>
+  DEEPSEEK_HOST_DEVICE static constexpr key_span keys(const A& a, const B& b, index_t from) {
+    const key_span s = a(from), t = b(from);
+    const key_span early = s.first <= t.first ? s : t, late = s.first <= t.first ? t : s;
+    if (late.first <= early.last && late.first != no_key && late.last > early.last) {
+      return {early.first, late.last};
+    }
+    return early;
+  }
+};
+
+// One pattern from two or more under a rule.
+template <class Rule, class A, class... Rest>
+struct fold {
+  DEEPSEEK_HOST_DEVICE static constexpr bool visible(const parts<A, Rest...>& p, index_t q,
+                                                     index_t k) {
+    if constexpr (sizeof...(Rest) == 0) {
+      return p.first.visible(q, k);
+    } else {
+      return Rule::visible(p.first.visible(q, k), fold<Rule, Rest...>::visible(p.rest, q, k));
+    }
+  }
+  DEEPSEEK_HOST_DEVICE static constexpr coverage cover(const parts<A, Rest...>& p, const tile& t) {
+    if constexpr (sizeof...(Rest) == 0) {
+      return p.first.cover(t);
+    } else {
+      return Rule::cover(p.first.cover(t), fold<Rule, Rest...>::cover(p.rest, t));
+    }
+  }
+  DEEPSEEK_HOST_DEVICE static constexpr std::uint64_t row_bits(const parts<A, Rest...>& p,
+                                                               index_t q, index_t k0) {
+    if constexpr (sizeof...(Rest) == 0) {
+      return deepseek::row_bits(p.first, q, k0);
+    } else {
+      return Rule::bits(deepseek::row_bits(p.first, q, k0),
+                        fold<Rule, Rest...>::row_bits(p.rest, q, k0));
+    }
+  }
+  DEEPSEEK_HOST_DEVICE static constexpr key_span next_keys(const parts<A, Rest...>& p, index_t q0,
+                                                           index_t q1, index_t from) {
+    if constexpr (sizeof...(Rest) == 0) {
+      return deepseek::next_keys(p.first, q0, q1, from);
+    } else {
+      return Rule::keys(
+          [&](index_t at) { return deepseek::next_keys(p.first, q0, q1, at); },
+          [&](index_t at) { return fold<Rule, Rest...>::next_keys(p.rest, q0, q1, at); }, from);
+    }
+  }
+};
+
+template <class Rule, class... P>
+struct pattern {
+  parts<P...> of;
+
+  constexpr pattern() = default;
+  constexpr explicit pattern(const parts<P...>& given) : of(given) {}
+
+  DEEPSEEK_HOST_DEVICE constexpr bool visible(index_t q, index_t k) const {
+    return fold<Rule, P...>::visible(of, q, k);
+  }
+  DEEPSEEK_HOST_DEVICE constexpr coverage cover(const tile& t) const {
+    return fold<Rule, P...>::cover(of, t);
+  }
+  DEEPSEEK_HOST_DEVICE constexpr std::uint64_t row_bits(index_t q, index_t k0) const {
+    return fold<Rule, P...>::row_bits(of, q, k0);
+  }
+  DEEPSEEK_HOST_DEVICE constexpr key_span next_keys(index_t q0, index_t q1, index_t from) const {
+    return fold<Rule, P...>::next_keys(of, q0, q1, from);
+  }
+};
+
+}  // namespace combined
+
+template <class... P>
+struct both : combined::pattern<combined::all_of, P...> {
+  static_assert(sizeof...(P) > 0, "deepseek::both: no pattern is given; write both<causal, ...>");
+  static constexpr reach sees =
+      ((reach_of<P> == reach::past) || ...) ? reach::past : reach::everywhere;
+
+  constexpr both() = default;
+  constexpr explicit both(const P&... each) requires(sizeof...(P) > 0)
+      : both(combined::parts<P...>(each...)) {}
+
+  static constexpr both make(const pattern_key& key) {
+    return both(combined::parts<P...>::make(key));
+  }
+  constexpr both bind(pattern_scope scope) const {
+    if (sees == reach::past) scope.seen = reach::past;
+    return both(this->of.bind(scope));
+  }
+
+ private:
+  constexpr explicit both(const combined::parts<P...>& given)
+      : combined::pattern<combined::all_of, P...>(given) {}
+};
+
+template <class... P>
+struct either : combined::pattern<combined::any_of, P...> {
+  static_assert(sizeof...(P) > 0,
+                "deepseek::either: no pattern is given; write either<local<64>, ...>");
+  static constexpr reach sees =
+      ((reach_of<P> == reach::past) && ...) ? reach::past : reach::everywhere;
+
+  constexpr either() = default;
+  constexpr explicit either(const P&... each) requires(sizeof...(P) > 0)
+      : either(combined::parts<P...>(each...)) {}
+
+  static constexpr either make(const pattern_key& key) {
+    return either(combined::parts<P...>::make(key));
+  }
+  constexpr either bind(const pattern_scope& scope) const { return either(this->of.bind(scope)); }
+
+ private:
+  constexpr explicit either(const combined::parts<P...>& given)
+      : combined::pattern<combined::any_of, P...>(given) {}
+};
+
+}  // namespace deepseek
