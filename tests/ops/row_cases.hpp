@@ -13,11 +13,10 @@
 #include <doctest/doctest.h>
 
 #include "deepseek/backend/cpu/context.hpp"
-#include "deepseek/core/tensor.hpp"
+#include "ops/grid.hpp"
 #include "support/cases.hpp"
 #include "support/compare.hpp"
 #include "support/gradient.hpp"
-#include "support/poison.hpp"
 #include "support/report.hpp"
 #include "support/seed.hpp"
 #include "support/throws.hpp"
@@ -25,10 +24,6 @@
 namespace row_cases {
 
 namespace ds = deepseek;
-using reals = std::vector<double>;
-
-enum class strides { contiguous, padded, offset, transposed };
-
 struct row_case {
   std::size_t rows = 0, dim = 0;
   strides how = strides::contiguous;
@@ -58,55 +53,6 @@ inline std::vector<row_case> all_cases(std::size_t at_most = 0) {
   }
   return out;
 }
-
-// A matrix (or, with one row, a vector) in guarded memory; what lies between its elements is NaN.
-template <class T>
-class grid {
- public:
-  grid(std::size_t rows, std::size_t dim, strides how)
-      : rows_(rows),
-        dim_(dim),
-        step_(how == strides::transposed ? 1 : dim + (how == strides::padded ? 3 : 0)),
-        stride_(how == strides::transposed ? rows + 1 : 1),
-        memory_(how == strides::transposed ? dim * (rows + 1) : rows * step_, support::poison<T>(),
-                how == strides::offset ? 1 : 0) {}
-  void fill(const reals& values) {
-    for (std::size_t i = 0; i < values.size(); ++i) memory_[at(i)] = static_cast<T>(values[i]);
-    memory_.remember();
-  }
-
-  ds::view<T, ds::host, ds::dyn, ds::dyn> matrix() {
-    return {memory_.data(),
-            {signed_of(rows_), signed_of(dim_)},
-            {signed_of(step_), signed_of(stride_)}};
-  }
-  ds::view<T, ds::host, ds::dyn> vector() {
-    return {memory_.data(), {signed_of(dim_)}, {signed_of(stride_)}};
-  }
-  std::vector<T> values() const {
-    std::vector<T> out(rows_ * dim_);
-    for (std::size_t i = 0; i < out.size(); ++i) out[i] = memory_[at(i)];
-    return out;
-  }
-  bool unchanged() const { return memory_.intact() && memory_.unchanged(); }
-  // Only elements were written, nothing between or around them.
-  bool clean() const {
-    std::vector<bool> used(memory_.size());
-    for (std::size_t i = 0; i < rows_ * dim_; ++i) used[at(i)] = true;
-    const T nan = support::poison<T>();
-    for (std::size_t i = 0; i < used.size(); ++i) {
-      if (!used[i] && std::memcmp(&memory_[i], &nan, sizeof(T)) != 0) return false;
-    }
-    return memory_.intact();
-  }
-
- private:
-  static ds::index_t signed_of(std::size_t n) { return static_cast<ds::index_t>(n); }
-  std::size_t at(std::size_t i) const { return i / dim_ * step_ + i % dim_ * stride_; }
-
-  std::size_t rows_, dim_, step_, stride_;
-  support::guarded<T> memory_;
-};
 
 template <class T>
 using grids = std::deque<grid<T>>;

@@ -61,7 +61,8 @@ struct swiglu_test {
 // Limits at infinity, NaN of either argument kept; dgate and dup over the inputs.
 template <class B>
 void check_infinite(const B& b) {
-  constexpr float inf = std::numeric_limits<float>::infinity(), nan = std::nanf("");
+  using limits = std::numeric_limits<float>;
+  constexpr float inf = limits::infinity(), nan = limits::quiet_NaN();
   constexpr float gates[] = {inf, -inf, nan, 1, 2}, ups[] = {2, 2, 2, nan, 1};
   ds::tensor<float, ds::host, ds::dyn> gate({35}), up({35}), y({35}), dgate({35}), dup({35});
   for (int i = 0; i < 35; ++i) {
