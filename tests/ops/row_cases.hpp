@@ -24,6 +24,7 @@
 namespace row_cases {
 
 namespace ds = deepseek;
+
 struct row_case {
   std::size_t rows = 0, dim = 0;
   strides how = strides::contiguous;
