@@ -18,7 +18,9 @@ struct batch {
   std::vector<std::int32_t> inputs, targets, offsets{0};
 
   tokens input_view() const { return {inputs.data(), {static_cast<ds::index_t>(inputs.size())}}; }
-  tokens target_view() const { return {targets.data(), {static_cast<ds::index_t>(targets.size())}}; }
+  tokens target_view() const {
+    return {targets.data(), {static_cast<ds::index_t>(targets.size())}};
+  }
   ds::sequence_offsets<ds::host> sequences() const {
     return {offsets.data(), {static_cast<ds::index_t>(offsets.size())}};
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bits per byte of held-out text, for any model of bytes. Every byte counts: the first of a document
-// costs 8 bits (nothing is known), every other one is predicted from at least half a window before
-// it, where the document has that much. Sums in double, in the order of the text.
+// Bits per byte of held-out text, for any model of bytes. Every byte counts: the first of a
+// document costs 8 bits (nothing is known), every other one is predicted from at least half a
+// window before it, where the document has that much. Sums in double, in the order of the text.
 #pragma once
 
 #include <cmath>

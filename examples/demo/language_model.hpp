@@ -18,9 +18,9 @@ using gate = ds::softmax_top_k<ds::renormalize::yes>;
 using layer =
     ds::transformer_block<ds::multi_head_attention<heads, ds::causal>, ds::moe<experts, gate>>;
 
-struct net : ds::chain<ds::embedding<256, 192>,             // a byte becomes a vector
-                       ds::repeat<4, layer>,                // attention, then experts, four times
-                       ds::rms_norm<192>,                   //
+struct net : ds::chain<ds::embedding<256, 192>,  // a byte becomes a vector
+                       ds::repeat<4, layer>,     // attention, then experts, four times
+                       ds::rms_norm<192>,        //
                        ds::called<"head", ds::linear<192, 256>>> {};  // scores of the next byte
 
 using model = ds::model<net, float, ds::cpu>;
@@ -39,6 +39,7 @@ inline ds::index_t active_parameters(const model& m) {
   return n;
 }
 
-inline constexpr ds::index_t cache_bytes_per_token = 4 * 2 * heads.dim * 4;  // layers, k and v, float
+inline constexpr ds::index_t cache_bytes_per_token =
+    4 * 2 * heads.dim * 4;  // layers, k and v, float
 
 }  // namespace demo

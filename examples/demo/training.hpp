@@ -65,9 +65,9 @@ class training {
   void resume(const std::filesystem::path& path) {
     ds::checkpoint_reader file(path);
     const std::string found = file.get("settings");
-    ds::require(found == settings_text(), ds::error_code::config, "training: the checkpoint was made with ",
-                ds::quoted(found), ", this run has ", ds::quoted(settings_text()),
-                "; resume with the same settings");
+    ds::require(found == settings_text(), ds::error_code::config,
+                "training: the checkpoint was made with ", ds::quoted(found), ", this run has ",
+                ds::quoted(settings_text()), "; resume with the same settings");
     visit_everything([&](const std::string& name, auto& t) { file.read(name, t); });
     file.require_nothing_left();
     trainer_.optimizer().set_steps(std::stol(file.get("step")));
@@ -76,7 +76,8 @@ class training {
  private:
   std::string settings_text() const {
     return "steps " + std::to_string(settings_.steps) + " seed " + std::to_string(settings_.seed) +
-           " windows " + std::to_string(settings_.windows) + " peak " + std::to_string(settings_.peak);
+           " windows " + std::to_string(settings_.windows) + " peak " +
+           std::to_string(settings_.peak);
   }
 
   training_settings settings_;
