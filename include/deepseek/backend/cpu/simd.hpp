@@ -312,56 +312,6 @@ DEEPSEEK_INLINE void transpose(pack<T> (&r)[pack<T>::width]) {
   });
 }
 
-// r[j] = column j of the width x width block at p whose rows are `row` elements apart.
-template <class T>
-DEEPSEEK_INLINE void load_columns(const T* p, std::ptrdiff_t row, pack<T> (&r)[pack<T>::width]) {
-#if DEEPSEEK_SIMD == 512
-  if constexpr (std::is_same_v<T, float>) {
-    // Loads place four elements of rows q, q + 4, q + 8, q + 12 side by side, which leaves only
-    // 4 x 4 transposes inside 128-bit parts: half the shuffles of a transpose of whole registers.
-    unrolled<4>([&](auto c) __attribute__((always_inline)) {
-      __m512 t[4];
-      unrolled<4>([&](auto q) __attribute__((always_inline)) {
-        const float* from = p + q * row + 4 * c;
-        t[q] = _mm512_castps128_ps512(_mm_loadu_ps(from));
-        t[q] = _mm512_insertf32x4(t[q], _mm_loadu_ps(from + 4 * row), 1);
-        t[q] = _mm512_insertf32x4(t[q], _mm_loadu_ps(from + 8 * row), 2);
-        t[q] = _mm512_insertf32x4(t[q], _mm_loadu_ps(from + 12 * row), 3);
-      });
-      const auto pairs = [](__m512 a, __m512 b, auto from) __attribute__((always_inline)) {
-        constexpr int f =
-            decltype(from)::value;  // singles 0 and 2, pairs 1 and 3: low and high half
-        if constexpr (f % 2 == 0) {
-          return __builtin_shufflevector(a, b, f, f + 16, f + 1, f + 17, f + 4, f + 20, f + 5,
-                                         f + 21, f + 8, f + 24, f + 9, f + 25, f + 12, f + 28,
-                                         f + 13, f + 29);
-        } else {
-          constexpr int g = f - 1;
-          return __builtin_shufflevector(a, b, g, g + 1, g + 16, g + 17, g + 4, g + 5, g + 20,
-                                         g + 21, g + 8, g + 9, g + 24, g + 25, g + 12, g + 13,
-                                         g + 28, g + 29);
-        }
-      };
-      constexpr std::integral_constant<int, 0> low{};
-      constexpr std::integral_constant<int, 2> high{};
-      constexpr std::integral_constant<int, 1> low_pair{};
-      constexpr std::integral_constant<int, 3> high_pair{};
-      const __m512 a = pairs(t[0], t[1], low), b = pairs(t[2], t[3], low);
-      const __m512 d = pairs(t[0], t[1], high), e = pairs(t[2], t[3], high);
-      r[4 * c].v = pairs(a, b, low_pair);
-      r[4 * c + 1].v = pairs(a, b, high_pair);
-      r[4 * c + 2].v = pairs(d, e, low_pair);
-      r[4 * c + 3].v = pairs(d, e, high_pair);
-    });
-    return;
-  }
-#endif
-  unrolled<pack<T>::width>([&](auto i) __attribute__((always_inline)) {
-    r[i] = pack<T>::load(p + i * row);
-  });
-  transpose(r);
-}
-
 // acc[lane] += sum over 4 bytes of u * s, u unsigned and s signed, in exact 32-bit integers.
 DEEPSEEK_INLINE vector<std::int32_t> dot_bytes(vector<std::int32_t> acc, vector<std::int32_t> u,
                                                vector<std::int32_t> s) {

@@ -35,15 +35,15 @@ DEEPSEEK_INLINE void transpose_block(const T* in, std::ptrdiff_t in_row, int row
         512 / static_cast<int>(sizeof(T));  // rows far apart defeat the prefetcher
     simd::unrolled<width>([&](auto i) __attribute__((always_inline)) {
       __builtin_prefetch(in + i * in_row + ahead);
+      r[i] = simd::pack<T>::load(in + i * in_row);
     });
-    simd::load_columns(in, in_row, r);
   } else {
     simd::unrolled<width>([&](auto i) __attribute__((always_inline)) {
       r[i] =
           i < rows ? simd::pack<T>::load_partial(in + i * in_row, columns) : simd::pack<T>::zero();
     });
-    simd::transpose(r);
   }
+  simd::transpose(r);
   simd::unrolled<width>([&](auto j) __attribute__((always_inline)) {
     if (j < columns) r[j].store(out + j * out_row);
   });
