@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// The loss curve as an SVG picture: training loss (thin) and its running mean (bold), validation
-// points, and baselines as labelled horizontal lines, over the training step, in bits per byte.
-// Points that are not finite are left out. Running mean: exponential, with the bias of its start
-// taken out, over about a fiftieth of the points. Errors: invalid_argument (no finite point),
-// save_error; the old file stays on every error.
+// The loss curve as an SVG picture: training loss (thin) and its running mean over a fiftieth of
+// the points on either side (bold), validation points, and baselines as labelled horizontal lines,
+// over the training step, in bits per byte. Points that are not finite are left out. Errors:
+// invalid_argument (no finite point), save_error; the old file stays on every error.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdio>
 #include <filesystem>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -46,14 +47,17 @@ inline std::vector<curve_point> finite_points(const std::vector<curve_point>& po
   return kept;
 }
 
+// The mean over the same number of points on either side: it does not lag, and ends on the last
+// point.
 inline std::vector<curve_point> running_mean(const std::vector<curve_point>& points) {
-  const double keep = 1 - 1 / std::max(1.0, static_cast<double>(points.size()) / 50);
+  std::vector<double> sums{0};
+  for (const auto& p : points) sums.push_back(sums.back() + p.bits);
   std::vector<curve_point> smooth;
-  double sum = 0, weight = 0;
-  for (const auto& p : points) {
-    sum = keep * sum + p.bits;
-    weight = keep * weight + 1;
-    smooth.push_back({p.step, sum / weight});
+  const std::size_t n = points.size();
+  for (std::size_t i = 0; i < n; ++i) {
+    const std::size_t reach = std::min({n / 50, i, n - 1 - i});
+    const double sum = sums[i + reach + 1] - sums[i - reach];
+    smooth.push_back({points[i].step, sum / static_cast<double>(2 * reach + 1)});
   }
   return smooth;
 }
@@ -98,7 +102,7 @@ inline std::string escaped(std::string_view text) {
 class canvas {
  public:
   static constexpr double width = 900, height = 520;
-  static constexpr double left = 70, right = 880, top = 50, bottom = 460;
+  static constexpr double left = 70, right = 880, top = 62, bottom = 460;
 
   canvas(double last_step, double highest_bits) : last_(last_step), highest_(highest_bits) {
     svg_ =
@@ -169,14 +173,17 @@ inline void draw_axes(canvas& page, double last_step, double highest_bits) {
 
 inline void draw_baselines(canvas& page, std::vector<curve_baseline> baselines) {
   std::ranges::sort(baselines, std::ranges::greater(), &curve_baseline::bits);
-  double free_from = canvas::top;  // labels of close baselines move down instead of overlapping
   for (const auto& baseline : baselines) {
     const double at = page.y(baseline.bits);
     page.line(canvas::left, at, canvas::right, at, "stroke=\"#b35900\" stroke-dasharray=\"6 4\"");
-    const double label_at = std::max(at - 5, free_from);
-    free_from = label_at + 15;
-    page.text(canvas::right - 4, label_at, baseline.label + " " + number_text(baseline.bits),
-              "text-anchor=\"end\" fill=\"#b35900\"");
+  }
+  double free_from = canvas::top;  // labels of close baselines move down instead of overlapping
+  for (const auto& baseline : baselines) {
+    const double at = std::max(page.y(baseline.bits) - 5, free_from);
+    free_from = at + 15;
+    page.text(canvas::right - 4, at, baseline.label + " " + number_text(baseline.bits),
+              "text-anchor=\"end\" fill=\"#b35900\" stroke=\"white\" stroke-width=\"4\" "
+              "paint-order=\"stroke\"");
   }
 }
 
@@ -218,7 +225,7 @@ inline std::string loss_curve_svg(const loss_curve& curve) {
   highest *= 1.03;  // room above the first point
   detail::canvas page(last, highest);
   detail::draw_axes(page, last, highest);
-  page.text(detail::canvas::left, 26, curve.title, "font-size=\"16\"");
+  page.text(detail::canvas::left, 24, curve.title, "font-size=\"16\"");
   detail::draw_legend(page);
   page.path(training, "stroke=\"#9ec5e8\"");
   detail::draw_baselines(page, baselines);

@@ -66,7 +66,11 @@ inline std::string progress_line(const progress_state& now, std::size_t width) {
     const auto filled = static_cast<std::size_t>(share_done(now) * static_cast<double>(cells));
     bar = "[" + std::string(filled, '#') + std::string(cells - filled, '.') + "] ";
   }
-  return (std::string(percent) + " " + bar + figures).substr(0, width);
+  std::string line = std::string(percent) + " " + bar + figures;
+  while (line.size() > width && line.find("  ", 1) != std::string::npos) {
+    line.resize(line.rfind("  "));  // a narrow terminal loses whole figures, not letters
+  }
+  return line.substr(0, width);
 }
 
 class progress {

@@ -37,11 +37,13 @@ TEST_CASE("progress: the line and its figures") {
   CHECK(demo::figures_text(half) == "2000 tokens/s  loss 1.386  2.000 bits/byte  00:32 left");
   const std::string line = demo::progress_line(half, 100);
   CHECK(line ==
-        " 50% [" + std::string(18, '#') + std::string(19, '.') + "] " + demo::figures_text(half));
+        " 50% [" + std::string(19, '#') + std::string(19, '.') + "] " + demo::figures_text(half));
   for (std::size_t width = 0; width < 200; ++width) {
     CHECK(demo::progress_line(half, width).size() <= width);
   }
   CHECK(demo::progress_line(half, 79).find("00:32 left") != std::string::npos);
+  CHECK(demo::progress_line(half, 50) == " 50% 2000 tokens/s  loss 1.386  2.000 bits/byte");
+  CHECK(demo::progress_line(half, 30) == " 50% 2000 tokens/s  loss 1.386");
   const demo::progress_state start{0, 100, 0, 0, 5.5};
   CHECK(demo::figures_text(start) == "0 tokens/s  loss 5.500  7.935 bits/byte  --:-- left");
   CHECK(demo::progress_line({7, 0, 0, 0, 0}, 100).starts_with("100%"));
@@ -106,7 +108,12 @@ TEST_CASE("loss_curve: the running mean follows a constant exactly and smooths a
     zigzag.push_back({double(i), i % 2 == 0 ? 1.0 : 3.0});
   }
   for (const auto& p : demo::detail::running_mean(flat)) CHECK(std::abs(p.bits - 2) < 1e-12);
-  CHECK(std::abs(demo::detail::running_mean(zigzag).back().bits - 2) < 0.15);
+  CHECK(std::abs(demo::detail::running_mean(zigzag)[250].bits - 2) < 0.06);
+  CHECK(demo::detail::running_mean(zigzag).back().bits == 3);
+  std::vector<demo::curve_point> ramp;
+  for (int i = 0; i < 500; ++i) ramp.push_back({double(i), double(i)});
+  for (const auto& p : demo::detail::running_mean(ramp)) CHECK(std::abs(p.bits - p.step) < 1e-9);
+  CHECK(demo::detail::running_mean({}).empty());
 }
 
 TEST_CASE("loss_curve: errors leave the old picture") {
