@@ -41,8 +41,8 @@ struct int8_case {
       scales.push_back(uniform(random));
       bias.push_back(uniform(random));
     }
-    panels.resize(size(k::int8_packed_size(s.n, s.k)));
-    sums.resize(size(k::int8_sums_size(s.n)));
+    panels.resize(size(deepseek::int8_layout{s.n, s.k}.size()));
+    sums.resize(size(s.n));
     y.assign(size(s.m * y_row), std::nanf(""));
   }
   void pack(thread_pool& pool) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // y[m, n] = fma(float(sum_k qx[m, k] qw[n, k] - zero_m sum_k qw[n, k]), scale_m scale_n, bias[n]).
 // qx unsigned bytes, qw signed bytes in -127 .. 127, sums in exact 32-bit integers, one rounding to
-// float, one product of scales, one fma. Weights are packed once: panels [n / columns][k /
-// 4][columns][4], zeros outside, with the sum of each column. Errors: invalid_argument where k >
+// float, one product of scales, one fma. Weights are packed once in the
+// order of int8_layout, with the sum of each column. Errors: invalid_argument where k >
 // 66311 (255 * 127 * k would leave 32 bits) or a weight is -128. Integers have no order of
 // summation: same bits for every thread count and row position.
 #pragma once
@@ -10,36 +10,32 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "deepseek/backend/cpu/kernels/gemm.hpp"
 #include "deepseek/backend/cpu/simd.hpp"
 #include "deepseek/backend/cpu/thread_pool.hpp"
 #include "deepseek/core/error.hpp"
+#include "deepseek/quant/int8_layout.hpp"
 
 namespace deepseek::kernels {
 
-inline constexpr std::ptrdiff_t most_int8_depth = 2147483647 / (255 * 127);
+inline constexpr std::ptrdiff_t most_int8_depth = int8_layout::deepest;
 
 struct int8_tile {
   static constexpr int width = simd::pack<float>::width;
   static constexpr int columns = 2 * width;
   static constexpr int rows = simd::register_count == 32 ? 12 : 4;
 };
+static_assert(int8_layout::panel % int8_tile::columns == 0);
 
 // Bytes of a row of qx that the product reads: k filled up to whole groups of four (their value
 // does not matter).
 constexpr std::ptrdiff_t padded_depth(std::ptrdiff_t k) {
-  return (k + 3) / 4 * 4;
+  return int8_layout{1, k}.depth();
 }
 constexpr std::ptrdiff_t int8_panels(std::ptrdiff_t n) {
-  return (n + int8_tile::columns - 1) / int8_tile::columns;
-}
-// Elements of `panels` and of `sums`.
-constexpr std::ptrdiff_t int8_packed_size(std::ptrdiff_t n, std::ptrdiff_t k) {
-  return int8_panels(n) * int8_tile::columns * padded_depth(k);
-}
-constexpr std::ptrdiff_t int8_sums_size(std::ptrdiff_t n) {
-  return int8_panels(n) * int8_tile::columns;
+  return (n + int8_layout::panel - 1) / int8_layout::panel;
 }
 
 struct int8_matrix {
@@ -50,29 +46,29 @@ struct int8_matrix {
 // Returns the smallest weight of the panel.
 inline int pack_int8_panel(int8_matrix w, std::ptrdiff_t panel, std::int8_t* out,
                            std::int32_t* sums) {
-  const std::ptrdiff_t depth = padded_depth(w.k), first = panel * int8_tile::columns;
+  const int8_layout at{w.n, w.k};
+  const std::ptrdiff_t first = panel * int8_layout::panel;
   int least = 0;
-  std::fill_n(out, depth * int8_tile::columns, std::int8_t(0));
-  for (std::ptrdiff_t j = 0; j < int8_tile::columns; ++j) {
-    std::int32_t sum = 0;
-    for (std::ptrdiff_t k = 0; first + j < w.n && k < w.k; ++k) {
-      const std::int8_t q = w.data[(first + j) * w.row + k];
-      out[(k / 4 * int8_tile::columns + j) * 4 + k % 4] = q;
-      sum += q;
+  for (std::ptrdiff_t n = first; n < std::min(w.n, first + int8_layout::panel); ++n) {
+    sums[n] = 0;
+    for (std::ptrdiff_t k = 0; k < w.k; ++k) {
+      const std::int8_t q = w.data[n * w.row + k];
+      out[at.at(n, k)] = q;
+      sums[n] += q;
       least = std::min<int>(least, q);
     }
-    sums[j] = sum;
   }
   return least;
 }
 
+// panels [int8_layout::size()], sums [n].
 inline void pack_int8(thread_pool& pool, int8_matrix w, std::int8_t* panels, std::int32_t* sums) {
   require(w.k <= most_int8_depth, error_code::invalid_argument, "int8 weights: k is ", w.k,
           ", more than ", most_int8_depth,
           " products of bytes do not fit 32 bits; split the layer");
+  std::fill_n(panels, int8_layout{w.n, w.k}.size(), std::int8_t(0));
   pool.parallel(int8_panels(w.n), [&](std::ptrdiff_t p) {
-    const int least = pack_int8_panel(w, p, panels + p * int8_tile::columns * padded_depth(w.k),
-                                      sums + p * int8_tile::columns);
+    const int least = pack_int8_panel(w, p, panels, sums);
     require(least > -128, error_code::invalid_argument,
             "int8 weights: one of them is -128; symmetric weights lie in -127 .. 127");
   });
@@ -91,7 +87,7 @@ struct int8_problem {
   std::ptrdiff_t x_row;
   row_quantization rows;
   const std::int8_t* panels;
-  const std::int32_t* sums;  // [int8_sums_size(n)]
+  const std::int32_t* sums;  // [n]
   const float* scales;       // [n]
   const float* bias;         // [n] or null
   float* y;
@@ -104,8 +100,12 @@ DEEPSEEK_INLINE void finish_int8(const int8_problem& p, std::ptrdiff_t m, std::p
   using pack = simd::pack<float>;
   const std::ptrdiff_t rest = p.shape.n - n;
   if (rest <= 0) return;
-  simd::vector<std::int32_t> sums;
-  __builtin_memcpy(&sums, p.sums + n, sizeof sums);
+  simd::vector<std::int32_t> sums{};
+  if (rest >= int8_tile::width) {
+    __builtin_memcpy(&sums, p.sums + n, sizeof sums);
+  } else {
+    __builtin_memcpy(&sums, p.sums + n, static_cast<std::size_t>(rest) * sizeof(std::int32_t));
+  }
   const pack value{__builtin_convertvector(acc - p.rows.zero[m * p.rows.step] * sums, pack::raw)};
   const pack scale =
       pack::load_up_to(p.scales + n, rest) * pack::broadcast(p.rows.scale[m * p.rows.step]);
@@ -122,7 +122,9 @@ __attribute__((noinline)) void multiply_int8_tile(const int8_problem& p, std::pt
   simd::unrolled<Rows * 2>([&](auto q) __attribute__((always_inline)) { acc[q] = words{}; });
   const std::uint8_t *a0 = p.x + m * p.x_row, *a1 = a0 + 4 * p.x_row, *a2 = a1 + 4 * p.x_row;
   const std::ptrdiff_t row = p.x_row, row3 = 3 * row;
-  const std::int8_t* b = p.panels + n * padded_depth(p.shape.k);
+  const int8_layout at{p.shape.n, p.shape.k};
+  const std::int8_t* b = p.panels + at.at(n, 0);
+  const std::ptrdiff_t b_step = at.group_step(n);
   for (std::ptrdiff_t k = p.shape.k; k > 0; k -= 4) {
     if constexpr (Rows <= 4) {  // few rows wait for memory
       __builtin_prefetch(b + 4096);
@@ -141,7 +143,7 @@ __attribute__((noinline)) void multiply_int8_tile(const int8_problem& p, std::pt
     a0 += 4;
     if constexpr (Rows > 4) a1 += 4;
     if constexpr (Rows > 8) a2 += 4;
-    b += sizeof right;
+    b += b_step;
   }
   simd::unrolled<Rows>([&](auto i) __attribute__((always_inline)) {
     finish_int8(p, m + i, n, acc[2 * i]);
@@ -176,9 +178,38 @@ inline void gemm_int8(thread_pool& pool, const int8_problem& p) {
     return multiply_int8_part(p, {0, p.shape.m, 0, p.shape.n});
   const std::ptrdiff_t strips = (p.shape.m + int8_tile::rows - 1) / int8_tile::rows;
   const gemm_split split =
-      split_of(strips, int8_panels(p.shape.n), pool.threads(), 4 * pool.threads());
+      split_of(strips, (p.shape.n + int8_tile::columns - 1) / int8_tile::columns, pool.threads(),
+               4 * pool.threads());
   pool.parallel(split.rows * split.columns, [&](std::ptrdiff_t task) {
     multiply_int8_part(p, part_of(p.shape, {int8_tile::rows, int8_tile::columns, 0}, split, task));
+  });
+}
+
+// Independent products in one parallel region: the segments of experts.
+inline void gemm_int8(thread_pool& pool, std::span<const int8_problem> problems) {
+  constexpr std::ptrdiff_t most_rows = 16 * int8_tile::rows, most_columns = 4 * int8_layout::panel;
+  const auto split = [](const int8_problem& p) {
+    return gemm_split{(p.shape.m + most_rows - 1) / most_rows,
+                      (p.shape.n + most_columns - 1) / most_columns};
+  };
+  std::ptrdiff_t tasks = 0, work = 0;
+  for (const auto& p : problems) {
+    tasks += split(p).rows * split(p).columns;
+    work += p.shape.m * p.shape.n * padded_depth(p.shape.k) / 4;
+  }
+  if (work <= serial_product) {
+    for (const auto& p : problems) multiply_int8_part(p, {0, p.shape.m, 0, p.shape.n});
+    return;
+  }
+  pool.parallel(tasks, [&](std::ptrdiff_t task) {
+    for (const auto& p : problems) {
+      const gemm_split parts = split(p);
+      if (task < parts.rows * parts.columns) {
+        return multiply_int8_part(
+            p, part_of(p.shape, {int8_tile::rows, int8_tile::columns, 0}, parts, task));
+      }
+      task -= parts.rows * parts.columns;
+    }
   });
 }
 
