@@ -15,10 +15,10 @@ namespace {
 
 inline constexpr ds::attention_config heads{.dim = 8, .heads = 4, .kv_heads = 2};
 inline constexpr ds::moe_config experts{
-    .dim = 8, .hidden = 6, .routed = 4, .active = 2, .shared = 1, .balance = 0.03};
+    .dim = 8, .hidden = 6, .routed = 4, .shared = 1, .active = 2, .balance = 0.03};
 // Differences need a smooth loss: all experts are active, so no choice can flip within a step.
 inline constexpr ds::moe_config all_experts{
-    .dim = 8, .hidden = 6, .routed = 4, .active = 4, .shared = 1, .balance = 0.03};
+    .dim = 8, .hidden = 6, .routed = 4, .shared = 1, .active = 4, .balance = 0.03};
 using seen = ds::both<ds::causal, ds::either<ds::local<2>, ds::random_blocks<2, 1>>>;
 template <ds::moe_config C>
 using layer = ds::transformer_block<ds::multi_head_attention<heads, seen>,

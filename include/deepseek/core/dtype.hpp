@@ -20,15 +20,8 @@
 
 namespace deepseek {
 
-// The element types, named at run time; before the aliases, which g++ would else call shadowed.
+// The element types, named at run time.
 enum class dtype { f64, f32, bf16, f16, i8, u8, i32, i64 };
-
-using f64 = double;
-using f32 = float;
-using i8 = std::int8_t;
-using u8 = std::uint8_t;
-using i32 = std::int32_t;
-using i64 = std::int64_t;
 
 namespace detail {
 

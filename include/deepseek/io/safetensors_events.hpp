@@ -172,7 +172,7 @@ class header_events {
       const auto type = text != nullptr ? file_dtype_named(*text) : std::nullopt;
       if (!type) {
         note_entry(error_code::dtype, "dtype ",
-                   text != nullptr ? deepseek::quoted(*text) : std::string("given"),
+                   text != nullptr ? deepseek::quoted(*text) : std::string("that is no text"),
                    " is not known; give one of ", known_file_dtypes());
       } else {
         entry_.dtype = *type;
