@@ -104,10 +104,11 @@ void indexer_topk(const machine&, op_case&, results&) {
 }  // namespace
 
 std::span<const op_row> attention_rows() {
-  static constexpr op_row rows[] = {
-      row_of<attention>("attention"), row_of<attention_backward>("attention_backward"),
-      row_of<rope>("rope"),           {"mla", &mla},
-      {"indexer_topk", &indexer_topk}};
+  static constexpr op_row rows[] = {row_of<attention>("attention"),
+                                    row_of<attention_backward>("attention_backward"),
+                                    row_of<rope>("rope"),
+                                    {"mla", &mla},
+                                    {"indexer_topk", &indexer_topk}};
   return rows;
 }
 

@@ -18,8 +18,9 @@ void require_softmax_gate(op_case& in, index_t experts) {
   ds::require(groups >= 1 && experts % groups == 0 && top_groups >= 1 && top_groups <= groups,
               error_code::config, "gate: groups ", groups, " and top_groups ", top_groups,
               " do not fit ", experts, " experts; groups divides experts, top_groups <= groups");
-  ds::require(groups == top_groups, error_code::unsupported, "gate: this version chooses among all ",
-              "experts, not from ", top_groups, " of ", groups, " groups; supported is groups 1");
+  ds::require(groups == top_groups, error_code::unsupported,
+              "gate: this version chooses among all ", "experts, not from ", top_groups, " of ",
+              groups, " groups; supported is groups 1");
   const auto bias = in.read_f64<1>("bias");
   ds::require(bias.extent(0) == experts, error_code::shape_mismatch, "gate: bias",
               ds::shape_string(bias.view()), " for ", experts, " experts; pass one for each");

@@ -5,9 +5,10 @@
 // inputs. Errors: missing_tensor, unexpected_tensor, shape_mismatch, dtype, index_range, config.
 #pragma once
 
+#include "run_op/attributes.hpp"
+
 #include "deepseek/core/dtype.hpp"
 #include "deepseek/core/tensor.hpp"
-#include "deepseek/io/json_text.hpp"
 #include "deepseek/io/safetensors.hpp"
 
 #include <limits>
@@ -15,10 +16,6 @@
 #include <utility>
 
 namespace run_op {
-
-namespace ds = deepseek;
-using ds::error_code;
-using ds::index_t;
 
 namespace detail {
 template <class T, class Dimensions>
@@ -39,9 +36,7 @@ class op_case {
     const auto& text = file_.metadata();
     op_ = entry_of("op");
     const auto attrs = text.find("attrs");
-    if (attrs != text.end()) attrs_ = ds::parse_json(attrs->second, "attrs of " + file_.name());
-    ds::require(attrs_.is_object(), error_code::config, "attrs of ", file_.name(),
-                ": not a JSON object; write for example {\"eps\": 1e-6}");
+    if (attrs != text.end()) attrs_ = attributes(attrs->second, file_.name());
     read_type(entry_of("dtype"));
   }
 
@@ -72,30 +67,15 @@ class op_case {
     return read_as<std::int32_t, Rank>(name, {"I64", "I32"});
   }
 
-  double number(const char* key) { return as_number(key, wanted(key)); }
-  double number(const char* key, double otherwise) {
-    const auto* value = find(key);
-    return value == nullptr ? otherwise : as_number(key, *value);
+  // Attributes: see attributes.hpp.
+  bool has(const char* key) const { return attrs_.has(key); }
+  double number(const char* key, auto... otherwise) { return attrs_.number(key, otherwise...); }
+  index_t integer(const char* key, auto... otherwise) {
+    return attrs_.integer(key, static_cast<index_t>(otherwise)...);
   }
-  index_t integer(const char* key) { return as_integer(key, wanted(key)); }
-  index_t integer(const char* key, index_t otherwise) {
-    const auto* value = find(key);
-    return value == nullptr ? otherwise : as_integer(key, *value);
-  }
-  bool flag(const char* key, bool otherwise) {
-    const auto* value = find(key);
-    if (value == nullptr) return otherwise;
-    if (value->is_number_integer()) return *value != 0;
-    ds::require(value->is_boolean(), error_code::config, "attrs: ", ds::quoted(key),
-                " is not true or false; write one of them");
-    return value->get<bool>();
-  }
+  bool flag(const char* key, bool otherwise) { return attrs_.flag(key, otherwise); }
   std::string word(const char* key, const std::string& otherwise) {
-    const auto* value = find(key);
-    if (value == nullptr) return otherwise;
-    ds::require(value->is_string(), error_code::config, "attrs: ", ds::quoted(key),
-                " is not a text; write one in quotes");
-    return value->get<std::string>();
+    return attrs_.word(key, otherwise);
   }
 
   // After the op has asked for all it needs.
@@ -106,10 +86,7 @@ class op_case {
                   ": the file has a tensor ", ds::quoted(tensor.name),
                   " that is not an input of this op; remove or rename it");
     }
-    for (const auto& [key, value] : attrs_.items()) {
-      ds::require(used_.contains("attrs." + key), error_code::config, op_, ": attrs has ",
-                  ds::quoted(key), ", which is not an attribute of this op; remove it");
-    }
+    attrs_.require_all_used();
   }
 
  private:
@@ -185,43 +162,16 @@ class op_case {
         ds::require(wide >= limits::min() && wide <= limits::max(), error_code::index_range, op_,
                     ": element ", i, " is ", wide, ", outside 32 bits; indices are int32");
       }
-      if constexpr (std::is_arithmetic_v<T> && !std::is_arithmetic_v<From>) {
-        out.data()[i] = static_cast<T>(static_cast<float>(x));
-      } else if constexpr (!std::is_arithmetic_v<T> && !std::is_arithmetic_v<From>) {
-        out.data()[i] = static_cast<T>(static_cast<float>(x));
-      } else {
+      if constexpr (std::is_arithmetic_v<From>) {
         out.data()[i] = static_cast<T>(x);
+      } else {
+        out.data()[i] = static_cast<T>(static_cast<float>(x));
       }
     }
   }
 
-  const nlohmann::json* find(const char* key) {
-    used_.insert(std::string("attrs.") + key);
-    const auto at = attrs_.find(key);
-    return at == attrs_.end() ? nullptr : &*at;
-  }
-  const nlohmann::json& wanted(const char* key) {
-    const auto* value = find(key);
-    ds::require(value != nullptr, error_code::config, op_, ": attrs has no ", ds::quoted(key),
-                "; write it");
-    return *value;
-  }
-  static double as_number(const char* key, const nlohmann::json& value) {
-    ds::require(value.is_number(), error_code::config, "attrs: ", ds::quoted(key),
-                " is not a number; write one");
-    return value.get<double>();
-  }
-  static index_t as_integer(const char* key, const nlohmann::json& value) {
-    constexpr double most = 0x1p53;
-    const double x = as_number(key, value);
-    ds::require(x >= -most && x <= most && x == static_cast<double>(static_cast<index_t>(x)),
-                error_code::config, "attrs: ", ds::quoted(key), " is ", x,
-                "; write a whole number below 2^53");
-    return static_cast<index_t>(x);
-  }
-
   ds::safetensors_file file_;
-  nlohmann::json attrs_ = nlohmann::json::object();
+  attributes attrs_;
   std::string op_;
   ds::dtype type_ = ds::dtype::f32;
   std::set<std::string, std::less<>> used_;

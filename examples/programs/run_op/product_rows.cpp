@@ -114,9 +114,16 @@ void int8_product(const ds::cpu& cpu, const bytes& a, const bytes& b, const inte
             rest ? std::int8_t(q == -128 ? -1 : 0) : std::max(q, std::int8_t(-127));
       }
       kernels::pack_int8(cpu.pool(), {right.data(), k, n, k}, panels.data(), sums.data());
-      kernels::gemm_int8(cpu.pool(),
-                         {{m, n, k}, left.data(), depth, {&one, &zero, 0}, panels.data(),
-                          sums.data(), ones.data(), nullptr, product.data(), n});
+      kernels::gemm_int8(cpu.pool(), {{m, n, k},
+                                      left.data(),
+                                      depth,
+                                      {&one, &zero, 0},
+                                      panels.data(),
+                                      sums.data(),
+                                      ones.data(),
+                                      nullptr,
+                                      product.data(),
+                                      n});
       for (index_t i = 0; i < m * n; ++i) {
         out(i / n, i % n) += static_cast<std::int64_t>(product[static_cast<std::size_t>(i)]);
       }

@@ -36,8 +36,8 @@ struct cross_entropy {
     const auto logits = in.read<T, 2>("logits");
     const auto targets = in.read_ids<1>("targets");
     array<ds::accumulate_t<T>, 1> losses({logits.extent(0)});
-    const auto r = ds::ops::cross_entropy(b, logits, targets, losses,
-                                          ds::cross_entropy_spec{read_ignore(in)});
+    const auto r =
+        ds::ops::cross_entropy(b, logits, targets, losses, ds::cross_entropy_spec{read_ignore(in)});
     array<double, 1> mean({1});
     array<std::int64_t, 1> counted({1});
     mean.data()[0] = r.mean;
@@ -55,7 +55,8 @@ struct cross_entropy_gradient {
     auto dlogits = like(logits);
     ds::ops::cross_entropy_gradient(
         b, logits, targets, dlogits,
-        ds::cross_entropy_gradient_spec{.ignore = read_ignore(in), .scale = in.number("factor", 1)});
+        ds::cross_entropy_gradient_spec{.ignore = read_ignore(in),
+                                        .scale = in.number("factor", 1)});
     out.add("dlogits", dlogits);
   }
 };
