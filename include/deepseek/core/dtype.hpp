@@ -204,13 +204,13 @@ struct dtype_of_type<bf16> : dtype_constant<dtype::bf16> {};
 template <>
 struct dtype_of_type<f16> : dtype_constant<dtype::f16> {};
 template <>
-struct dtype_of_type<i8> : dtype_constant<dtype::i8> {};
+struct dtype_of_type<std::int8_t> : dtype_constant<dtype::i8> {};
 template <>
-struct dtype_of_type<u8> : dtype_constant<dtype::u8> {};
+struct dtype_of_type<std::uint8_t> : dtype_constant<dtype::u8> {};
 template <>
-struct dtype_of_type<i32> : dtype_constant<dtype::i32> {};
+struct dtype_of_type<std::int32_t> : dtype_constant<dtype::i32> {};
 template <>
-struct dtype_of_type<i64> : dtype_constant<dtype::i64> {};
+struct dtype_of_type<std::int64_t> : dtype_constant<dtype::i64> {};
 }  // namespace detail
 
 template <class T>
