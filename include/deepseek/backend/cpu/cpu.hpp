@@ -22,6 +22,7 @@
 #include "deepseek/backend/cpu/layer_norm.hpp"
 #include "deepseek/backend/cpu/optimizer.hpp"
 #include "deepseek/backend/cpu/permute.hpp"
+#include "deepseek/backend/cpu/quant_gemm.hpp"
 #include "deepseek/backend/cpu/rms_norm.hpp"
 #include "deepseek/backend/cpu/rope.hpp"
 #include "deepseek/backend/cpu/rows.hpp"
