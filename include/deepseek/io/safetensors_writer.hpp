@@ -46,6 +46,10 @@ inline void check_sources(std::span<const tensor_source> tensors) {
     require(names.insert(tensor.name).second, error_code::duplicate_key,
             "write_safetensors: two tensors are named ", deepseek::quoted(tensor.name),
             "; rename one");
+    require(tensor.shape.size() <= safetensors_highest_rank, error_code::limit,
+            "write_safetensors: tensor ", deepseek::quoted(tensor.name), " has ",
+            tensor.shape.size(), " extents, at most ", safetensors_highest_rank,
+            " can be read again; merge some");
     const std::uint64_t wanted = byte_count(tensor.name, tensor.dtype, tensor.shape);
     require(wanted == tensor.bytes.size(), error_code::size_mismatch, "write_safetensors: tensor ",
             deepseek::quoted(tensor.name), ": shape ", shape_text(tensor.shape), " of ",
