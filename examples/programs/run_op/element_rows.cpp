@@ -67,7 +67,7 @@ struct add {
   static void run(const auto& b, op_case& in, results& out) {
     const auto x = in.read<T, 2>("x");
     auto y = in.read<T, 2>("y");
-    ds::ops::add(b, x, y);
+    ds::ops::add(b, x, y.view());
     out.add("out", y);
   }
 };

@@ -2,6 +2,8 @@
 // run_op: gemm, grouped_gemm, their gradients, sums of columns, the product of int8 matrices.
 #include "run_op/op_rows.hpp"
 
+#include "deepseek/backend/cpu/kernels/int8.hpp"
+
 namespace run_op {
 namespace {
 
