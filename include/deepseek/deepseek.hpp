@@ -4,6 +4,7 @@
 // backends, whose overloads are found when a template is used.
 #pragma once
 
+#include "deepseek/data/masking.hpp"
 #include "deepseek/layers/attention.hpp"
 #include "deepseek/layers/chain.hpp"
 #include "deepseek/layers/checkpointed.hpp"
@@ -16,13 +17,17 @@
 #include "deepseek/layers/model.hpp"
 #include "deepseek/layers/moe.hpp"
 #include "deepseek/layers/norm.hpp"
+#include "deepseek/layers/quantize.hpp"
 #include "deepseek/layers/repeat.hpp"
 #include "deepseek/layers/residual.hpp"
 #include "deepseek/layers/transformer_block.hpp"
 #include "deepseek/pattern/band.hpp"
 #include "deepseek/pattern/block.hpp"
 #include "deepseek/pattern/combine.hpp"
+#include "deepseek/pattern/given_mask.hpp"
 #include "deepseek/pattern/random_blocks.hpp"
+#include "deepseek/quant/calibrate.hpp"
+#include "deepseek/quant/int8.hpp"
 #include "deepseek/train/trainer.hpp"
 
 #include "deepseek/backend/reference/reference.hpp"

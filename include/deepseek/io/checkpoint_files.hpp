@@ -47,8 +47,8 @@ inline weight_map read_weight_map(const std::filesystem::path& path) {
       error_code::schema, what, ": has no object weight_map; write {weight_map: {tensor: file}}");
   weight_map map;
   for (const auto& [tensor, shard] : document["weight_map"].items()) {
-    require(shard.is_string(), error_code::schema, what, ": tensor ", deepseek::quoted(tensor),
-            " is mapped to no text; name its file");
+    require(shard.is_string(), error_code::schema, what, ": weight_map gives ",
+            deepseek::quoted(tensor), " no text; name its file");
     const auto& name = shard.get_ref<const std::string&>();
     require(!name.empty() && name != "." && name != ".." && name.find('/') == std::string::npos &&
                 name.find('\0') == std::string::npos,

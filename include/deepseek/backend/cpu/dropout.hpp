@@ -7,40 +7,44 @@
 
 namespace deepseek {
 
-// Words of 16 neighbouring blocks of a stream, in order; the loops over blocks become registers.
+// Words of 16 neighbouring blocks of a stream, in order. Each counter word fills the low half of a
+// 64-bit lane, where the products of Philox are whole.
 struct dropout_words {
   static constexpr int blocks = 16, count = 4 * blocks;
+  using lanes = simd::vector<std::uint64_t>;
+  static constexpr int width = simd::register_bytes / 8;
+  static constexpr std::uint64_t low = 0xFFFFFFFFU;
   std::uint32_t word[count];
 
   void draw(const stream_key& key, std::uint64_t first_block) {
-    std::uint32_t c0[blocks], c1[blocks], c2[blocks], c3[blocks];
-    for (int i = 0; i < blocks; ++i) {
-      const std::uint64_t block = first_block + static_cast<std::uint64_t>(i);
-      c0[i] = static_cast<std::uint32_t>(block);
-      c1[i] = key.lane + static_cast<std::uint32_t>(block >> 32U);
-      c2[i] = key.site;
-      c3[i] = key.step;
+    for (int i = 0; i < blocks; i += width) {
+      draw_register(key, first_block + static_cast<std::uint64_t>(i), word + 4 * i);
     }
+  }
+
+ private:
+  static void draw_register(const stream_key& key, std::uint64_t block, std::uint32_t* out) {
+    lanes at{};
+    for (int i = 0; i < width; ++i) at[i] = block + static_cast<std::uint64_t>(i);
+    lanes c0 = at & low, c1 = ((at >> 32) + key.lane) & low;
+    lanes c2 = lanes{} + key.site, c3 = lanes{} + key.step;
     std::uint32_t k0 = static_cast<std::uint32_t>(key.seed);
     std::uint32_t k1 =
         static_cast<std::uint32_t>(key.seed >> 32U) ^ static_cast<std::uint32_t>(key.use);
     for (int round = 0; round < 10; ++round) {
-      for (int i = 0; i < blocks; ++i) {
-        const std::uint64_t a = std::uint64_t{c0[i]} * 0xD2511F53U;
-        const std::uint64_t b = std::uint64_t{c2[i]} * 0xCD9E8D57U;
-        c0[i] = static_cast<std::uint32_t>(b >> 32U) ^ c1[i] ^ k0;
-        c1[i] = static_cast<std::uint32_t>(b);
-        c2[i] = static_cast<std::uint32_t>(a >> 32U) ^ c3[i] ^ k1;
-        c3[i] = static_cast<std::uint32_t>(a);
-      }
+      const lanes a = c0 * std::uint64_t{0xD2511F53U}, b = c2 * std::uint64_t{0xCD9E8D57U};
+      c0 = (b >> 32) ^ c1 ^ std::uint64_t{k0};
+      c1 = b & low;
+      c2 = (a >> 32) ^ c3 ^ std::uint64_t{k1};
+      c3 = a & low;
       k0 += 0x9E3779B9U;
       k1 += 0xBB67AE85U;
     }
-    for (int i = 0; i < blocks; ++i) {
-      word[4 * i] = c0[i];
-      word[4 * i + 1] = c1[i];
-      word[4 * i + 2] = c2[i];
-      word[4 * i + 3] = c3[i];
+    for (int i = 0; i < width; ++i) {
+      out[4 * i] = static_cast<std::uint32_t>(c0[i]);
+      out[4 * i + 1] = static_cast<std::uint32_t>(c1[i]);
+      out[4 * i + 2] = static_cast<std::uint32_t>(c2[i]);
+      out[4 * i + 3] = static_cast<std::uint32_t>(c3[i]);
     }
   }
 };

@@ -21,6 +21,7 @@
 #include "deepseek/backend/reference/optimizer.hpp"
 #include "deepseek/backend/reference/permute.hpp"
 #include "deepseek/backend/reference/positions.hpp"
+#include "deepseek/backend/reference/quant_gemm.hpp"
 #include "deepseek/backend/reference/rms_norm.hpp"
 #include "deepseek/backend/reference/rope.hpp"
 #include "deepseek/backend/reference/scale.hpp"

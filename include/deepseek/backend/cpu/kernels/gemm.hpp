@@ -68,12 +68,7 @@ void multiply_block(gemm_shape s, operand<T> a, tile_operands<T> o, std::ptrdiff
   for (std::ptrdiff_t m0 = 0; m0 < s.m; m0 += gemm_blocks<T>::m) {
     const std::ptrdiff_t m1 = std::min(s.m, m0 + gemm_blocks<T>::m);
     strip<T> strips[gemm_blocks<T>::m / rows];
-    for (std::ptrdiff_t i = m0; i < m1; i += rows) {
-      const std::ptrdiff_t which = (i - m0) / rows;
-      strips[which] =
-          pack_strip(a.from(i, 0), s.k, static_cast<int>(std::min<std::ptrdiff_t>(rows, m1 - i)),
-                     store + which * strip_size<T>(s.k));
-    }
+    pack_strips(a.from(m0, 0), s.k, m1 - m0, store, strips);
     for (std::ptrdiff_t j = 0; j < s.n; j += columns) {
       o.b = b + j / columns * panel_step;
       for (std::ptrdiff_t i = m0; i < m1; i += rows) {

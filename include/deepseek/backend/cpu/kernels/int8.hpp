@@ -126,6 +126,10 @@ __attribute__((noinline)) void multiply_int8_tile(const int8_problem& p, std::pt
   const std::int8_t* b = p.panels + at.at(n, 0);
   const std::ptrdiff_t b_step = at.group_step(n);
   for (std::ptrdiff_t k = p.shape.k; k > 0; k -= 4) {
+    if constexpr (Rows <= 4) {  // few rows wait for memory
+      __builtin_prefetch(b + 4096);
+      __builtin_prefetch(b + 4096 + sizeof(words));
+    }
     words right[2];
     __builtin_memcpy(right, b, sizeof right);
     simd::unrolled<Rows>([&](auto i) __attribute__((always_inline)) {

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+// attention on the cpu, float and double, any strides: flash tiles in registers' size on the thread
+// pool; see ops/attention.hpp and attention/tiles.hpp. Other types take the reference loops.
+// Tasks: forward one tile of queries of one key-value head; backward one key-value head of one
+// sequence. Packed keys and values of long sequences: memory linear in the keys.
+#pragma once
+
+#include "deepseek/backend/cpu/attention/backward.hpp"
+#include "deepseek/backend/cpu/attention/forward.hpp"
+#include "deepseek/backend/cpu/context.hpp"
+#include "deepseek/backend/reference/attention.hpp"
+
+namespace deepseek {
+
+namespace cpu_attention {
+
+// All elements are float, or all are double.
+template <class V, class... More>
+concept one_type = (std::is_same_v<typename V::value_type, float> ||
+                    std::is_same_v<typename V::value_type,
+                                   double>)&&(std::is_same_v<typename V::value_type,
+                                                             typename More::value_type>&&...);
+
+// Where the tiles of one sequence stand among those of all.
+struct sequence_tiles {
+  attention_range range;
+  index_t first_query_tile = 0, first_key_tile = 0;
+  bool packed = false;  // key tiles are read often enough to be packed once, before
+};
+
+template <class P, class S>
+head_group<P> group_of(const attention_spec<P, S>& spec, const attention_range& range,
+                       index_t kv_head, index_t group) {
+  return {spec.pattern, range, kv_head * group, group};
+}
+
+// Whether key tiles that are read once are listed, too.
+enum class packing { where_it_pays, always };
+
+// One entry for each sequence and one more with the totals.
+template <class In, class Spec>
+view<sequence_tiles, host, dyn> list_tiles(arena<host>& memory, const In& in, const Spec& spec,
+                                           packing which) {
+  const index_t count = sequence_count(spec), group = in.q.extent(1) / in.k.extent(1);
+  const auto list = memory.make<sequence_tiles, dyn>(count + 1);
+  sequence_tiles next;
+  for (index_t s = 0; s < count; ++s) {
+    next.range = sequence_range(spec, s, in.q.extent(0), in.k.extent(0));
+    next.packed = which == packing::always || next.range.queries * group > most_rows;
+    list(s) = next;
+    const auto heads = group_of(spec, next.range, 0, group);
+    next.first_query_tile += heads.query_tiles();
+    if (next.packed) next.first_key_tile += heads.key_tiles();
+  }
+  list(count) = next;
+  return list;
+}
+
+// The sequence that holds tile t, by the given counter.
+inline const sequence_tiles& find_tile(const view<sequence_tiles, host, dyn>& list, index_t t,
+                                       index_t sequence_tiles::*first) {
+  const auto* end = list.data() + list.extent(0);
+  const auto* after = std::upper_bound(
+      static_cast<const sequence_tiles*>(list.data()), end, t,
+      [first](index_t value, const sequence_tiles& entry) { return value < entry.*first; });
+  return *(after - 1);
+}
+
+}  // namespace cpu_attention
+
+template <class In, class Out, class Spec>
+requires cpu_attention::one_type<decltype(In::q), decltype(In::k), decltype(In::v),
+                                 decltype(Out::o)>
+void attention_impl(const cpu& b, const In& in, const Out& out, const Spec& spec) {
+  namespace tiles = cpu_attention;
+  using T = typename decltype(out.o)::value_type;
+  if (in.q.extent(2) == 0 || in.v.extent(2) == 0) {
+    return attention_impl(static_cast<const reference&>(b), in, out, spec);
+  }
+  const scope freed(b.workspace());
+  const auto list = tiles::list_tiles(b.workspace(), in, spec, tiles::packing::where_it_pays);
+  const auto& total = list(list.extent(0) - 1);
+  const index_t kv_heads = in.k.extent(1), group = in.q.extent(1) / kv_heads;
+  const index_t tile_size = tiles::packed_tile_size<T>(in.q.extent(2), in.v.extent(2));
+  T* packed =
+      b.workspace().template make<T, dyn>(total.first_key_tile * kv_heads * tile_size).data();
+  const auto tiles_of = [&](const tiles::sequence_tiles& at, index_t kv) {
+    const index_t count = tiles::group_of(spec, at.range, 0, group).key_tiles();
+    return packed + (at.first_key_tile * kv_heads + kv * count) * tile_size;
+  };
+  b.parallel(total.first_key_tile * kv_heads, [&](index_t task) {
+    const auto& at =
+        tiles::find_tile(list, task / kv_heads, &tiles::sequence_tiles::first_key_tile);
+    const index_t kv = task % kv_heads, t = task / kv_heads - at.first_key_tile;
+    tiles::pack_key_tile(in, at.range, kv, t * tiles::key_tile,
+                         tiles::tile_at(tiles_of(at, kv) + t * tile_size, in.q.extent(2)));
+  });
+  b.parallel(total.first_query_tile * kv_heads, [&](index_t task) {
+    const auto& at =
+        tiles::find_tile(list, task / kv_heads, &tiles::sequence_tiles::first_query_tile);
+    const index_t kv = task % kv_heads;
+    const auto heads = tiles::group_of(spec, at.range, kv, group);
+    const index_t i0 = (task / kv_heads - at.first_query_tile) * heads.queries_per_tile();
+    const index_t i1 = std::min(i0 + heads.queries_per_tile(), at.range.queries);
+    tiles::forward_tile<T, In, Out, std::remove_cvref_t<decltype(spec.pattern)>> rows(
+        in, out, heads, static_cast<T>(spec.scale));
+    rows.run(i0, i1, at.packed ? tiles_of(at, kv) : nullptr);
+  });
+}
+
+namespace cpu_attention {
+
+// Which sequence, key-value head, and tile of queries or keys a task is about.
+template <class T, class In, class Out, class G, class Spec>
+struct backward_tasks {
+  const cpu& b;
+  const In& in;
+  const Out& out;
+  const G& g;
+  const Spec& spec;
+  view<sequence_tiles, host, dyn> list;
+  index_t kv_heads, group;
+
+  using pattern = std::remove_cvref_t<decltype(Spec::pattern)>;
+  backward_head<T, In, Out, G, pattern> head(const head_group<pattern>& heads) const {
+    return {in, out, g, heads, static_cast<T>(spec.scale)};
+  }
+  // Both gradients in one pass over the pairs of tiles.
+  void by_head() const {
+    b.parallel((list.extent(0) - 1) * kv_heads, [&](index_t task) {
+      const auto heads = group_of(spec, list(task / kv_heads).range, task % kv_heads, group);
+      head(heads).run(0, heads.query_tiles(), {0, heads.range.keys}, gradients_of::both);
+    });
+  }
+  // More and smaller tasks, which compute the scores twice: the same bits.
+  void by_tile() const {
+    const auto& total = list(list.extent(0) - 1);
+    b.parallel(total.first_query_tile * kv_heads, [&](index_t task) {
+      const auto& at = find_tile(list, task / kv_heads, &sequence_tiles::first_query_tile);
+      const auto heads = group_of(spec, at.range, task % kv_heads, group);
+      const index_t t = task / kv_heads - at.first_query_tile;
+      head(heads).run(t, t + 1, {0, heads.range.keys}, gradients_of::queries);
+    });
+    b.parallel(total.first_key_tile * kv_heads, [&](index_t task) {
+      const auto& at = find_tile(list, task / kv_heads, &sequence_tiles::first_key_tile);
+      const auto heads = group_of(spec, at.range, task % kv_heads, group);
+      const index_t k0 = (task / kv_heads - at.first_key_tile) * key_tile;
+      const index_t k1 = std::min(k0 + key_tile, heads.range.keys);
+      head(heads).run(0, heads.query_tiles(), {k0, k1}, gradients_of::keys);
+    });
+  }
+};
+
+}  // namespace cpu_attention
+
+template <class In, class Out, class G, class Spec>
+requires cpu_attention::one_type<decltype(In::q), decltype(In::k), decltype(In::v),
+                                 decltype(Out::o), decltype(Out::lse), decltype(G::d_o),
+                                 decltype(G::dq), decltype(G::dk), decltype(G::dv)>
+void attention_backward_impl(const cpu& b, const In& in, const Out& out, const G& g,
+                             const Spec& spec) {
+  namespace tiles = cpu_attention;
+  using T = typename decltype(g.dq)::value_type;
+  if (in.q.extent(1) == 0 || in.q.extent(2) == 0 || in.v.extent(2) == 0) {
+    return attention_backward_impl(static_cast<const reference&>(b), in, out, g, spec);
+  }
+  const scope freed(b.workspace());
+  const index_t kv_heads = in.k.extent(1);
+  const tiles::backward_tasks<T, In, Out, G, Spec> tasks{
+      b,        in,
+      out,      g,
+      spec,     tiles::list_tiles(b.workspace(), in, spec, tiles::packing::always),
+      kv_heads, in.q.extent(1) / kv_heads};
+  const index_t by_head = sequence_count(spec) * kv_heads;
+  by_head<2 * b.threads() && b.threads()> 1 ? tasks.by_tile() : tasks.by_head();
+}
+
+}  // namespace deepseek

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+// How attention is cut on the cpu. Keys: tiles of 64 at fixed positions, so that what a query
+// computes depends neither on the other queries of its tile nor on how many there are (a batch
+// equals its rows, prefill equals decoding, bit for bit). Queries: tiles of at most `most_rows`
+// rows; the rows of a tile are its queries times the heads that share one key-value head.
+// Key tiles that no row of a query tile sees are not visited.
+#pragma once
+
+#include "deepseek/ops/attention.hpp"
+
+#include <algorithm>
+#include <bit>
+
+namespace deepseek::cpu_attention {
+
+inline constexpr index_t key_tile = 64;   // one word of row_bits
+inline constexpr index_t most_rows = 96;  // a multiple of every register tile's rows
+
+// The query heads that share one key-value head of one sequence. Row r of a query tile that begins
+// at query i0 is query i0 + r / heads, head first + r % heads.
+template <class P>
+struct head_group {
+  const P& pattern;
+  attention_range range;
+  index_t first, heads;
+
+  P bound(index_t g) const {
+    return bind_pattern(pattern, pattern_scope{.head = first + g, .keys = range.keys});
+  }
+  index_t queries_per_tile() const { return std::max<index_t>(1, most_rows / heads); }
+  index_t query_tiles() const {
+    return (range.queries + queries_per_tile() - 1) / queries_per_tile();
+  }
+  index_t key_tiles() const { return (range.keys + key_tile - 1) / key_tile; }
+};
+
+// The first tile at or after `from` (its first key) that may hold a key some head of queries
+// q0 .. q1 - 1 sees; range.keys or more: none.
+template <class P>
+index_t next_tile(const head_group<P>& group, index_t q0, index_t q1, index_t from) {
+  index_t first = no_key;
+  for (index_t g = 0; g < group.heads; ++g) {
+    first = std::min(first, next_keys(group.bound(g), q0, q1, from).first);
+  }
+  return std::max(from, first / key_tile * key_tile);
+}
+
+template <class P>
+coverage cover_of(const head_group<P>& group, const tile& t) {
+  const coverage c = group.bound(0).cover(t);
+  for (index_t g = 1; g < group.heads; ++g) {
+    if (group.bound(g).cover(t) != c) return coverage::partial;
+  }
+  return c;
+}
+
+// Keys low .. high - 1.
+struct key_range {
+  index_t low, high;
+};
+
+// f(k0, coverage) for the key tiles among `among` that queries i0 .. i1 - 1 of the sequence visit,
+// ascending.
+template <class P, class F>
+void for_each_key_tile(const head_group<P>& group, index_t i0, index_t i1, key_range among, F f) {
+  const index_t q0 = group.range.start + i0, q1 = group.range.start + i1;
+  const index_t end = std::min(among.high, group.range.keys);
+  for (index_t k0 = next_tile(group, q0, q1, among.low); k0 < end;
+       k0 = next_tile(group, q0, q1, k0 + key_tile)) {
+    const coverage c = cover_of(group, {q0, q1, k0, std::min(k0 + key_tile, group.range.keys)});
+    if (c != coverage::none) f(k0, c);
+  }
+}
+
+// Tiles visited for one head: what the time of attention is proportional to.
+template <class P>
+index_t count_tiles(const P& pattern, index_t queries, index_t keys) {
+  const head_group<P> group{pattern, {0, queries, 0, keys, keys - queries}, 0, 1};
+  index_t count = 0;
+  for (index_t i = 0; i < queries; i += group.queries_per_tile()) {
+    const index_t end = std::min(i + group.queries_per_tile(), queries);
+    for_each_key_tile(group, i, end, {0, keys}, [&](index_t, coverage) { ++count; });
+  }
+  return count;
+}
+
+// Which of the 64 keys of a tile one row sees; keys beyond the sequence are never seen.
+template <class P>
+std::uint64_t visible_bits(const head_group<P>& group, index_t row_query, index_t g, index_t k0,
+                           coverage c) {
+  const std::uint64_t there = span_bits(0, group.range.keys, k0);
+  if (c == coverage::full) return there;
+  return there & row_bits(group.bound(g), group.range.start + row_query, k0);
+}
+
+// Keys low .. high - 1 of a tile hold every bit of `any`, which is not 0.
+inline key_range range_of(std::uint64_t any) {
+  return {std::countr_zero(any), 64 - std::countl_zero(any)};
+}
+
+}  // namespace deepseek::cpu_attention
