@@ -6,7 +6,7 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 PREFIX ?= /usr/local
 PACKAGES ?= cmake/packages.sh
 CONFIGURE = cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release \
-  -DCMAKE_EXPORT_COMPILE_COMMANDS=ON -DDEEPSEEK_CUDA=$(if $(CUDA),ON,OFF) \
+  -DCMAKE_EXPORT_COMPILE_COMMANDS=ON -DDEEPSEEK_CUDA=$(if $(filter 1 ON,$(CUDA)),ON,OFF) \
   $(if $(shell command -v ccache),-DCMAKE_CXX_COMPILER_LAUNCHER=ccache) $(CMAKE_FLAGS) --log-level=NOTICE
 COMPILE = cmake --build $(BUILD) --parallel $(JOBS) --target
 

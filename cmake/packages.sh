@@ -10,7 +10,7 @@ demo="$base nlohmann-json3-dev libcli11-dev liblzma-dev"
 programs="$base nlohmann-json3-dev libcli11-dev libssl-dev"
 test="$demo libssl-dev doctest-dev librandom123-dev python3"
 bench="$base libbenchmark-dev libopenblas-dev python3 python3-matplotlib"
-ci="$test libbenchmark-dev libopenblas-dev clang"
+ci="$test libbenchmark-dev libopenblas-dev clang libclang-rt-dev"
 
 case "${1:-}" in
   base) wanted=$base ;;

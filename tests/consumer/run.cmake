@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# cmake -DHOW=PACKAGE|SUBDIRECTORY|FETCH -DSOURCE=... -DBUILD=... -DWORK=... -DCOMPILER=... -P run.cmake
+# cmake -DHOW=PACKAGE|SUBDIRECTORY|FETCH -DSOURCE= -DBUILD= -DWORK= -DGENERATOR= -DCOMPILER=
+# -DLAUNCHER= -P run.cmake
 # PACKAGE installs the library, moves the installed tree elsewhere and uses it from there.
 
 function(run)
@@ -44,7 +45,7 @@ endif()
 # Copied out, so that nothing beside it in the project can be found by accident.
 file(COPY ${SOURCE}/tests/consumer/CMakeLists.txt ${SOURCE}/tests/consumer/main.cpp
      DESTINATION ${WORK}/project)
-run(${CMAKE_COMMAND} -S ${WORK}/project -B ${WORK}/build -G Ninja -DCMAKE_BUILD_TYPE=Release
+run(${CMAKE_COMMAND} -S ${WORK}/project -B ${WORK}/build -G ${GENERATOR} -DCMAKE_BUILD_TYPE=Release
     -DCMAKE_CXX_COMPILER=${COMPILER} -DCMAKE_CXX_COMPILER_LAUNCHER=${LAUNCHER} ${how})
 run(${CMAKE_COMMAND} --build ${WORK}/build)
 run(${WORK}/build/consumer)

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // 16-bit floats: every code both ways, and rounding against a second, double-based definition.
+#include <deepseek/core/dtype.hpp>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -9,7 +11,6 @@
 #include <utility>
 
 #include <doctest/doctest.h>
-#include <deepseek/core/dtype.hpp>
 
 using deepseek::bf16;
 using deepseek::dtype;

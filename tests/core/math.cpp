@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Scalar functions against long double formulas, derivatives against differences, and the ends of
 // the range.
+#include <deepseek/core/math.hpp>
+
 #include <cmath>
 #include <limits>
 
 #include <doctest/doctest.h>
-#include <deepseek/core/math.hpp>
 
 namespace math = deepseek::math;
 

@@ -68,8 +68,8 @@ def main():
         print(f"no header below {root}/include")
         return 1
     p90 = sorted(lengths)[(len(lengths) * 9) // 10] if lengths else 0
-    print(f"headers: {len(sizes)}, median {statistics.median(sizes):.0f} lines (goal {FILE_MEDIAN}), "
-          f"longest {max(sizes)} (cap {FILE_CAP})")
+    print(f"headers: {len(sizes)}, median {statistics.median(sizes):.0f} lines "
+          f"(goal {FILE_MEDIAN}), longest {max(sizes)} (cap {FILE_CAP})")
     print(f"functions: {len(lengths)}, p90 {p90} lines (goal {FUNCTION_P90})")
     print("over budget:" if over else "nothing over budget", *over, sep="\n")
     too_long = [f"{name}: {size} lines, cap {FILE_CAP}; split it" for size, name in headers

@@ -32,7 +32,8 @@ def main():
               f"`{MARK}<regular expression>`")
         return 1
     found = re.search(first[len(MARK):].strip(), run.stdout, flags=re.M)
-    print(f"{run.stdout}{source.name}: {'prints' if found else 'does not print'} {first[len(MARK):]}")
+    verb = "prints" if found else "does not print"
+    print(f"{run.stdout}{source.name}: {verb} {first[len(MARK):]}")
     return 0 if found else 1
 
 

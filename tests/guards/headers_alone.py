@@ -20,7 +20,8 @@ def complaint(header, compiler):
 def self_test(compiler):
     """A header that leans on another one's include, and one without a guard, must be refused."""
     planted = {
-        "good.hpp": (True, "#pragma once\n#include <string>\ninline std::string f() { return {}; }"),
+        "good.hpp": (True, "#pragma once\n#include <string>\n"
+                           "inline std::string f() { return {}; }"),
         "leans.hpp": (False, "#pragma once\ninline std::string f() { return {}; }"),
         "twice.hpp": (False, "struct once {};"),
         "warns.hpp": (False, "#pragma once\ninline int f(long n) { int m = n; return m; }"),

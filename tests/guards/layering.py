@@ -44,7 +44,8 @@ ONLY_IN = [
     ("intrinsics", r'#\s*include\s*[<"](\w*intrin|arm_neon|arm_sve)\.h', r"backend/cpu/simd"),
 ]
 NOWHERE = [
-    ("all of Eigen or CUB (slow to compile)", r'#\s*include\s*[<"](Eigen/(Dense|Eigen)|cub/cub\.cuh)'),
+    ("all of Eigen or CUB (slow to compile)",
+     r'#\s*include\s*[<"](Eigen/(Dense|Eigen)|cub/cub\.cuh)'),
     ("a header that g++ 12 lacks", r"#\s*include\s*<(format|expected|mdspan|print)>"),
     ("a file name that says nothing", None),
 ]
@@ -145,11 +146,12 @@ PLANTED = [  # (path, text, must be refused)
     ("ops/gemm.hpp", HEAD + "#include <deepseek/core/view.hpp>\n#include <vector>\n", False),
     ("ops/gemm.hpp", HEAD + '#include "../core/view.hpp"\n', False),
     ("ops/gemm.hpp", HEAD + "// never __AVX2__, never #include <Eigen/Core>\n", False),
-    ("deepseek.hpp", HEAD + "#include <deepseek/layers/x.hpp>\n#include <deepseek/backend/cpu/x.hpp>\n",
-     False),
-    ("backend/cpu/x.hpp", HEAD + "#include <deepseek/backend/reference/x.hpp>\n#include <Eigen/Core>\n",
-     False),
-    ("backend/cpu/simd.hpp", HEAD + "#include <immintrin.h>\n#if defined(__AVX2__)\n#endif\n", False),
+    ("deepseek.hpp", HEAD + "#include <deepseek/layers/x.hpp>\n"
+     "#include <deepseek/backend/cpu/x.hpp>\n", False),
+    ("backend/cpu/x.hpp", HEAD + "#include <deepseek/backend/reference/x.hpp>\n"
+     "#include <Eigen/Core>\n", False),
+    ("backend/cpu/simd.hpp", HEAD + "#include <immintrin.h>\n"
+     "#if defined(__AVX2__)\n#endif\n", False),
     ("data/x.hpp", HEAD + "#include <deepseek/train/x.hpp>\n", False),
     ("ops/x.hpp", HEAD + "#define SIZES 3\n#undef SIZES\n", False),
     ("core/view.hpp", HEAD + "#include <deepseek/ops/gemm.hpp>\n", True),

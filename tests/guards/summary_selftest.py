@@ -16,6 +16,8 @@ MORE = {"op": {"gemm": {"cases": 5, "facets": ["forward"]},
 BAD = {"op": {"gemm": {"cases": 10, "failed": 2, "facets": FACETS}}}
 DOUBT = {"op": {"gemm": {"cases": 10, "mistrusted": 1, "facets": FACETS}}}
 
+PASSED, FAILED = {"test_a": "run"}, {"test_a": "fail"}
+
 
 def run(reports, statuses):
     """Exit status and last line for these reports and CTest results."""
@@ -27,7 +29,8 @@ def run(reports, statuses):
             cases = "".join(f'<testcase name="{name}" status="{status}"/>'
                             for name, status in statuses.items())
             pathlib.Path(folder, "ctest.xml").write_text(f"<testsuite>{cases}</testsuite>")
-        done = subprocess.run([sys.executable, str(SUMMARY), folder], capture_output=True, text=True)
+        done = subprocess.run([sys.executable, str(SUMMARY), folder],
+                              capture_output=True, text=True)
         return done.returncode, done.stdout.strip().splitlines()[-1]
 
 
@@ -40,24 +43,29 @@ def check(what, got, status, **counts):
 
 def main():
     results = [
-        check("two reports", run({"a": GOOD, "b": MORE}, {"a": "run", "b": "run"}), 0, op_cases=20,
+        check("two reports",
+              run({"test_a": GOOD, "test_b": MORE}, {"test_a": "run",
+              "test_b": "run"}), 0, op_cases=20,
               ops=3, ops_complete=2, skipped=1, failed=0, mistrusted=0),
-        check("a failed case", run({"a": BAD}, {"a": "fail"}), 1, failed=2),
-        check("a crash without a report", run({"a": GOOD}, {"a": "run", "b": "fail"}), 1, failed=1),
-        check("a crash beside good counts", run({"a": GOOD}, {"a": "fail"}), 1, failed=1),
-        check("a skipped test", run({"a": GOOD}, {"a": "run", "gpu": "notrun"}), 0, skipped=2),
-        check("a mistrusted case", run({"a": DOUBT}, {"a": "run"}), 1, mistrusted=1),
-        check("a failed case outside ops", run({"a": GOOD | {"failed": 3}}, {"a": "fail"}), 1,
+        check("a failed case", run({"test_a": BAD}, FAILED), 1, failed=2),
+        check("a crash without a report",
+              run({"test_a": GOOD}, {"test_a": "run", "test_b": "fail"}), 1, failed=1),
+        check("a crash beside good counts", run({"test_a": GOOD}, FAILED), 1, failed=1),
+        check("a skipped test",
+              run({"test_a": GOOD}, {"test_a": "run", "test_gpu": "notrun"}), 0, skipped=2),
+        check("a mistrusted case", run({"test_a": DOUBT}, PASSED), 1, mistrusted=1),
+        check("a failed case outside ops", run({"test_a": GOOD | {"failed": 3}}, FAILED), 1,
               failed=3),
-        check("a skipped case outside ops", run({"a": GOOD | {"skipped": 4}}, {"a": "run"}), 0,
+        check("a skipped case outside ops", run({"test_a": GOOD | {"skipped": 4}}, PASSED), 0,
               skipped=4),
-        check("a lost report", run({"a": GOOD}, {"a": "run", "test_ops_x": "run"}), 1),
-        check("a damaged report", run({"a": '{"op": {'}, {"a": "run"}), 1),
-        check("a report of another form", run({"a": "[]"}, {"a": "run"}), 1),
-        check("a negative count", run({"a": {"op": {"x": {"cases": -1}}}}, {"a": "run"}), 1),
-        check("an unknown facet", run({"a": {"op": {"x": {"facets": ["speed"]}}}}, {"a": "run"}), 1),
-        check("no result of CTest", run({"a": GOOD}, None), 1),
+        check("a lost report", run({"test_a": GOOD}, {"test_a": "run", "test_ops_x": "run"}), 1),
+        check("a damaged report", run({"test_a": '{"op": {'}, PASSED), 1),
+        check("a report of another form", run({"test_a": "[]"}, PASSED), 1),
+        check("a negative count", run({"test_a": {"op": {"x": {"cases": -1}}}}, PASSED), 1),
+        check("an unknown facet", run({"test_a": {"op": {"x": {"facets": ["speed"]}}}}, PASSED), 1),
+        check("no result of CTest", run({"test_a": GOOD}, None), 1),
         check("no test at all", run({}, {}), 1),
+        check("only guards", run({}, {"guard_layering": "run"}), 1),
     ]
     return 0 if all(results) else 1
 

@@ -2,13 +2,6 @@
 // The oracles against values computed by other means, and their gradients against differences of
 // themselves.
 #include "oracle/golden.hpp"
-
-#include <cmath>
-#include <limits>
-#include <vector>
-
-#include <doctest/doctest.h>
-
 #include "oracle/activation.hpp"
 #include "oracle/attention.hpp"
 #include "oracle/embedding.hpp"
@@ -22,6 +15,12 @@
 #include "oracle/schedule.hpp"
 #include "support/gradient.hpp"
 #include "support/poison.hpp"
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include <doctest/doctest.h>
 
 namespace golden = oracle::golden;
 using golden::reals;

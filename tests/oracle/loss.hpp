@@ -4,11 +4,11 @@
 //   gradient = (softmax - one_hot) / counted
 #pragma once
 
+#include "oracle/softmax.hpp"
+
 #include <cstddef>
 #include <cstdint>
 #include <vector>
-
-#include "oracle/softmax.hpp"
 
 namespace oracle {
 

@@ -6,12 +6,12 @@
 //   P_e = mean probability of e
 #pragma once
 
+#include "oracle/softmax.hpp"
+#include "oracle/top_k.hpp"
+
 #include <cstddef>
 #include <cstdint>
 #include <vector>
-
-#include "oracle/softmax.hpp"
-#include "oracle/top_k.hpp"
 
 namespace oracle {
 

@@ -10,13 +10,13 @@
 // quantizer.
 #pragma once
 
+#include "oracle/gemm.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
-
-#include "oracle/gemm.hpp"
 
 namespace oracle {
 

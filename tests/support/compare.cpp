@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+// The rules of compare.hpp; integers and double go through the same ones.
 #include "support/compare.hpp"
+#include "support/report.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -7,8 +9,6 @@
 #include <limits>
 
 #include <doctest/doctest.h>
-
-#include "support/report.hpp"
 
 namespace support {
 namespace {

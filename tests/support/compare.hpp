@@ -1,25 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// Is this tensor right? Three rules against a double reference r (u_acc, u_out: unit roundoffs; S:
-// the reference expression on absolute values; K: depth of the sums), all of which must hold:
-//   1. NaN, +Inf and -Inf at exactly the same places (a finite r beyond the type's range counts as
-//   Inf);
-//   2. |y-r|_F <= relative*max(|r|_F, |S|_F/sqrt(K)) + rounding*u_out*|r|_F for the tensor, twice
-//   that for each row;
-//      |S|/sqrt(K) is the size a sum of K random terms has: it stands in where few elements cancel
-//      by chance;
-//   3. per element, |y-r| <= c*u_acc*S + u_out*|r| where S is given, or <= ulps units of the last
-//   place of r.
-// A reference that proves little (over 30 % zeros, all values equal, norm below 1e-30) is
-// "mistrusted": a failure.
+// Is this tensor right? Three rules against a double reference r, which must all hold (u_acc,
+// u_out: unit roundoffs; S: the reference expression on absolute values; K: terms per sum):
+//   1. NaN, +Inf, -Inf at the same places (a finite r beyond the type's range counts as Inf);
+//   2. |y-r| <= relative max(|r|, |S|/sqrt(K)) + rounding u_out |r| in Frobenius norms, for the
+//      tensor and, doubled, for each row; |S|/sqrt(K), the size of a sum of K random terms, stands
+//      in where few elements cancel by chance;
+//   3. each |y-r| <= c u_acc S + u_out |r| where S is given, or <= `ulps` last places of r.
+// A reference that proves little (over 30 % zeros, all equal, norm below 1e-30) is "mistrusted",
+// which is a failure.
 #pragma once
+
+#include <deepseek/core/dtype.hpp>
+#include "support/seed.hpp"
 
 #include <cstddef>
 #include <string>
 #include <vector>
-
-#include <deepseek/core/dtype.hpp>
-
-#include "support/seed.hpp"
 
 namespace support {
 

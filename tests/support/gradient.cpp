@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+// 4-point differences, element by element or along directions.
 #include "support/gradient.hpp"
+#include "support/report.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-
-#include "support/report.hpp"
 
 namespace support {
 namespace {

@@ -6,13 +6,13 @@
 // directions.
 #pragma once
 
+#include "support/compare.hpp"
+#include "support/seed.hpp"
+
 #include <cstddef>
 #include <functional>
 #include <string>
 #include <vector>
-
-#include "support/compare.hpp"
-#include "support/seed.hpp"
 
 namespace support {
 

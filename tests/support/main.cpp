@@ -4,12 +4,12 @@
 // 77 when every test was skipped (CTest's SKIP_RETURN_CODE). --case=TEXT runs only the cases whose
 // text holds TEXT.
 #define DOCTEST_CONFIG_IMPLEMENT
+#include "support/report.hpp"
+
 #include <string>
 #include <vector>
 
 #include <doctest/doctest.h>
-
-#include "support/report.hpp"
 
 namespace {
 

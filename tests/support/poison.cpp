@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Canaries around a buffer, and closed pages around another.
 #include "support/poison.hpp"
 
 #include <new>

@@ -4,14 +4,14 @@
 // its last element touches a page that may not be read or written: one element too far is SIGSEGV.
 #pragma once
 
+#include <deepseek/core/dtype.hpp>
+
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <limits>
 #include <type_traits>
 #include <vector>
-
-#include <deepseek/core/dtype.hpp>
 
 namespace support {
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The register of covered ops, and the doctest listener that finds empty test cases.
 #include "support/report.hpp"
+#include "support/seed.hpp"
 
 #include <cmath>
 #include <cstdio>
@@ -14,8 +15,6 @@
 #include <vector>
 
 #include <doctest/doctest.h>
-
-#include "support/seed.hpp"
 
 namespace support {
 namespace {

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// The numbers of the tests: a hash of seed, stream and count.
 #include "support/seed.hpp"
 
 #include <cmath>

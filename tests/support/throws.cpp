@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// What is wrong with a caught error.
 #include "support/throws.hpp"
 
 namespace support {

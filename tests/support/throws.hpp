@@ -5,11 +5,12 @@
 // contain commas).
 #pragma once
 
+#include <deepseek/core/error.hpp>
+
 #include <string>
 #include <vector>
 
 #include <doctest/doctest.h>
-#include <deepseek/core/error.hpp>
 
 namespace support {
 

@@ -2,6 +2,7 @@
 // The comparator itself: twenty planted wrong answers must fail, right ones must pass, weak
 // references are refused.
 #include "support/compare.hpp"
+#include <deepseek/core/dtype.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -11,7 +12,6 @@
 #include <vector>
 
 #include <doctest/doctest.h>
-#include <deepseek/core/dtype.hpp>
 
 using deepseek::bf16;
 using deepseek::dtype;

@@ -1,6 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // The other parts of the test support: buffers, data, combinations, error checks, gradients, the
 // main function.
+#include <deepseek/core/dtype.hpp>
+#include <deepseek/core/error.hpp>
+#include "support/cases.hpp"
+#include "support/gradient.hpp"
+#include "support/poison.hpp"
+#include "support/report.hpp"
+#include "support/seed.hpp"
+#include "support/temp_dir.hpp"
+#include "support/throws.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <csignal>
@@ -15,16 +25,6 @@
 #include <doctest/doctest.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include <deepseek/core/dtype.hpp>
-#include <deepseek/core/error.hpp>
-
-#include "support/cases.hpp"
-#include "support/gradient.hpp"
-#include "support/poison.hpp"
-#include "support/report.hpp"
-#include "support/seed.hpp"
-#include "support/temp_dir.hpp"
-#include "support/throws.hpp"
 
 using support::values;
 using reals = std::vector<double>;

@@ -10,25 +10,18 @@
 // and 4.3.1.
 #pragma once
 
+#include <deepseek/config.hpp>
+
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
 #include <type_traits>
 
-#include <deepseek/config.hpp>
-
 namespace deepseek {
 
-// The element types, named at run time; before the aliases, which g++ would else call shadowed.
+// The element types, named at run time.
 enum class dtype { f64, f32, bf16, f16, i8, u8, i32, i64 };
-
-using f64 = double;
-using f32 = float;
-using i8 = std::int8_t;
-using u8 = std::uint8_t;
-using i32 = std::int32_t;
-using i64 = std::int64_t;
 
 namespace detail {
 
@@ -211,13 +204,13 @@ struct dtype_of_type<bf16> : dtype_constant<dtype::bf16> {};
 template <>
 struct dtype_of_type<f16> : dtype_constant<dtype::f16> {};
 template <>
-struct dtype_of_type<i8> : dtype_constant<dtype::i8> {};
+struct dtype_of_type<std::int8_t> : dtype_constant<dtype::i8> {};
 template <>
-struct dtype_of_type<u8> : dtype_constant<dtype::u8> {};
+struct dtype_of_type<std::uint8_t> : dtype_constant<dtype::u8> {};
 template <>
-struct dtype_of_type<i32> : dtype_constant<dtype::i32> {};
+struct dtype_of_type<std::int32_t> : dtype_constant<dtype::i32> {};
 template <>
-struct dtype_of_type<i64> : dtype_constant<dtype::i64> {};
+struct dtype_of_type<std::int64_t> : dtype_constant<dtype::i64> {};
 }  // namespace detail
 
 template <class T>

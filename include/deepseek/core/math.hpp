@@ -7,10 +7,10 @@
 // et al. 2018 (SiLU); Hendrycks and Gimpel 2016, section 2 (GELU).
 #pragma once
 
+#include <deepseek/config.hpp>
+
 #include <cmath>
 #include <concepts>
-
-#include <deepseek/config.hpp>
 
 namespace deepseek::math {
 

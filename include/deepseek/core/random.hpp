@@ -1,23 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// Counter-based random numbers: Philox4x32-10, so that the n-th number of any stream is computed
+// Counter-based random numbers: Philox4x32-10, so that the n-th number of a stream is computed
 // alone.
 //
-// philox(key, counter) -> 4 words of 32 bits. A stream_key names a stream; its words are those of
-// the counters
-//   c0 = block (word i of the stream is word i mod 4 of block i div 4), c1 = lane + (i div 2^34),
-//   c2 = site, c3 = step k0 = low half of the seed, k1 = high half of the seed xor use
-// so streams that differ in seed, use, step, site or lane share nothing (a stream has at most 2^34
-// words per lane). Words, uniform01, below and sample_without_replacement are integer arithmetic:
-// equal bits on every machine; normal goes through the machine's double log, sin and cos.
-// Everything is host-device; nothing allocates. Source: Salmon, Moraes, Dror, Shaw, "Parallel
-// random numbers: as easy as 1, 2, 3", SC 2011, 3.3; Lemire, "Fast random integer generation in an
-// interval", 2019, 4; Box and Muller, 1958.
+//   c0 = block (word i of a stream is word i mod 4 of block i / 4), c1 = lane + (block >> 32),
+//   c2 = site, c3 = step, k0 = low half of the seed, k1 = high half of the seed xor use:
+// streams that differ in one of these share nothing (a lane has 2^34 words before it meets the
+// next). Words, uniform01, below and sample_without_replacement are integer arithmetic, the same
+// bits on every machine; normal uses the machine's double log, sin and cos. Host-device; allocates
+// nothing. Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011, 3.3
+// (Philox); Lemire, "Fast random integer generation in an interval", 2019, 4; Box and Muller, 1958.
 #pragma once
+
+#include <deepseek/config.hpp>
 
 #include <cmath>
 #include <cstdint>
-
-#include <deepseek/config.hpp>
 
 namespace deepseek {
 

@@ -7,6 +7,7 @@
 // Source: RFC 8259; RFC 3629 section 4 (UTF-8).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -72,9 +73,12 @@ inline void check_json_text(std::string_view text, std::string_view what) {
 
 namespace detail {
 
-[[noreturn]] inline void fail_json(std::string_view what, std::size_t byte, std::string_view text) {
+// `count` is how many bytes the parser had taken.
+[[noreturn]] inline void fail_json(std::string_view what, std::size_t count,
+                                   std::string_view text) {
+  const std::size_t byte = std::min(count == 0 ? 0 : count - 1, text.size());
   fail(error_code::json, what, ": no valid JSON at byte ", byte, " of ", text.size(), ", near ",
-       deepseek::quoted(text.substr(byte < 20 ? 0 : byte - 20, 40)), "; write one JSON value");
+       deepseek::escaped(text.substr(byte < 20 ? 0 : byte - 20, 40)), "; write one JSON value");
 }
 
 // Keys seen in each open object, kept while a document is read.
@@ -83,15 +87,16 @@ class key_watch {
   explicit key_watch(std::string_view what) : what_(what) {}
 
   bool operator()(int depth, nlohmann::json::parse_event_t event, nlohmann::json& value) {
-    using event_t = nlohmann::json::parse_event_t;
-    require(depth <= json_nesting_limit, error_code::json, what_, ": nested deeper than ",
+    using event_t = nlohmann::json::parse_event_t;  // depth counts what is open around the value
+    const bool opens = event == event_t::object_start || event == event_t::array_start;
+    require(!opens || depth < json_nesting_limit, error_code::json, what_, ": nested deeper than ",
             json_nesting_limit, "; flatten it");
     if (event == event_t::object_start) open_.emplace_back();
     if (event == event_t::object_end) open_.pop_back();
     if (event == event_t::key) {
       const auto& key = value.get_ref<const std::string&>();
       require(open_.back().insert(key).second, error_code::duplicate_key, what_, ": key ",
-              deepseek::quoted(key), " is given twice in one object; keep one");
+              deepseek::escaped(key), " is given twice in one object; keep one");
     }
     return true;
   }

@@ -6,10 +6,12 @@
 // Sources: Vaswani et al. 2017; Ainslie et al. 2023 (GQA); Su et al. 2021 (rotary embedding).
 #pragma once
 
+#include "deepseek/core/dtype.hpp"
 #include "deepseek/layers/kv_cache.hpp"
 #include "deepseek/layers/linear.hpp"
 #include "deepseek/ops/add.hpp"
 #include "deepseek/ops/attention.hpp"
+#include "deepseek/ops/positions.hpp"
 #include "deepseek/ops/rope.hpp"
 #include "deepseek/pattern/pattern.hpp"
 

@@ -6,9 +6,8 @@
 
 #include "deepseek/layers/layer.hpp"
 #include "deepseek/ops/grouped_gemm.hpp"
+#include "deepseek/quant/calibrate.hpp"
 #include "deepseek/quant/format.hpp"
-
-#include <algorithm>
 
 namespace deepseek {
 
@@ -55,11 +54,9 @@ struct linear {
   template <class T, class S>
   using parameters = storage_of<T, S, Bias>;
 
-  // The range of the inputs seen by a calibration; zero is always inside it.
+  // The range of the inputs seen by a calibration.
   template <class T, class S>
-  struct observed {
-    double low = 0, high = 0;
-  };
+  using observed = observed_range;
 
   template <class C, class P, class X, class Y, class K>
   static void forward(const C& c, const P& p, const X& x, const Y& y, K& k) {
@@ -74,21 +71,17 @@ struct linear {
     if constexpr (observes<K>) {
       static_assert(std::is_same_v<typename X::space, host>,
                     "deepseek::linear: calibration runs on a host backend; calibrate on ds::cpu");
-      for (index_t n = 0; n < x.extent(0); ++n) {
-        for (index_t i = 0; i < I; ++i) {
-          k.own.low = std::min(k.own.low, static_cast<double>(x(n, i)));
-          k.own.high = std::max(k.own.high, static_cast<double>(x(n, i)));
-        }
-      }
+      observe_range(x, k.own);
     }
   }
 
   template <class C, class P, class X, class DY, class DX, class K, class G>
   static void backward(const C& c, const P& p, const X& x, const DY& dy, const DX& dx, K&, G& g) {
-    static_assert(std::is_same_v<F, plain>,
-                  "deepseek::linear: a quantized layer has no backward; train the plain type and "
-                  "quantize it after");
-    if constexpr (is_stacked<decltype(p.weight)>) {
+    if constexpr (!std::is_same_v<F, plain>) {
+      static_assert(std::is_same_v<F, plain>,
+                    "deepseek::linear: a quantized layer has no backward; train the plain type and "
+                    "quantize it after");
+    } else if constexpr (is_stacked<decltype(p.weight)>) {
       ops::grouped_gemm_backward(
           c.backend,
           grouped_gemm_inputs{x, transposed(p.weight.view()), c.template get<segments>()}, dy,

@@ -53,7 +53,8 @@ class model {
    public:
     explicit tape_type(const B&) {}
     std::size_t bytes() const { return memory_.bytes_peak(); }
-    arena<space>& memory() { return memory_; }
+    // Auxiliary gradients of the next backward are injected times this.
+    void set_gradient_scale(double scale) { run_.gradient_scale = scale; }
 
    private:
     friend class model;

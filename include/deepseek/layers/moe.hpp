@@ -19,8 +19,8 @@ struct moe_config {
   index_t dim = 0;     // model width
   index_t hidden = 0;  // width of one expert
   index_t routed = 0;  // experts that a gate chooses from
-  index_t active = 1;  // experts per token, 1 .. routed
   index_t shared = 0;  // shared experts, fused into one of width shared x hidden
+  index_t active = 1;  // routed experts per token, 1 .. routed
   double balance = 0;  // weight of the balance loss, >= 0
   bool operator==(const moe_config&) const = default;
 };

@@ -5,7 +5,7 @@
 // Each is one type of activation kind: a new one adds a type here and its value and slope in
 // backend/rows/activation.hpp.
 // Types may differ; arithmetic in accumulate_t of the output, rounded once. NaN stays NaN;
-// silu and gelu of -infinity are NaN, as the formula says.
+// infinities give the limits.
 // Errors: shape_mismatch, invalid_argument (null data). Bits do not depend on threads.
 // Cost: about 10 flops an element (silu), 20 (gelu), 1 (relu); bound by memory.
 // Source: Hendrycks and Gimpel, Gaussian Error Linear Units (2016), section 2.

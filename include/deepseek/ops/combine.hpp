@@ -62,8 +62,8 @@ struct combine_op {
     require_data(slot, "combine: slot");
     require_data(y, "combine: y");
     if (y.extent(0) > 0) {
-      using plain = combine_by<decltype(as_const(weights)), decltype(as_const(slot))>;
-      combine_impl(b, ys, plain{weights, slot}, y);
+      using bundle = combine_by<decltype(as_const(weights)), decltype(as_const(slot))>;
+      combine_impl(b, ys, bundle{weights, slot}, y);
     }
   }
 };

@@ -50,9 +50,9 @@ struct expert_plan_op {
     require_data(offsets, "expert_plan: offsets");
     require_data(source, "expert_plan: source");
     require_data(slot, "expert_plan: slot");
-    using plain = expert_plan_views<decltype(as_view(plan.offsets)), decltype(as_view(plan.source)),
+    using bundle = expert_plan_views<decltype(as_view(plan.offsets)), decltype(as_view(plan.source)),
                                     decltype(as_view(plan.slot))>;
-    expert_plan_impl(b, ids, experts, plain{offsets, source, slot});
+    expert_plan_impl(b, ids, experts, bundle{offsets, source, slot});
   }
 };
 namespace ops {

@@ -4,8 +4,8 @@
 //          p = p - lr (m / c1) / (sqrt(v / c2) + eps),  c1 = 1 - b1^t, c2 = 1 - b2^t
 //   sgd:   p = p (1 - lr wd);  buf = mu buf + G;  p = p - lr buf, nesterov: p - lr (G + mu buf)
 //   lion:  p = p (1 - lr wd);  p = p - lr sign(b1 m + (1 - b1) G);  m = b2 m + (1 - b2) G
-//   amf:   p = p (1 - lr wd);  m, v as adamw;  buf = mu buf + s lr (m / c1) / (sqrt(v / c2) + eps);
-//          p = p - buf.  As printed: c1 = c2 = 1, wd = 0, s = 1; corrected: s = 1 - mu as well.
+//   amf:   p = p (1 - lr wd);  m, v as adamw;  buf = mu buf + lr (m / c1) / (sqrt(v / c2) + eps);
+//          p = p - buf (its steady step is lr / (1 - mu)).  As printed: c1 = c2 = 1, wd = 0.
 // p, g, m, v, buf: one shape, any strides, floating types that may differ; arithmetic in
 // accumulate_t of p, each result rounded once. sign(0) = 0; a NaN stays. No sum: any threads.
 // Errors: shape_mismatch, invalid_argument (an lr, beta, eps ... out of its range).
@@ -60,7 +60,8 @@ struct lion_step {
   double gradient_factor = 1;
 };
 
-enum class amf_form { printed, corrected };  // the buffer sums steps, or averages them
+// As printed, weight_decay and the bias corrections are not applied.
+enum class amf_form { printed, corrected };
 struct amf_step {
   double lr = 1e-4;
   double beta1 = 0.9, beta2 = 0.999;
@@ -195,9 +196,9 @@ struct amf_update_op {
     const auto buffer = as_view(state.buffer);
     detail::check_step(step);
     detail::check_update(b, "amf_update: g, m, v or buffer", p, g, m, v, buffer);
-    using plain =
+    using bundle =
         amf_moments<decltype(as_view(m)), decltype(as_view(v)), decltype(as_view(buffer))>;
-    if (!p.empty()) amf_update_impl(b, p, g, plain{m, v, buffer}, step);
+    if (!p.empty()) amf_update_impl(b, p, g, bundle{m, v, buffer}, step);
   }
 };
 

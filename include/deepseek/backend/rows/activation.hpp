@@ -12,21 +12,31 @@
 
 namespace deepseek {
 
+// Far outside, a function has its limit already; without a bound infinity times 0 would be NaN.
+template <class A>
+DEEPSEEK_HOST_DEVICE A at_least(A x, A low) {
+  return x < low ? low : x;
+}
+template <class A>
+DEEPSEEK_HOST_DEVICE A bounded(A x) {
+  return x > A(1e4) ? A(1e4) : at_least(x, A(-1e4));
+}
+
 template <class A>
 DEEPSEEK_HOST_DEVICE A activation_value(silu_kind, A x) {
-  return math::silu(x);
+  return math::silu(at_least(x, A(-1e4)));
 }
 template <class A>
 DEEPSEEK_HOST_DEVICE A activation_slope(silu_kind, A x) {
-  return math::silu_derivative(x);
+  return math::silu_derivative(bounded(x));
 }
 template <class A>
 DEEPSEEK_HOST_DEVICE A activation_value(gelu_kind, A x) {
-  return math::gelu(x);
+  return math::gelu(at_least(x, A(-1e4)));
 }
 template <class A>
 DEEPSEEK_HOST_DEVICE A activation_slope(gelu_kind, A x) {
-  return math::gelu_derivative(x);
+  return math::gelu_derivative(bounded(x));
 }
 template <class A>
 DEEPSEEK_HOST_DEVICE A activation_value(relu_kind, A x) {

@@ -59,20 +59,16 @@ struct packed_columns;
 template <class T>
 void multiply_block(gemm_shape s, operand<T> a, tile_operands<T> o, std::ptrdiff_t panel_step) {
   constexpr int rows = tile_size<T>::rows, columns = tile_size<T>::columns;
-  T* const store = scratch<packed_rows, T>(
-      static_cast<std::size_t>(gemm_blocks<T>::m / rows * strip_size<T>(s.k)));
+  const std::ptrdiff_t most_strips = (std::min(s.m, gemm_blocks<T>::m) + rows - 1) / rows;
+  T* const store =
+      scratch<packed_rows, T>(static_cast<std::size_t>(most_strips * strip_size<T>(s.k)));
   const T* const b = o.b;
   T* const c = o.c;
   o.steps = s.k;
   for (std::ptrdiff_t m0 = 0; m0 < s.m; m0 += gemm_blocks<T>::m) {
     const std::ptrdiff_t m1 = std::min(s.m, m0 + gemm_blocks<T>::m);
     strip<T> strips[gemm_blocks<T>::m / rows];
-    for (std::ptrdiff_t i = m0; i < m1; i += rows) {
-      const std::ptrdiff_t which = (i - m0) / rows;
-      strips[which] =
-          pack_strip(a.from(i, 0), s.k, static_cast<int>(std::min<std::ptrdiff_t>(rows, m1 - i)),
-                     store + which * strip_size<T>(s.k));
-    }
+    pack_strips(a.from(m0, 0), s.k, m1 - m0, store, strips);
     for (std::ptrdiff_t j = 0; j < s.n; j += columns) {
       o.b = b + j / columns * panel_step;
       for (std::ptrdiff_t i = m0; i < m1; i += rows) {
@@ -111,45 +107,59 @@ void tile_gemm(gemm_shape s, operand<T> a, operand<T> b, gemm_output<T> c) {
   }
 }
 
-// How a product is cut into tasks: row_tasks x column_tasks, in units of whole tiles.
+// How a product is cut into tasks: rows x columns parts of whole tiles.
 struct gemm_split {
   std::ptrdiff_t rows, columns;
 };
 
-template <class T>
-gemm_split split_of(gemm_shape s, std::ptrdiff_t wanted) {
-  const std::ptrdiff_t strips = (s.m + tile_size<T>::rows - 1) / tile_size<T>::rows;
-  gemm_split split{std::clamp<std::ptrdiff_t>(strips / 4, 1, wanted), 1};
-  if (split.rows > wanted / 4)
-    split.rows = std::max<std::ptrdiff_t>(1, split.rows / (wanted / 4) * (wanted / 4));
-  split.columns = std::clamp<std::ptrdiff_t>(wanted / split.rows, 1, panels_of<T>(s.n));
-  return split;
+// About `wanted` parts for `threads` threads: rows first, at least four strips each, a multiple of
+// the threads where possible.
+inline gemm_split split_of(std::ptrdiff_t strips, std::ptrdiff_t panels, int threads,
+                           std::ptrdiff_t wanted) {
+  std::ptrdiff_t rows = std::clamp<std::ptrdiff_t>(strips / 4, 1, wanted);
+  if (rows > threads) rows -= rows % threads;
+  return {rows, std::clamp<std::ptrdiff_t>(wanted / rows, 1, std::max<std::ptrdiff_t>(panels, 1))};
 }
 
-// Part `task` of a product that was split: rows and columns of whole tiles, evenly.
+template <class T>
+gemm_split split_of(gemm_shape s, int threads, std::ptrdiff_t wanted) {
+  return split_of((s.m + tile_size<T>::rows - 1) / tile_size<T>::rows, panels_of<T>(s.n), threads,
+                  wanted);
+}
+
+// Rows m0 .. m1 and columns n0 .. n1.
+struct gemm_part {
+  std::ptrdiff_t m0, m1, n0, n1;
+};
+
+// Part `task` of m x n cut evenly in units of tile_rows x tile_columns.
+inline gemm_part part_of(gemm_shape s, gemm_shape tile, gemm_split split, std::ptrdiff_t task) {
+  const std::ptrdiff_t strips = (s.m + tile.m - 1) / tile.m, panels = (s.n + tile.n - 1) / tile.n;
+  const std::ptrdiff_t r = task / split.columns, q = task % split.columns;
+  return {strips * r / split.rows * tile.m, std::min(s.m, strips * (r + 1) / split.rows * tile.m),
+          panels * q / split.columns * tile.n,
+          std::min(s.n, panels * (q + 1) / split.columns * tile.n)};
+}
+
 template <class T>
 void run_part(const gemm_problem<T>& p, gemm_split split, std::ptrdiff_t task) {
-  constexpr std::ptrdiff_t rows = tile_size<T>::rows, columns = tile_size<T>::columns;
-  const std::ptrdiff_t strips = (p.shape.m + rows - 1) / rows, panels = panels_of<T>(p.shape.n);
-  const std::ptrdiff_t r = task / split.columns, q = task % split.columns;
-  const std::ptrdiff_t m0 = strips * r / split.rows * rows,
-                       n0 = panels * q / split.columns * columns;
-  const std::ptrdiff_t m1 = std::min(p.shape.m, strips * (r + 1) / split.rows * rows);
-  const std::ptrdiff_t n1 = std::min(p.shape.n, panels * (q + 1) / split.columns * columns);
+  const auto [m0, m1, n0, n1] =
+      part_of(p.shape, {tile_size<T>::rows, tile_size<T>::columns, 0}, split, task);
   tile_gemm({m1 - m0, n1 - n0, p.shape.k}, p.a.from(m0, 0), p.b.from(0, n0), p.c.at(m0, n0));
 }
 
 // Below this many multiplications waking a thread costs more than it saves.
 inline constexpr std::ptrdiff_t serial_product = 1 << 16;
 
+inline bool runs_serially(const thread_pool& pool, gemm_shape s) {
+  return pool.threads() == 1 || s.m * s.n * std::max<std::ptrdiff_t>(s.k, 1) <= serial_product;
+}
+
 template <class T>
 void gemm(thread_pool& pool, const gemm_problem<T>& p) {
   if (p.shape.m <= 0 || p.shape.n <= 0) return;
-  if (pool.threads() == 1 ||
-      p.shape.m * p.shape.n * std::max<std::ptrdiff_t>(p.shape.k, 1) <= serial_product) {
-    return tile_gemm(p.shape, p.a, p.b, p.c);
-  }
-  const gemm_split split = split_of<T>(p.shape, 4 * pool.threads());
+  if (runs_serially(pool, p.shape)) return tile_gemm(p.shape, p.a, p.b, p.c);
+  const gemm_split split = split_of<T>(p.shape, pool.threads(), 4 * pool.threads());
   pool.parallel(split.rows * split.columns, [&](std::ptrdiff_t task) { run_part(p, split, task); });
 }
 
@@ -159,8 +169,9 @@ void gemm(thread_pool& pool, std::span<const gemm_problem<T>> problems) {
   const auto count = static_cast<std::ptrdiff_t>(problems.size());
   const std::ptrdiff_t wanted = count == 0 ? 1 : (8 * pool.threads() + count - 1) / count;
   const auto split = [&](const gemm_problem<T>& p) {
-    return pool.threads() == 1 ? gemm_split{1, 1}
-                               : split_of<T>(p.shape, std::max<std::ptrdiff_t>(4, wanted));
+    return runs_serially(pool, p.shape)
+               ? gemm_split{1, 1}
+               : split_of<T>(p.shape, 1, std::max<std::ptrdiff_t>(4, wanted));
   };
   std::ptrdiff_t tasks = 0;
   for (const auto& p : problems) tasks += split(p).rows * split(p).columns;

@@ -31,7 +31,10 @@ DEEPSEEK_INLINE void transpose_block(const T* in, std::ptrdiff_t in_row, int row
   constexpr int width = simd::pack<T>::width;
   simd::pack<T> r[width];
   if (rows == width && columns == width) {
+    constexpr int ahead =
+        512 / static_cast<int>(sizeof(T));  // rows far apart defeat the prefetcher
     simd::unrolled<width>([&](auto i) __attribute__((always_inline)) {
+      __builtin_prefetch(in + i * in_row + ahead);
       r[i] = simd::pack<T>::load(in + i * in_row);
     });
   } else {
@@ -76,12 +79,18 @@ constexpr std::ptrdiff_t panels_of(std::ptrdiff_t n) {
   return (n + tile_size<T>::columns - 1) / tile_size<T>::columns;
 }
 
+// Where rows of b are contiguous they are read whole, once, and dealt out to the panels.
 template <class T>
 void pack_panels(operand<T> b, std::ptrdiff_t k, std::ptrdiff_t n, T* out) {
-  constexpr int full = tile_size<T>::columns;
-  for (std::ptrdiff_t j = 0; j < n; j += full) {
-    pack_panel(b.from(0, j), k, static_cast<int>(std::min<std::ptrdiff_t>(full, n - j)),
-               out + j * k);
+  constexpr std::ptrdiff_t full = tile_size<T>::columns;
+  const std::ptrdiff_t whole = b.column == 1 ? n / full * full : 0;
+  for (std::ptrdiff_t i = 0; whole > 0 && i < k; ++i) {
+    for (std::ptrdiff_t j = 0; j < whole; j += full) {
+      __builtin_memcpy(out + j * k + i * full, b.at(i, j), full * sizeof(T));
+    }
+  }
+  for (std::ptrdiff_t j = whole; j < n; j += full) {
+    pack_panel(b.from(0, j), k, static_cast<int>(std::min(full, n - j)), out + j * k);
   }
 }
 
@@ -112,14 +121,10 @@ strip<T> pack_strip(operand<T> a, std::ptrdiff_t k, int rows, T* out) {
   constexpr int full = tile_size<T>::rows;
   if (reads_in_place(a, rows)) return {a.data, a.row, 1};
   if (a.row == 1) {
-    for (std::ptrdiff_t p = 0; p < k; ++p, out += full) {
-      if (rows == full) {
-        __builtin_memcpy(out, a.at(0, p), full * sizeof(T));
-      } else {
-        for (int i = 0; i < full; ++i) out[i] = i < rows ? *a.at(i, p) : T(0);
-      }
+    for (std::ptrdiff_t p = 0; p < k; ++p) {
+      for (int i = 0; i < full; ++i) out[p * full + i] = i < rows ? *a.at(i, p) : T(0);
     }
-    return {out - k * full, 1, full};
+    return {out, 1, full};
   }
   const std::ptrdiff_t row = k + strip_padding;
   for (int i = 0; i < padded_rows<T>(rows); ++i) {
@@ -133,6 +138,24 @@ strip<T> pack_strip(operand<T> a, std::ptrdiff_t k, int rows, T* out) {
     }
   }
   return {out, row, 1};
+}
+
+// All strips of m rows, `out` holding strip_size(k) elements for each. Contiguous columns of a are
+// read whole, once.
+template <class T>
+void pack_strips(operand<T> a, std::ptrdiff_t k, std::ptrdiff_t m, T* out, strip<T>* strips) {
+  constexpr std::ptrdiff_t full = tile_size<T>::rows;
+  const std::ptrdiff_t whole = a.row == 1 && a.column != 1 ? m / full : 0, size = strip_size<T>(k);
+  for (std::ptrdiff_t p = 0; whole > 0 && p < k; ++p) {
+    for (std::ptrdiff_t s = 0; s < whole; ++s) {
+      __builtin_memcpy(out + s * size + p * full, a.at(s * full, p), full * sizeof(T));
+    }
+  }
+  for (std::ptrdiff_t s = 0; s < whole; ++s) strips[s] = {out + s * size, 1, full};
+  for (std::ptrdiff_t s = whole; s * full < m; ++s) {
+    strips[s] = pack_strip(a.from(s * full, 0), k, static_cast<int>(std::min(full, m - s * full)),
+                           out + s * size);
+  }
 }
 
 }  // namespace deepseek::kernels

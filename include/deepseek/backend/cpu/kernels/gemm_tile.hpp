@@ -52,6 +52,11 @@ __attribute__((noinline)) void multiply_full_tile(const tile_operands<T>& o) {
   const T *b = o.b, *a0 = o.a, *a1 = a0 + 4 * o.a_row, *a2 = a1 + 4 * o.a_row;
   const std::ptrdiff_t row = o.a_row, row3 = 3 * row, a_step = o.a_step, b_step = o.b_step;
   for (std::ptrdiff_t k = o.steps; k > 0; --k) {
+    if constexpr (Rows <= 4) {  // few rows wait for memory
+      simd::unrolled<Vectors>([&](auto j) __attribute__((always_inline)) {
+        __builtin_prefetch(b + 32 * b_step + j * width);
+      });
+    }
     typename pack<T>::raw right[Vectors];
     simd::unrolled<Vectors>([&](auto j) __attribute__((always_inline)) {
       right[j] = pack<T>::load(b + j * width).v;

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// run_op CASE.safetensors OUT.safetensors: runs one op of the library on the tensors of a file and
+// writes its results. __metadata__ of the case says which: op, attrs (a JSON object as text), dtype
+// (f64 f32 bf16 f16 int8). All sizes are run-time values. The table is in docs/run_op.md, the rows
+// are in run_op/*.cpp.
+#include "program.hpp"
+#include "run_op/op_rows.hpp"
+
+namespace {
+
+using namespace run_op;
+
+struct request {
+  std::string input, output, backend = "cpu";
+  int threads = 1;
+};
+
+const op_row& row_named(const std::string& name) {
+  std::string known;
+  for (const auto& rows : {attention_rows(), element_rows(), expert_rows(), norm_rows(),
+                           optimizer_rows(), product_rows(), token_rows()}) {
+    for (const op_row& row : rows) {
+      if (row.name == name) return row;
+      (known += known.empty() ? "" : " ") += row.name;
+    }
+  }
+  ds::fail(error_code::invalid_argument, "run_op: there is no op ", ds::escaped(name),
+           "; write one of ", known);
+}
+
+machine make_machine(const request& wanted) {
+  ds::require(wanted.backend != "cuda", error_code::unsupported,
+              "run_op: built without CUDA; supported backends are reference and cpu");
+  machine m;
+  if (wanted.backend == "cpu") m.threads.emplace(ds::cpu_config{.threads = wanted.threads});
+  return m;
+}
+
+void run(const request& wanted) {
+  const machine m = make_machine(wanted);
+  op_case given(wanted.input);
+  const op_row& row = row_named(given.op());
+  results out;
+  row.run(m, given, out);
+  given.require_all_used();
+  out.write(wanted.output);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App arguments("Runs one op on the tensors of a safetensors file");
+  request wanted;
+  arguments.add_option("case", wanted.input, "safetensors file: op, attrs, dtype, tensors")
+      ->required();
+  arguments.add_option("out", wanted.output, "safetensors file to write")->required();
+  arguments.add_option("--backend", wanted.backend, "reference, cpu or cuda")
+      ->check(CLI::IsMember({"reference", "cpu", "cuda"}))
+      ->capture_default_str();
+  arguments.add_option("--threads", wanted.threads, "of the cpu backend")->capture_default_str();
+  return program::run(arguments, argc, argv, [&] { run(wanted); });
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// The table of run_op: a row names an op and the function that runs it on a case. A row's body is
+// a struct with `template <class T> static void run(const auto& backend, op_case&, results&)`,
+// instantiated for every element type and backend by row_of<Body>("name"). Each family of ops is
+// one .cpp, so that they compile side by side.
+#pragma once
+
+#include "run_op/op_case.hpp"
+#include "run_op/results.hpp"
+
+#include "deepseek/backend/cpu/cpu.hpp"
+
+#include <optional>
+#include <span>
+
+namespace run_op {
+
+struct machine {
+  ds::reference plain;
+  std::optional<ds::cpu> threads;  // present where the cpu backend was asked for
+};
+
+struct op_row {
+  std::string_view name;
+  void (*run)(const machine&, op_case&, results&);
+};
+
+std::span<const op_row> attention_rows();
+std::span<const op_row> element_rows();
+std::span<const op_row> expert_rows();
+std::span<const op_row> norm_rows();
+std::span<const op_row> optimizer_rows();
+std::span<const op_row> product_rows();
+std::span<const op_row> token_rows();
+
+template <class Body, class T>
+void run_in(const machine& m, op_case& in, results& out) {
+  if (m.threads) {
+    Body::template run<T>(*m.threads, in, out);
+  } else {
+    Body::template run<T>(m.plain, in, out);
+  }
+}
+
+template <class Body>
+void run_row(const machine& m, op_case& in, results& out) {
+  switch (in.type()) {
+    case ds::dtype::f64:
+      return run_in<Body, double>(m, in, out);
+    case ds::dtype::f32:
+      return run_in<Body, float>(m, in, out);
+    case ds::dtype::bf16:
+      return run_in<Body, ds::bf16>(m, in, out);
+    case ds::dtype::f16:
+      return run_in<Body, ds::f16>(m, in, out);
+    default:
+      ds::fail(error_code::unsupported, in.op(),
+               ": does not run in int8; supported are f64 f32 bf16 f16 (int8: int8_gemm)");
+  }
+}
+
+template <class Body>
+constexpr op_row row_of(std::string_view name) {
+  return {name, &run_row<Body>};
+}
+
+// A zeroed array of T with the extents of another.
+template <class T, class Like>
+auto like(const Like& other) {
+  array<T, static_cast<std::size_t>(Like::rank)> out;
+  typename decltype(out)::extents_array extents = {};
+  for (int i = 0; i < Like::rank; ++i) extents[i] = other.extent(i);
+  return decltype(out)(extents);
+}
+template <class Like>
+auto like(const Like& other) {
+  return like<typename Like::value_type>(other);
+}
+
+}  // namespace run_op

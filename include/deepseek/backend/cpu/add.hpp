@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// add on the cpu: runs of neighbouring elements, on all threads; see ops/add.hpp.
+#pragma once
+
+#include "deepseek/backend/cpu/eigen.hpp"
+#include "deepseek/backend/cpu/elementwise.hpp"
+#include "deepseek/backend/reference/add.hpp"
+
+namespace deepseek {
+
+// to += from, each sum formed in accumulate_t of To and rounded once.
+template <class To, class From>
+void add_run(index_t n, const From* from, To* to) {
+  if constexpr (std::is_floating_point_v<To> && std::is_floating_point_v<From>) {
+    as_array(to, n) += as_array(from, n).template cast<To>();
+  } else {
+    using A = accumulate_t<To>;
+    for (index_t i = 0; i < n; ++i) {
+      to[i] = convert_to<To>(convert_to<A>(to[i]) + convert_to<A>(from[i]));
+    }
+  }
+}
+
+template <class X, class Y>
+void add_impl(const cpu& b, const X& x, const Y& y) {
+  const auto run = [](index_t n, const auto* from, auto* to) { add_run(n, from, to); };
+  if (!unit_rows(x, y)) return add_impl(static_cast<const reference&>(b), x, y);
+  for_each_span(b, run, x, y);
+}
+
+}  // namespace deepseek

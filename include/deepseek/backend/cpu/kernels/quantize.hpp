@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rows of float to unsigned bytes: q = clamp(round(x / scale) + zero, 0, 255), ties to even,
+// infinities saturate. A NaN makes the result false and its byte `zero`; the caller decides what
+// that means. Lanes are independent: a row gives the same bytes wherever it lies.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+
+#include "deepseek/backend/cpu/simd.hpp"
+
+namespace deepseek::kernels {
+
+enum class values { numbers, some_nan };
+
+struct value_range {
+  float least = std::numeric_limits<float>::infinity(),
+        most = -std::numeric_limits<float>::infinity();
+  values kind = values::numbers;
+};
+
+// Smallest and largest of x[0 .. n - 1]; infinities count, NaN is reported and otherwise passed
+// over.
+inline value_range range_of(const float* x, std::ptrdiff_t n) {
+  using pack = simd::pack<float>;
+  value_range r;
+  pack least = pack::broadcast(r.least), most = pack::broadcast(r.most);
+  simd::vector<std::int32_t> unordered{};
+  std::ptrdiff_t i = 0;
+  for (; i + pack::width <= n; i += pack::width) {
+    const pack v = pack::load(x + i);
+    least = simd::min(v, least), most = simd::max(v, most);
+    unordered |= v.v != v.v;
+  }
+  r.least = -simd::reduce_max(-least), r.most = simd::reduce_max(most);
+  int nan = 0;
+  for (int lane = 0; lane < pack::width; ++lane) nan |= unordered[lane];
+  const int rest = static_cast<int>(std::clamp<std::ptrdiff_t>(n - i, 0, pack::width - 1));
+  for (int j = 0; j < rest; ++j) {
+    const float v = x[i + j];
+    nan |= std::isnan(v) ? 1 : 0;
+    r.least = v < r.least ? v : r.least, r.most = v > r.most ? v : r.most;
+  }
+  if (nan != 0) r.kind = values::some_nan;
+  return r;
+}
+
+struct quantization {
+  float scale;        // > 0
+  std::int32_t zero;  // 0 .. 255
+};
+
+// out has at least n bytes; callers that need whole groups of four fill up the rest with anything.
+inline values quantize_row(const float* x, std::ptrdiff_t n, quantization q, std::uint8_t* out) {
+  using pack = simd::pack<float>;
+  constexpr int width = pack::width;
+  const pack scale = pack::broadcast(q.scale), zero = pack::broadcast(static_cast<float>(q.zero));
+  // Beyond +-512 the byte is saturated whatever zero is, and round() needs small numbers.
+  const pack bound = pack::broadcast(512.0F), least = pack::zero(), most = pack::broadcast(255.0F);
+  simd::vector<std::int32_t> unordered{};
+  for (std::ptrdiff_t i = 0; i < n; i += width) {
+    pack v = pack::load_up_to(x + i, n - i) / scale;
+    unordered |= v.v != v.v;
+    v = {v.v != v.v ? least.v : v.v};
+    v = simd::round(simd::max(-bound, simd::min(bound, v))) + zero;
+    v = simd::max(least, simd::min(most, v));
+    const auto words = __builtin_convertvector(v.v, simd::vector<std::int32_t>);
+    const auto bytes = __builtin_convertvector(words, simd::vector<std::uint8_t, width>);
+    if (n - i >= width) {
+      __builtin_memcpy(out + i, &bytes, width);
+    } else {
+      __builtin_memcpy(out + i, &bytes, static_cast<std::size_t>(n - i));
+    }
+  }
+  int nan = 0;
+  for (int lane = 0; lane < width; ++lane) nan |= unordered[lane];
+  return nan != 0 ? values::some_nan : values::numbers;
+}
+
+}  // namespace deepseek::kernels

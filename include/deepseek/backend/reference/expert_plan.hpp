@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// expert_plan on the reference backend: plain loops; see ops/expert_plan.hpp.
+#pragma once
+
+#include "deepseek/backend/reference/context.hpp"
+#include "deepseek/backend/reference/index_check.hpp"
+#include "deepseek/ops/expert_plan.hpp"
+
+namespace deepseek {
+
+// offsets[e] serves as the next free row of expert e while the rows are dealt out; then it holds
+// the start of e + 1 and moves one place up.
+template <class Ids, class Plan>
+void expert_plan_impl(const reference&, const Ids& ids, index_t experts, const Plan& plan) {
+  require_indices(ids, experts, "expert_plan: ids");
+  const auto& offsets = plan.offsets;
+  for (index_t e = 0; e <= experts; ++e) offsets(e) = 0;
+  const index_t tokens = ids.extent(0), choices = ids.extent(1);
+  for (index_t t = 0; t < tokens; ++t) {
+    for (index_t k = 0; k < choices; ++k) ++offsets(ids(t, k) + 1);
+  }
+  for (index_t e = 0; e < experts; ++e) offsets(e + 1) += offsets(e);
+  for (index_t t = 0; t < tokens; ++t) {
+    for (index_t k = 0; k < choices; ++k) {
+      const std::int32_t row = offsets(ids(t, k))++;
+      plan.slot(t, k) = row;
+      plan.source(row) = static_cast<std::int32_t>(t * choices + k);
+    }
+  }
+  for (index_t e = experts; e > 0; --e) offsets(e) = offsets(e - 1);
+  offsets(0) = 0;
+}
+
+}  // namespace deepseek

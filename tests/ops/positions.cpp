@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// positions: every row's place inside its sequence, and bad offsets.
+#include "deepseek/ops/positions.hpp"
+
+#include "deepseek/backend/cpu/context.hpp"
+#include "deepseek/backend/reference/positions.hpp"
+#include "deepseek/core/tensor.hpp"
+
+#include "support/compare.hpp"
+#include "support/poison.hpp"
+#include "support/report.hpp"
+#include "support/seed.hpp"
+#include "support/throws.hpp"
+
+namespace ds = deepseek;
+
+namespace {
+
+using ints = std::vector<std::int32_t>;
+using view = ds::view<std::int32_t, ds::host, ds::dyn>;
+
+template <class B>
+ints positions(const B& b, ds::index_t start, const ints& offsets, ds::index_t tokens,
+               ds::index_t stride) {
+  support::guarded<std::int32_t> at(offsets), out(static_cast<std::size_t>(tokens * stride));
+  ds::ops::positions(b, start, view(at.data(), {static_cast<ds::index_t>(offsets.size())}),
+                     view(out.data(), {tokens}, {stride}));
+  CHECK(at.unchanged());
+  CHECK(out.intact());
+  ints values;
+  for (ds::index_t i = 0; i < tokens * stride; ++i) {
+    const std::int32_t v = out[static_cast<std::size_t>(i)];
+    if (i % stride == 0) {
+      values.push_back(v);
+    } else {
+      CHECK(v == support::poison<std::int32_t>());
+    }
+  }
+  return values;
+}
+
+template <class B>
+void check(const B& b) {
+  for (int i = 0; i < 200; ++i) {
+    support::numbers from(static_cast<std::uint64_t>(i));
+    ints lengths(from.below(6)), offsets = {0}, want;
+    for (auto& n : lengths) n = static_cast<std::int32_t>(from.below(i % 3 == 0 ? 2 : 40));
+    const std::int32_t start = static_cast<std::int32_t>(from.below(1000));
+    for (std::int32_t n : lengths) {
+      for (std::int32_t k = 0; k < n; ++k) want.push_back(start + k);
+      offsets.push_back(offsets.back() + n);
+    }
+    const auto got = positions(b, start, offsets, offsets.back(), 1 + i % 2);
+    support::expect_true("positions", support::text("case", i, "sequences", lengths.size()),
+                         got == want, "a position is wrong");
+  }
+  support::expect_true("positions", "one sequence", positions(b, 7, {}, 3, 1) == ints{7, 8, 9},
+                       "wrong");
+  support::expect_true("positions", "empty", positions(b, 7, {}, 0, 1).empty(), "wrong");
+  support::facet("positions", "forward");
+  support::facet("positions", "strides");
+  support::facet("positions", "zero");
+  support::not_applicable("positions", "gradient");
+}
+
+template <class B>
+void check_errors(const B& b) {
+  using ds::error_code;
+  std::int32_t data[8] = {};
+  const auto& op = ds::ops::positions;
+  const view out(data, {4}), null(nullptr, {4});
+  ints late = {1, 4}, falling = {0, 3, 2, 4}, early = {0, 3};
+  const auto of = [](ints& v) { return view(v.data(), {static_cast<ds::index_t>(v.size())}); };
+  CHECK_ERROR(error_code::offsets, "offsets[0] is 1", op(b, 0, of(late), out));
+  CHECK_ERROR(error_code::offsets, "offsets[1] is 3", "offsets[2] is 2",
+              op(b, 0, of(falling), out));
+  CHECK_ERROR(error_code::offsets, "offsets[1] is 3", "4 tokens", op(b, 0, of(early), out));
+  CHECK_ERROR(error_code::invalid_argument, "start is -1", op(b, -1, view(), out));
+  CHECK_ERROR(error_code::invalid_argument, "out[4]", op(b, 0, view(), null));
+  CHECK_ERROR(error_code::overflow, "start 2147483647", op(b, 2147483647, view(), out));
+  for (std::int32_t v : data) CHECK(v == 0);
+  support::facet("positions", "errors");
+}
+
+}  // namespace
+
+TEST_CASE("positions: reference and cpu") {
+  check(ds::reference{});
+  check(ds::cpu{});
+}
+TEST_CASE("positions: errors") {
+  check_errors(ds::reference{});
+  check_errors(ds::cpu{});
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+// rms_norm and its backward against the oracle, differences and their contract.
+#include "deepseek/ops/rms_norm.hpp"
+
+#include "deepseek/backend/cpu/rms_norm.hpp"
+#include "deepseek/backend/reference/rms_norm.hpp"
+
+#include "ops/row_cases.hpp"
+#include "oracle/golden.hpp"
+#include "oracle/norm.hpp"
+
+namespace ds = deepseek;
+using row_cases::reals;
+using row_cases::result;
+using row_cases::row_case;
+
+namespace {
+
+constexpr double eps = 1e-6;
+
+struct rms_norm_test {
+  static constexpr const char* name = "rms_norm";
+  static std::vector<int> inputs() { return {2, 1}; }
+
+  template <class B, class From, class To>
+  static void forward(const B& b, From& in, To& out) {
+    ds::ops::rms_norm(b, in[0].matrix(), in[1].vector(), out[0].matrix(), eps);
+  }
+  template <class B, class Grids>
+  static void backward(const B& b, Grids& in, Grids& out) {
+    backward(b, in, out, out[0]);
+  }
+  template <class B, class Grids, class DX>
+  static void backward(const B& b, Grids& in, Grids& out, DX& dx) {
+    ds::ops::rms_norm_backward(b, ds::rms_norm_inputs{in[0].matrix(), in[1].vector()},
+                               in[3].matrix(), ds::rms_norm_gradients{dx.matrix(), out[1].vector()},
+                               eps);
+  }
+  static result expected(const std::vector<reals>& in, const row_case& c) {
+    return row_cases::exact_magnitude(oracle::rms_norm(in[0], in[1], c.dim, eps));
+  }
+  static std::vector<result> expected_backward(const std::vector<reals>& in, const row_case& c) {
+    const auto g = oracle::rms_norm_backward(in[0], in[1], in[3], eps);
+    result dx{g.dx, reals(g.dx.size())}, dw{g.dw, reals(c.dim)};
+    for (std::size_t row = 0; row < c.rows * c.dim; row += c.dim) {
+      double squares = 0, mixed = 0;
+      for (std::size_t i = 0; i < c.dim; ++i) squares += in[0][row + i] * in[0][row + i];
+      const double n = static_cast<double>(c.dim), r = 1 / std::sqrt(squares / n + eps);
+      for (std::size_t i = 0; i < c.dim; ++i) {
+        mixed += std::fabs(in[3][row + i] * in[1][i] * in[0][row + i] * r) / n;
+      }
+      for (std::size_t i = 0; i < c.dim; ++i) {
+        const double hat = std::fabs(in[0][row + i]) * r, dy = std::fabs(in[3][row + i]);
+        dx.magnitude[row + i] = r * (dy * std::fabs(in[1][i]) + hat * mixed);
+        dw.magnitude[i] += dy * hat;
+      }
+    }
+    return {dx, dw};
+  }
+  static support::limits limits(ds::dtype type, const row_case& c, bool) {
+    return row_cases::with_oracle(row_cases::element_limits(type, 8), c.dim);
+  }
+  static support::limits backward_limits(ds::dtype type, const row_case& c, bool) {
+    const std::size_t terms = std::max(c.dim, c.rows);
+    return row_cases::with_oracle(support::doubled(support::gemm_limits(type, terms)), terms);
+  }
+};
+
+template <class B>
+void check_errors(const B& b) {
+  using ds::error_code;
+  float data[64] = {};
+  const auto x = row_cases::shaped(data, 2, 4), wrong = row_cases::shaped(data, 3, 4);
+  const ds::view<float, ds::host, ds::dyn> w(data, {4}), narrow(data, {3});
+  const auto null = row_cases::shaped<float>(nullptr, 2, 4);
+  const auto& op = ds::ops::rms_norm;
+  CHECK_ERROR(error_code::shape_mismatch, "rms_norm: w[3]", "expected 4", op(b, x, narrow, x, eps));
+  CHECK_ERROR(error_code::shape_mismatch, "rms_norm: y[3, 4]", "expected 2",
+              op(b, x, w, wrong, eps));
+  CHECK_ERROR(error_code::invalid_argument, "rms_norm: x[2, 4]", op(b, null, w, x, eps));
+  CHECK_ERROR(error_code::invalid_argument, "eps is -1", op(b, x, w, x, -1.0));
+  const auto& back = ds::ops::rms_norm_backward;
+  const ds::rms_norm_inputs in{x, w};
+  CHECK_ERROR(error_code::shape_mismatch, "dy[3, 4]",
+              back(b, in, wrong, ds::rms_norm_gradients{x, w}, eps));
+  CHECK_ERROR(error_code::shape_mismatch, "dx[3, 4]",
+              back(b, in, x, ds::rms_norm_gradients{wrong, w}, eps));
+  CHECK_ERROR(error_code::shape_mismatch, "dw[3]",
+              back(b, in, x, ds::rms_norm_gradients{x, narrow}, eps));
+  CHECK_ERROR(error_code::invalid_argument, "dx[2, 4]", "null",
+              back(b, in, x, ds::rms_norm_gradients{null, w}, eps));
+  CHECK_ERROR(error_code::invalid_argument, "eps is inf",
+              back(b, in, x, ds::rms_norm_gradients{x, w}, HUGE_VAL));
+  support::facet("rms_norm", "errors");
+}
+
+}  // namespace
+
+TEST_CASE("rms_norm: reference") {
+  row_cases::check_on_reference<rms_norm_test>();
+}
+TEST_CASE("rms_norm: cpu") {
+  row_cases::check_on_cpu<rms_norm_test>();
+}
+TEST_CASE("rms_norm: errors") {
+  check_errors(ds::reference{});
+  check_errors(ds::cpu{});
+}
+
+TEST_CASE("rms_norm: golden values; tensors are borrowed, weights may be bf16") {
+  namespace golden = oracle::golden::rms_norm;
+  ds::tensor<float, ds::host, ds::dyn, 4> x({1, 4}), y({1, 4}), dx({1, 4});
+  ds::tensor<ds::bf16, ds::host, 4> w;
+  ds::tensor<float, ds::host, 4> dw;
+  for (std::size_t i = 0; i < 4; ++i) {
+    x.data()[i] = static_cast<float>(golden::x[i]);
+    w.data()[i] = ds::bf16(golden::w[i]);
+  }
+  const ds::cpu cpu;
+  ds::ops::rms_norm(cpu, x, w, y, golden::eps);
+  for (std::size_t i = 0; i < 4; ++i) CHECK(y.data()[i] == doctest::Approx(golden::y[i]));
+  ds::ops::rms_norm_backward(cpu, ds::rms_norm_inputs{x, w}, x, ds::rms_norm_gradients{dx, dw},
+                             golden::eps);
+  // dw = dy * xhat with dy = x.
+  for (std::size_t i = 0; i < 4; ++i) {
+    const double want = golden::x[i] * golden::y[i] / golden::w[i];
+    CHECK(dw.data()[i] == doctest::Approx(want));
+  }
+}
