@@ -9,14 +9,14 @@
 namespace ds = deepseek;
 
 // Values with names: a diff of these lines is a diff of the model.
-inline constexpr ds::attention_config heads{.dim = 64, .heads = 4, .kv_heads = 2};
+inline constexpr ds::attention_config grouped{.dim = 64, .heads = 4, .kv_heads = 2};
 inline constexpr ds::moe_config experts{
     .dim = 64, .hidden = 32, .routed = 8, .shared = 1, .active = 2};
 
 // Who sees whom: the last 32 tokens, and some blocks of 16 further back.
 using seen = ds::both<ds::causal, ds::either<ds::local<32>, ds::random_blocks<16, 2>>>;
 
-using layer = ds::transformer_block<ds::multi_head_attention<heads, seen>, ds::moe<experts>>;
+using layer = ds::transformer_block<ds::multi_head_attention<grouped, seen>, ds::moe<experts>>;
 struct net : ds::chain<ds::embedding<256, 64>, ds::repeat<3, layer>, ds::rms_norm<64>,
                        ds::called<"head", ds::linear<64, 256>>> {};
 
