@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -34,7 +36,7 @@ std::string sha256(const ds::safetensors_file& file, const ds::tensor_entry& ent
   const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> state(EVP_MD_CTX_new(),
                                                                       &EVP_MD_CTX_free);
   bool good = state && EVP_DigestInit_ex(state.get(), EVP_sha256(), nullptr) == 1;
-  std::vector<std::byte> piece(std::size_t{1} << 20);
+  std::vector<std::byte> piece(std::min<std::uint64_t>(entry.bytes(), std::size_t{1} << 20));
   for (std::uint64_t at = 0; at < entry.bytes(); at += piece.size()) {
     const std::size_t n =
         static_cast<std::size_t>(std::min<std::uint64_t>(piece.size(), entry.bytes() - at));

@@ -55,9 +55,9 @@ TEST_CASE("open_checkpoint: an index that does not fit") {
   CHECK_ERROR(ds::error_code::unexpected_tensor, "\"b\"", folder(weight_map(a)).open());
   const folder twice(weight_map(R"("a":"two.safetensors",)" + b));
   put(twice / "one.safetensors", file_of("{" + entry("b", "U8", "[1]", "[0,1]") + "}", 1));
-  put(twice / "two.safetensors", file_of("{" + entry("a", "U8", "[1]", "[0,1]") + "," +
-                                             entry("b", "U8", "[1]", "[1,2]") + "}",
-                                         2));
+  put(twice / "two.safetensors",
+      file_of("{" + entry("a", "U8", "[1]", "[0,1]") + "," + entry("b", "U8", "[1]", "[1,2]") + "}",
+              2));
   CHECK_ERROR(ds::error_code::unexpected_tensor, "two.safetensors", "\"b\"", twice.open());
 }
 

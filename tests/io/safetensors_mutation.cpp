@@ -121,9 +121,9 @@ TEST_CASE("safetensors: damaged files end in a value or a typed error") {
   }
   CHECK(broken == 0);
   CHECK(accepted > 100);  // the damage is small enough that some of it does not matter
-  for (const auto& [code, count] : refusals) {
-    CAPTURE(to_string(code));
-    CHECK(std::ranges::count(codes, code) == 1);
+  for (const auto& refusal : refusals) {
+    CAPTURE(to_string(refusal.first));
+    CHECK(std::ranges::count(codes, refusal.first) == 1);
   }
   CHECK(refusals.size() >= 10);  // and wide enough to reach most checks
 }

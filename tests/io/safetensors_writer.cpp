@@ -130,6 +130,8 @@ TEST_CASE("write_safetensors: what cannot be written is refused and nothing is t
   CHECK_ERROR(ds::error_code::overflow, "\"a\"",
               write({{"a", f32, {1LL << 40, 1LL << 40}, bytes}}));
   CHECK_ERROR(ds::error_code::sub_byte, "\"a\"", write({{"a", ds::file_dtype::f4, {3}, bytes}}));
+  CHECK_ERROR(ds::error_code::limit, "1025 extents",
+              write({{"a", ds::file_dtype::f64, std::vector<std::int64_t>(1025, 1), bytes}}));
   CHECK_ERROR(ds::error_code::utf8, "metadata", ds::write_safetensors(path, {{"k", "\xc3"}}, {}));
   CHECK_ERROR(ds::error_code::header_too_large, "100000000",
               ds::write_safetensors(path, {{"k", std::string(100'000'001, 'x')}}, {}));

@@ -50,7 +50,6 @@ TEST_CASE("attention backward: 4-point differences in double") {
     differences(reference(), p, both<causal, local<2>>{}, text(p, "reference both"));
   }
   support::facet("attention", "gradient");
-  support::not_applicable("attention_backward", "gradient");
 }
 
 TEST_CASE("attention backward: against the oracle") {

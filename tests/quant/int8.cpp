@@ -97,11 +97,10 @@ TEST_CASE("codes, scales and sums are the oracle's") {
     expect_weight<double, double, ds::host, 17, 9>(kind);
     expect_weight<float, float, ds::stacked<3, ds::host>, 33, 10>(kind);
   }
-  support::facet("quant_gemm", "forward");
 }
 
 TEST_CASE("golden values") {
-  namespace g = golden::int8;
+  namespace g = oracle::golden::int8;
   ds::tensor<float, ds::host, 1, 4> plain;
   for (ds::index_t i = 0; i < 4; ++i) {
     plain.data()[i] = static_cast<float>(g::w[static_cast<std::size_t>(i)]);

@@ -77,10 +77,11 @@ struct linear {
 
   template <class C, class P, class X, class DY, class DX, class K, class G>
   static void backward(const C& c, const P& p, const X& x, const DY& dy, const DX& dx, K&, G& g) {
-    static_assert(std::is_same_v<F, plain>,
-                  "deepseek::linear: a quantized layer has no backward; train the plain type and "
-                  "quantize it after");
-    if constexpr (is_stacked<decltype(p.weight)>) {
+    if constexpr (!std::is_same_v<F, plain>) {
+      static_assert(std::is_same_v<F, plain>,
+                    "deepseek::linear: a quantized layer has no backward; train the plain type and "
+                    "quantize it after");
+    } else if constexpr (is_stacked<decltype(p.weight)>) {
       ops::grouped_gemm_backward(
           c.backend,
           grouped_gemm_inputs{x, transposed(p.weight.view()), c.template get<segments>()}, dy,

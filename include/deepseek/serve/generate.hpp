@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// generate(b, model, prompt, options, sink): the prompt at once, then one token after the other
+// with a cache; sink(token) gets each new token and may return false to stop.
+// Ends with the first of: options.tokens new tokens; sink says stop; the cache is full (capacity
+// positions hold the prompt and all new tokens but the last). `ended` says which; only a prompt
+// that does not fit is an error. Same bits for every thread count.
+// Errors: invalid_argument (empty prompt, negative numbers), index_range (prompt longer than the
+// capacity, token outside the vocabulary), nonfinite (logits), config (sampler).
+#pragma once
+
+#include "deepseek/layers/model.hpp"
+#include "deepseek/serve/sampler.hpp"
+
+#include <chrono>
+
+namespace deepseek {
+
+struct generate_options {
+  index_t tokens = 64;   // new tokens, >= 0
+  index_t capacity = 0;  // positions of the cache; 0: as many as needed
+  sampler_config sampling{};
+};
+
+enum class generation_end { tokens, sink, capacity };
+
+struct generation {
+  index_t prompt_tokens = 0, new_tokens = 0;
+  double prefill_seconds = 0, decode_seconds = 0;  // model and sampler, without the sink
+  generation_end ended = generation_end::tokens;
+};
+
+// The sink's answer; one that returns nothing goes on.
+template <class Sink>
+bool wants_more(Sink& sink, std::int32_t token) {
+  if constexpr (std::is_void_v<decltype(sink(token))>) {
+    sink(token);
+    return true;
+  } else {
+    return static_cast<bool>(sink(token));
+  }
+}
+
+// Runs f and adds its time to `seconds`.
+template <class F>
+auto timed(double& seconds, const F& f) {
+  const auto begin = std::chrono::steady_clock::now();
+  const auto result = f();
+  seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return result;
+}
+
+// prompt: token ids [n], int32, host.
+template <class B, class Net, class T, class Prompt, class Sink>
+generation generate(const B& b, const model<Net, T, B>& m, const Prompt& prompt_in,
+                    const generate_options& options, Sink&& sink) {
+  const view<const std::int32_t, host, dyn> prompt = as_const(as_view(prompt_in));
+  const index_t n = prompt.extent(0);
+  require(n > 0, error_code::invalid_argument,
+          "generate: the prompt is empty; begin with at least one token");
+  require(options.tokens >= 0 && options.capacity >= 0, error_code::invalid_argument,
+          "generate: tokens is ", options.tokens, " and capacity ", options.capacity,
+          "; write numbers >= 0");
+  sampler draw(options.sampling);
+  generation done{.prompt_tokens = n};
+  if (options.tokens == 0) return done;
+  auto cache = m.decoder(b, options.capacity > 0 ? options.capacity : n + options.tokens - 1);
+  const auto step = [&](const auto& ids) {
+    const auto logits = m.decode(b, ids, cache);
+    return draw.next(slice(logits, logits.extent(0) - 1));
+  };
+  std::int32_t token = timed(done.prefill_seconds, [&] { return step(prompt); });
+  for (;;) {
+    ++done.new_tokens;
+    const bool more = wants_more(sink, token);
+    if (done.new_tokens == options.tokens) return done;
+    if (!more || cache.length() == cache.capacity()) {
+      done.ended = more ? generation_end::capacity : generation_end::sink;
+      return done;
+    }
+    const view<const std::int32_t, host, dyn> last(&token, {1});
+    token = timed(done.decode_seconds, [&] { return step(last); });
+  }
+}
+
+}  // namespace deepseek
