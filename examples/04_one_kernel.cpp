@@ -16,7 +16,7 @@ int main() {
   const ds::cpu cpu{{.threads = 2}};
 
   // c = a b^T: b is stored transposed, as weights are; the bias and the ReLU come for free.
-  const float a[] = {1, 2, 3, 4, 5, 6};                 // [2, 3]
+  const float a[] = {1, 2, 3, 4, 5, 6};                       // [2, 3]
   const float b[] = {1, 0, 0, 0, 1, 0, 0, 0, 1, -1, -1, -1};  // [4, 3]
   const float bias[] = {10, 20, 30, 0};
   float c[8];
