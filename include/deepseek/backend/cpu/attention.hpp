@@ -48,9 +48,9 @@ view<sequence_tiles, host, dyn> list_tiles(arena<host>& memory, const In& in, co
     next.range = sequence_range(spec, s, in.q.extent(0), in.k.extent(0));
     next.packed = which == packing::always || next.range.queries * group > most_rows;
     list(s) = next;
-    const auto heads = group_of(spec, next.range, 0, group);
-    next.first_query_tile += heads.query_tiles();
-    if (next.packed) next.first_key_tile += heads.key_tiles();
+    const auto head_rows = group_of(spec, next.range, 0, group);
+    next.first_query_tile += head_rows.query_tiles();
+    if (next.packed) next.first_key_tile += head_rows.key_tiles();
   }
   list(count) = next;
   return list;
@@ -82,14 +82,14 @@ struct forward_tasks {
   using heads_of = head_group<pattern>;
 
   index_t tile_size() const { return packed_tile_size<T>(in.q.extent(2), in.v.extent(2)); }
-  void pack(const heads_of& heads, index_t kv, index_t tile, T* packed) const {
-    pack_key_tile(in, heads.range, kv, tile * key_tile,
+  void pack(const heads_of& head_rows, index_t kv, index_t tile, T* packed) const {
+    pack_key_tile(in, head_rows.range, kv, tile * key_tile,
                   tile_at(packed + tile * tile_size(), in.q.extent(2)));
   }
-  void query_tile(const heads_of& heads, index_t tile, T* packed) const {
-    const index_t i0 = tile * heads.queries_per_tile();
-    const index_t i1 = std::min(i0 + heads.queries_per_tile(), heads.range.queries);
-    forward_tile<T, In, Out, pattern>(in, out, heads, static_cast<T>(spec.scale))
+  void query_tile(const heads_of& head_rows, index_t tile, T* packed) const {
+    const index_t i0 = tile * head_rows.queries_per_tile();
+    const index_t i1 = std::min(i0 + head_rows.queries_per_tile(), head_rows.range.queries);
+    forward_tile<T, In, Out, pattern>(in, out, head_rows, static_cast<T>(spec.scale))
         .run(i0, i1, packed);
   }
 
@@ -98,43 +98,43 @@ struct forward_tasks {
     b.parallel((list.extent(0) - 1) * kv_heads, [&](index_t task) {
       const auto& at = list(task / kv_heads);
       const index_t kv = task % kv_heads;
-      const auto heads = group_of(spec, at.range, kv, group);
+      const auto head_rows = group_of(spec, at.range, kv, group);
       T* packed = nullptr;
       if (at.packed) {
         packed = kernels::scratch<packed_memory, T>(
-            static_cast<std::size_t>(heads.key_tiles() * tile_size()));
-        for (index_t t = 0; t < heads.key_tiles(); ++t) pack(heads, kv, t, packed);
+            static_cast<std::size_t>(head_rows.key_tiles() * tile_size()));
+        for (index_t t = 0; t < head_rows.key_tiles(); ++t) pack(head_rows, kv, t, packed);
       }
-      for (index_t t = 0; t < heads.query_tiles(); ++t) query_tile(heads, t, packed);
+      for (index_t t = 0; t < head_rows.query_tiles(); ++t) query_tile(head_rows, t, packed);
     });
   }
-  // One tile of queries a task, all keys packed before: for few heads.
+  // One tile of queries a task, all keys packed before: for few head_rows.
   void by_tile() const {
     const auto& total = list(list.extent(0) - 1);
     T* packed =
         b.workspace().template make<T, dyn>(total.first_key_tile * kv_heads * tile_size()).data();
-    const auto tiles_of = [&](const sequence_tiles& at, const heads_of& heads, index_t kv) {
-      return packed + (at.first_key_tile * kv_heads + kv * heads.key_tiles()) * tile_size();
+    const auto tiles_of = [&](const sequence_tiles& at, const heads_of& head_rows, index_t kv) {
+      return packed + (at.first_key_tile * kv_heads + kv * head_rows.key_tiles()) * tile_size();
     };
     b.parallel(total.first_key_tile * kv_heads, [&](index_t task) {
       const auto& at = find_tile(list, task / kv_heads, &sequence_tiles::first_key_tile);
       const index_t kv = task % kv_heads;
-      const auto heads = group_of(spec, at.range, kv, group);
-      pack(heads, kv, task / kv_heads - at.first_key_tile, tiles_of(at, heads, kv));
+      const auto head_rows = group_of(spec, at.range, kv, group);
+      pack(head_rows, kv, task / kv_heads - at.first_key_tile, tiles_of(at, head_rows, kv));
     });
     b.parallel(total.first_query_tile * kv_heads, [&](index_t task) {
       const auto& at = find_tile(list, task / kv_heads, &sequence_tiles::first_query_tile);
       const index_t kv = task % kv_heads;
-      const auto heads = group_of(spec, at.range, kv, group);
-      query_tile(heads, task / kv_heads - at.first_query_tile,
-                 at.packed ? tiles_of(at, heads, kv) : nullptr);
+      const auto head_rows = group_of(spec, at.range, kv, group);
+      query_tile(head_rows, task / kv_heads - at.first_query_tile,
+                 at.packed ? tiles_of(at, head_rows, kv) : nullptr);
     });
   }
 };
 
 // Heads of sequences are enough tasks, or there is one thread.
-inline bool heads_suffice(const cpu& b, index_t heads) {
-  return b.threads() == 1 || heads >= 2 * b.threads();
+inline bool heads_suffice(const cpu& b, index_t head_rows) {
+  return b.threads() == 1 || head_rows >= 2 * b.threads();
 }
 
 }  // namespace cpu_attention
@@ -175,14 +175,14 @@ struct backward_tasks {
   index_t kv_heads, group;
 
   using pattern = std::remove_cvref_t<decltype(Spec::pattern)>;
-  backward_head<T, In, Out, G, pattern> head(const head_group<pattern>& heads) const {
-    return {in, out, g, heads, static_cast<T>(spec.scale)};
+  backward_head<T, In, Out, G, pattern> head(const head_group<pattern>& head_rows) const {
+    return {in, out, g, head_rows, static_cast<T>(spec.scale)};
   }
   // Both gradients in one pass over the pairs of tiles.
   void by_head() const {
     b.parallel((list.extent(0) - 1) * kv_heads, [&](index_t task) {
-      const auto heads = group_of(spec, list(task / kv_heads).range, task % kv_heads, group);
-      head(heads).run(0, heads.query_tiles(), {0, heads.range.keys}, gradients_of::both);
+      const auto head_rows = group_of(spec, list(task / kv_heads).range, task % kv_heads, group);
+      head(head_rows).run(0, head_rows.query_tiles(), {0, head_rows.range.keys}, gradients_of::both);
     });
   }
   // More and smaller tasks, which compute the scores twice: the same bits.
@@ -190,16 +190,16 @@ struct backward_tasks {
     const auto& total = list(list.extent(0) - 1);
     b.parallel(total.first_query_tile * kv_heads, [&](index_t task) {
       const auto& at = find_tile(list, task / kv_heads, &sequence_tiles::first_query_tile);
-      const auto heads = group_of(spec, at.range, task % kv_heads, group);
+      const auto head_rows = group_of(spec, at.range, task % kv_heads, group);
       const index_t t = task / kv_heads - at.first_query_tile;
-      head(heads).run(t, t + 1, {0, heads.range.keys}, gradients_of::queries);
+      head(head_rows).run(t, t + 1, {0, head_rows.range.keys}, gradients_of::queries);
     });
     b.parallel(total.first_key_tile * kv_heads, [&](index_t task) {
       const auto& at = find_tile(list, task / kv_heads, &sequence_tiles::first_key_tile);
-      const auto heads = group_of(spec, at.range, task % kv_heads, group);
+      const auto head_rows = group_of(spec, at.range, task % kv_heads, group);
       const index_t k0 = (task / kv_heads - at.first_key_tile) * key_tile;
-      const index_t k1 = std::min(k0 + key_tile, heads.range.keys);
-      head(heads).run(0, heads.query_tiles(), {k0, k1}, gradients_of::keys);
+      const index_t k1 = std::min(k0 + key_tile, head_rows.range.keys);
+      head(head_rows).run(0, head_rows.query_tiles(), {k0, k1}, gradients_of::keys);
     });
   }
 };
