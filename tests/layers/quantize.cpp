@@ -30,8 +30,9 @@ using layer = ds::transformer_block<ds::multi_head_attention<heads, ds::causal>,
 template <ds::moe_config C>
 struct net_of : ds::chain<ds::embedding<37, 16>, ds::repeat<2, ds::checkpointed<layer<C>>>,
                           ds::rms_norm<16>, ds::called<"head", ds::linear<16, 37>>> {};
-using net = net_of<all_experts>;
-using plain_model = ds::model<net, float, ds::cpu>;
+using net = net_of<experts>;
+template <class Net>
+using plain_model = ds::model<Net, float, ds::cpu>;
 
 using ids = ds::view<const std::int32_t, ds::host, ds::dyn>;
 const std::int32_t tokens[] = {1, 5, 2, 9, 10, 0, 3, 3, 7, 36, 20, 21};
@@ -39,12 +40,13 @@ ids some(ds::index_t n) {
   return {tokens, {n}};
 }
 
-plain_model make_model(const ds::cpu& b) {
-  return plain_model(b, ds::scaled_init{.gain = 1, .seed = 7});
+template <class Net = net>
+plain_model<Net> make_model(const ds::cpu& b) {
+  return plain_model<Net>(b, ds::scaled_init{.gain = 1, .seed = 7});
 }
 
-template <class Format>
-auto make_small(const ds::cpu& b, const plain_model& m) {
+template <class Format, class Net>
+auto make_small(const ds::cpu& b, const plain_model<Net>& m) {
   auto seen = m.calibration();
   m.observe(b, some(12), seen);
   return ds::quantize<Format>(b, m, seen);
@@ -76,7 +78,7 @@ bool same_bits(const Y& a, const Y& b) {
 TEST_CASE_TEMPLATE("logits stay close to those of the plain model", Format, ds::w8a8,
                    ds::w8a8_dynamic, ds::w8a8_per_token) {
   ds::cpu b{{.threads = 2}};
-  const plain_model m = make_model(b);
+  const auto m = make_model<net_of<all_experts>>(b);
   const auto small = make_small<Format>(b, m);
   const double error = relative_error(small(b, some(12)), m(b, some(12)));
   CHECK_MESSAGE(error < 0.058, Format::name << ": relative error of the logits " << error);
@@ -120,7 +122,7 @@ TEST_CASE_TEMPLATE("no bit depends on threads or on uninitialized memory", Forma
 
 TEST_CASE("what is quantized and what stays") {
   ds::cpu b;
-  const plain_model m = make_model(b);
+  const auto m = make_model(b);
   const auto small = make_small<ds::w8a8>(b, m);
   std::map<std::string, int> codes, floats;
   ds::visit(
@@ -144,7 +146,7 @@ TEST_CASE("what is quantized and what stays") {
 
 TEST_CASE("a model that was never calibrated is an error") {
   ds::cpu b;
-  const plain_model m = make_model(b);
+  const auto m = make_model(b);
   CHECK_ERROR(ds::error_code::invalid_argument, "w8a8", "never calibrated", "observe",
               ds::quantize<ds::w8a8>(b, m, m.calibration()));
 }
