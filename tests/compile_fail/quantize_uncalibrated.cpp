@@ -1,5 +1,5 @@
-// expects: deepseek::quantize: this format needs the range of the inputs; pass a calibration as third argument or use w8a8_per_token
-// SPDX-License-Identifier: Apache-2.0
+// expects: deepseek::quantize: this format needs the range of the inputs; pass a calibration as
+// third argument or use w8a8_per_token SPDX-License-Identifier: Apache-2.0
 #include <deepseek/deepseek.hpp>
 
 namespace ds = deepseek;

@@ -1,5 +1,5 @@
-// expects: deepseek::linear: a quantized layer has no backward; train the plain type and quantize it after
-// SPDX-License-Identifier: Apache-2.0
+// expects: deepseek::linear: a quantized layer has no backward; train the plain type and quantize
+// it after SPDX-License-Identifier: Apache-2.0
 #include <deepseek/deepseek.hpp>
 
 namespace ds = deepseek;
