@@ -17,8 +17,10 @@ namespace demo {
 struct batch {
   std::vector<std::int32_t> inputs, targets, offsets{0};
 
-  tokens input_view() const { return {inputs.data(), {static_cast<ds::index_t>(inputs.size())}}; }
-  tokens target_view() const {
+  token_ids input_view() const {
+    return {inputs.data(), {static_cast<ds::index_t>(inputs.size())}};
+  }
+  token_ids target_view() const {
     return {targets.data(), {static_cast<ds::index_t>(targets.size())}};
   }
   ds::sequence_offsets<ds::host> sequences() const {

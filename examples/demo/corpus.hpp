@@ -88,7 +88,7 @@ inline std::vector<std::string> text_files_in(const fs::path& folder) {
     at.increment(problem);
   }
   deepseek::require(!problem, deepseek::error_code::io, "folder ",
-                    deepseek::quoted(folder.string()), ": cannot be listed (", problem.message(),
+                    deepseek::escaped(folder.string()), ": cannot be listed (", problem.message(),
                     "); check the path and the permissions");
   std::ranges::sort(names);
   return names;

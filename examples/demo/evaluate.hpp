@@ -20,7 +20,7 @@ double window_nats(const ds::cpu& b, const Model& m, const batch& work,
   const auto logits = m(b, work.input_view(), {.sequences = work.sequences()});
   const ds::scope freed(b.workspace());
   auto losses = b.workspace().template make<float, ds::dyn>(logits.extent(0));
-  const tokens wanted{targets.data(), {static_cast<ds::index_t>(targets.size())}};
+  const token_ids wanted{targets.data(), {static_cast<ds::index_t>(targets.size())}};
   const auto r = ds::ops::cross_entropy(b, logits, wanted, losses, ds::cross_entropy_spec{});
   counted += r.counted;
   return r.mean * static_cast<double>(r.counted);

@@ -24,7 +24,7 @@ struct net : ds::chain<ds::embedding<256, 192>,  // a byte becomes a vector
                        ds::called<"head", ds::linear<192, 256>>> {};  // scores of the next byte
 
 using model = ds::model<net, float, ds::cpu>;
-using tokens = ds::view<const std::int32_t, ds::host, ds::dyn>;
+using token_ids = ds::view<const std::int32_t, ds::host, ds::dyn>;
 
 // Parameters that one token meets: of the routed experts only the active ones.
 inline ds::index_t active_parameters(const model& m) {

@@ -25,7 +25,7 @@ speed measure_speed(const ds::cpu& b, const Model& m, std::string_view text) {
   for (std::size_t i = 0; i < window; ++i) {
     prompt.push_back(static_cast<unsigned char>(text[i % text.size()]));
   }
-  const tokens all{prompt.data(), {window}};
+  const token_ids all{prompt.data(), {window}};
   auto decoder = m.decoder(b, window + decoded);
   speed best;
   for (int round = 0; round < rounds; ++round) {
@@ -34,7 +34,7 @@ speed measure_speed(const ds::cpu& b, const Model& m, std::string_view text) {
     m.decode(b, all, decoder);
     best.prefill = std::max(best.prefill, window / seconds_since(start));
     start = std::chrono::steady_clock::now();
-    for (int i = 0; i < decoded; ++i) m.decode(b, tokens{prompt.data() + i, {1}}, decoder);
+    for (int i = 0; i < decoded; ++i) m.decode(b, token_ids{prompt.data() + i, {1}}, decoder);
     best.decode = std::max(best.decode, decoded / seconds_since(start));
   }
   return best;

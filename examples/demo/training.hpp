@@ -66,8 +66,8 @@ class training {
     ds::checkpoint_reader file(path);
     const std::string found = file.get("settings");
     ds::require(found == settings_text(), ds::error_code::config,
-                "training: the checkpoint was made with ", ds::quoted(found), ", this run has ",
-                ds::quoted(settings_text()), "; resume with the same settings");
+                "training: the checkpoint was made with ", ds::escaped(found), ", this run has ",
+                ds::escaped(settings_text()), "; resume with the same settings");
     visit_everything([&](const std::string& name, auto& t) { file.read(name, t); });
     file.require_nothing_left();
     trainer_.optimizer().set_steps(std::stol(file.get("step")));

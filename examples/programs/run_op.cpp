@@ -24,7 +24,7 @@ const op_row& row_named(const std::string& name) {
       (known += known.empty() ? "" : " ") += row.name;
     }
   }
-  ds::fail(error_code::invalid_argument, "run_op: there is no op ", ds::quoted(name),
+  ds::fail(error_code::invalid_argument, "run_op: there is no op ", ds::escaped(name),
            "; write one of ", known);
 }
 

@@ -44,7 +44,7 @@ std::vector<std::filesystem::path> checkpoints_in(const std::filesystem::path& f
     const std::string name = entry.path().filename().string();
     if (name.starts_with("step-") && name.ends_with(".safetensors")) found.push_back(entry.path());
   }
-  ds::require(!problem, ds::error_code::io, "folder ", ds::quoted(folder.string()),
+  ds::require(!problem, ds::error_code::io, "folder ", ds::escaped(folder.string()),
               ": cannot be listed (", problem.message(), "); check the path");
   std::ranges::sort(found);
   return found;
@@ -54,7 +54,7 @@ void save(training& run, const std::filesystem::path& folder) {
   constexpr std::size_t kept = 3;
   std::error_code problem;
   std::filesystem::create_directories(folder, problem);
-  ds::require(!problem, ds::error_code::io, "folder ", ds::quoted(folder.string()),
+  ds::require(!problem, ds::error_code::io, "folder ", ds::escaped(folder.string()),
               ": cannot be made (", problem.message(), "); choose another");
   char name[40];
   std::snprintf(name, sizeof name, "step-%08lld.safetensors", static_cast<long long>(run.done()));
@@ -74,7 +74,7 @@ void resume(training& run, const std::filesystem::path& folder) {
       std::fprintf(stderr, "passed over: %s\n", problem.what());
     }
   }
-  ds::fail(ds::error_code::checkpoint_corrupt, "folder ", ds::quoted(folder.string()),
+  ds::fail(ds::error_code::checkpoint_corrupt, "folder ", ds::escaped(folder.string()),
            ": no checkpoint of ", all.size(), " can be read; start without --resume");
 }
 

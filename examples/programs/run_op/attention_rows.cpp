@@ -79,9 +79,9 @@ struct rope {
     auto y = like(x);
     const std::string style = in.word("style", "interleaved"), turn = in.word("turn", "forward");
     ds::require(style == "interleaved" || style == "half", error_code::config, "rope: style is ",
-                ds::quoted(style), "; write interleaved or half");
+                ds::escaped(style), "; write interleaved or half");
     ds::require(turn == "forward" || turn == "inverse", error_code::config, "rope: turn is ",
-                ds::quoted(turn), "; write forward or inverse");
+                ds::escaped(turn), "; write forward or inverse");
     const ds::rope_spec how{
         .theta = in.number("theta"),
         .layout = style == "half" ? ds::rope_layout::half : ds::rope_layout::interleaved,

@@ -39,21 +39,21 @@ class attributes {
     const auto* value = find(key);
     if (value == nullptr) return otherwise;
     if (value->is_number_integer()) return *value != 0;
-    ds::require(value->is_boolean(), error_code::config, "attrs: ", ds::quoted(key),
+    ds::require(value->is_boolean(), error_code::config, "attrs: ", ds::escaped(key),
                 " is not true or false; write one of them");
     return value->get<bool>();
   }
   std::string word(const char* key, const std::string& otherwise) {
     const auto* value = find(key);
     if (value == nullptr) return otherwise;
-    ds::require(value->is_string(), error_code::config, "attrs: ", ds::quoted(key),
+    ds::require(value->is_string(), error_code::config, "attrs: ", ds::escaped(key),
                 " is not a text; write one in quotes");
     return value->get<std::string>();
   }
 
   void require_all_used() const {
     for (const auto& [key, value] : object_.items()) {
-      ds::require(used_.contains(key), error_code::config, "attrs: ", ds::quoted(key),
+      ds::require(used_.contains(key), error_code::config, "attrs: ", ds::escaped(key),
                   " is not an attribute of this op; remove it");
     }
   }
@@ -66,12 +66,12 @@ class attributes {
   }
   const nlohmann::json& wanted(const char* key) {
     const auto* value = find(key);
-    ds::require(value != nullptr, error_code::config, "attrs: there is no ", ds::quoted(key),
+    ds::require(value != nullptr, error_code::config, "attrs: there is no ", ds::escaped(key),
                 "; write it");
     return *value;
   }
   static double as_number(const char* key, const nlohmann::json& value) {
-    ds::require(value.is_number(), error_code::config, "attrs: ", ds::quoted(key),
+    ds::require(value.is_number(), error_code::config, "attrs: ", ds::escaped(key),
                 " is not a number; write one");
     return value.get<double>();
   }
@@ -79,7 +79,7 @@ class attributes {
     constexpr double most = 0x1p53;
     const double x = as_number(key, value);
     ds::require(x >= -most && x <= most && x == static_cast<double>(static_cast<index_t>(x)),
-                error_code::config, "attrs: ", ds::quoted(key), " is ", x,
+                error_code::config, "attrs: ", ds::escaped(key), " is ", x,
                 "; write a whole number below 2^53");
     return static_cast<index_t>(x);
   }

@@ -11,7 +11,7 @@ namespace {
 void require_softmax_gate(op_case& in, index_t experts) {
   const std::string score = in.word("score", "softmax");
   ds::require(score == "softmax" || score == "sigmoid", error_code::config, "gate: score is ",
-              ds::quoted(score), "; write softmax or sigmoid");
+              ds::escaped(score), "; write softmax or sigmoid");
   ds::require(score == "softmax", error_code::unsupported,
               "gate: this version has no sigmoid gate; supported is score softmax");
   const index_t groups = in.integer("groups", 1), top_groups = in.integer("top_groups", groups);

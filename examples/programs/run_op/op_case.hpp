@@ -83,7 +83,7 @@ class op_case {
     for (const auto& tensor : file_.tensors()) {
       const bool apart = tensor.name.starts_with("expected") || tensor.name.starts_with("scale");
       ds::require(apart || used_.contains(tensor.name), error_code::unexpected_tensor, op_,
-                  ": the file has a tensor ", ds::quoted(tensor.name),
+                  ": the file has a tensor ", ds::escaped(tensor.name),
                   " that is not an input of this op; remove or rename it");
     }
     attrs_.require_all_used();
@@ -105,7 +105,7 @@ class op_case {
     for (const auto& [text, type] : types) {
       if (name == text) return void(type_ = type);
     }
-    ds::fail(error_code::dtype, "file ", file_.name(), ": dtype is ", ds::quoted(name),
+    ds::fail(error_code::dtype, "file ", file_.name(), ": dtype is ", ds::escaped(name),
              "; write one of f64 f32 bf16 f16 int8");
   }
 

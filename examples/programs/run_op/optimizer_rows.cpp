@@ -77,7 +77,7 @@ struct amf {
     auto m = like(p), v = like(p), buffer = like(p);
     const std::string form = in.word("form", "corrected");
     ds::require(form == "corrected" || form == "printed", error_code::config, "amf: form is ",
-                ds::quoted(form), "; write corrected or printed");
+                ds::escaped(form), "; write corrected or printed");
     const bool mended = form == "corrected";
     const double decay = in.number("wd", 0);
     ds::amf_step s{.lr = in.number("lr"),

@@ -96,8 +96,8 @@ void int8_product(const ds::cpu& cpu, const bytes& a, const bytes& b, const inte
   const index_t m = out.extent(0), n = out.extent(1);
   const float one = 1;
   const std::vector<float> ones(static_cast<std::size_t>(n), 1.0f);
-  std::vector<std::int8_t> panels(static_cast<std::size_t>(kernels::int8_packed_size(n, depth)));
-  std::vector<std::int32_t> sums(static_cast<std::size_t>(kernels::int8_sums_size(n)));
+  std::vector<std::int8_t> panels(static_cast<std::size_t>(ds::int8_layout{n, depth}.size()));
+  std::vector<std::int32_t> sums(static_cast<std::size_t>(n));
   std::vector<std::uint8_t> left(static_cast<std::size_t>(m * depth));
   std::vector<std::int8_t> right(static_cast<std::size_t>(n * depth));
   std::vector<float> product(static_cast<std::size_t>(m * n));

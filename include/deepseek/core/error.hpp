@@ -113,7 +113,7 @@ void require(bool holds, error_code code, const Parts&... parts) {
 }
 
 // Text from outside (a file, an argument) made safe to print: escaped, at most 200 characters.
-inline std::string quoted(std::string_view text) {
+inline std::string escaped(std::string_view text) {
   constexpr std::size_t longest = 200;
   constexpr char hex[] = "0123456789abcdef";
   std::string out = "\"";

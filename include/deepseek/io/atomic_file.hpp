@@ -136,7 +136,7 @@ class basic_atomic_file {
     if (fd >= 0) Calls::close(fd);
     if (synced == 0) return;
     throw save_error(save_outcome::durability_uncertain,
-                     "file " + deepseek::quoted(target_.string()) +
+                     "file " + deepseek::escaped(target_.string()) +
                          ": durability uncertain: the new file is in place but flushing its folder "
                          "failed (" +
                          std::strerror(reason) + "); save again before you rely on it");
@@ -145,7 +145,7 @@ class basic_atomic_file {
   [[noreturn]] void abandon(std::string_view step, int reason) {
     clean();
     throw save_error(save_outcome::not_committed,
-                     "file " + deepseek::quoted(target_.string()) + ": not committed: " +
+                     "file " + deepseek::escaped(target_.string()) + ": not committed: " +
                          std::string(step) + " failed (" + std::strerror(reason) +
                          "); what was there before is unchanged, check space and permissions");
   }

@@ -70,7 +70,7 @@ class checkpoint_reader {
   const std::string& get(const std::string& key) const {
     const auto it = file_.metadata().find(key);
     require(it != file_.metadata().end(), error_code::not_this_format, "checkpoint ", file_.name(),
-            ": no metadata ", deepseek::quoted(key), "; it was not written by this program");
+            ": no metadata ", deepseek::escaped(key), "; it was not written by this program");
     return it->second;
   }
   template <class Tensor>
@@ -78,10 +78,10 @@ class checkpoint_reader {
     using T = typename Tensor::value_type;
     const tensor_entry& entry = file_.at(name);
     require(entry.dtype == file_dtype_of<T>(), error_code::dtype, "checkpoint ", file_.name(),
-            ": tensor ", deepseek::quoted(name), " is ", to_string(entry.dtype), ", expected ",
+            ": tensor ", deepseek::escaped(name), " is ", to_string(entry.dtype), ", expected ",
             to_string(file_dtype_of<T>()), "; convert the file or choose another element type");
     require(entry.shape == shape_of(t), error_code::shape_mismatch, "checkpoint ", file_.name(),
-            ": tensor ", deepseek::quoted(name), " is ", shape_text(entry.shape), ", expected ",
+            ": tensor ", deepseek::escaped(name), " is ", shape_text(entry.shape), ", expected ",
             shape_text(shape_of(t)), "; the file belongs to another model");
     file_.read(entry, {reinterpret_cast<std::byte*>(t.data()),
                        static_cast<std::size_t>(t.size()) * sizeof(T)});
@@ -98,7 +98,7 @@ class checkpoint_reader {
     int left = 0;
     for (const auto& entry : file_.tensors()) {
       if (used_.contains(entry.name)) continue;
-      if (++left <= 20) names += (left > 1 ? ", " : "") + deepseek::quoted(entry.name);
+      if (++left <= 20) names += (left > 1 ? ", " : "") + deepseek::escaped(entry.name);
     }
     require(left == 0, error_code::unexpected_tensor, "checkpoint ", file_.name(), ": ", left,
             " tensors are not of this model: ", names, "; the file belongs to another model");
@@ -113,7 +113,7 @@ class checkpoint_reader {
         [&](const tensor_name& at, const auto&) {
           const std::string name = join_path(prefix, at.path);
           if (file_.find(name) != nullptr) return;
-          if (++missing <= 20) names += (missing > 1 ? ", " : "") + deepseek::quoted(name);
+          if (++missing <= 20) names += (missing > 1 ? ", " : "") + deepseek::escaped(name);
         },
         p);
     require(missing == 0, error_code::missing_tensor, "checkpoint ", file_.name(), ": ", missing,

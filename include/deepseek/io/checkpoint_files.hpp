@@ -29,7 +29,7 @@ inline std::string listed(const std::vector<std::string>& names) {
   constexpr std::size_t shown = 20;
   std::string text;
   for (std::size_t i = 0; i < names.size() && i < shown; ++i) {
-    (text += i == 0 ? "" : ", ") += deepseek::quoted(names[i]);
+    (text += i == 0 ? "" : ", ") += deepseek::escaped(names[i]);
   }
   if (names.size() > shown) (text += " and ") += std::to_string(names.size() - shown) + " more";
   return text;
@@ -40,7 +40,7 @@ namespace detail {
 using weight_map = std::map<std::string, std::string>;  // tensor to shard
 
 inline weight_map read_weight_map(const std::filesystem::path& path) {
-  const std::string what = "index " + deepseek::quoted(path.string());
+  const std::string what = "index " + deepseek::escaped(path.string());
   const nlohmann::json document = parse_json(read_text(path, 100'000'000), what);
   require(
       document.is_object() && document.contains("weight_map") && document["weight_map"].is_object(),
@@ -48,12 +48,12 @@ inline weight_map read_weight_map(const std::filesystem::path& path) {
   weight_map map;
   for (const auto& [tensor, shard] : document["weight_map"].items()) {
     require(shard.is_string(), error_code::schema, what, ": weight_map gives ",
-            deepseek::quoted(tensor), " no text; name its file");
+            deepseek::escaped(tensor), " no text; name its file");
     const auto& name = shard.get_ref<const std::string&>();
     require(!name.empty() && name != "." && name != ".." && name.find('/') == std::string::npos &&
                 name.find('\0') == std::string::npos,
-            error_code::schema, what, ": tensor ", deepseek::quoted(tensor), " is in ",
-            deepseek::quoted(name), ", which is no plain file name; shards lie beside the index");
+            error_code::schema, what, ": tensor ", deepseek::escaped(tensor), " is in ",
+            deepseek::escaped(name), ", which is no plain file name; shards lie beside the index");
     map[tensor] = name;
   }
   return map;
@@ -66,9 +66,9 @@ inline std::vector<std::string> files_in(const std::filesystem::path& folder) {
        at.increment(problem)) {
     if (at->path().extension() == ".safetensors") names.push_back(at->path().filename().string());
   }
-  require(!problem, error_code::io, "folder ", deepseek::quoted(folder.string()),
+  require(!problem, error_code::io, "folder ", deepseek::escaped(folder.string()),
           ": cannot be listed (", problem.message(), "); check the path and the permissions");
-  require(!names.empty(), error_code::io, "folder ", deepseek::quoted(folder.string()),
+  require(!names.empty(), error_code::io, "folder ", deepseek::escaped(folder.string()),
           ": holds no *.safetensors file; name a checkpoint folder");
   std::ranges::sort(names);
   return names;

@@ -45,7 +45,7 @@ class file_descriptor {
 
 class input_file {
  public:
-  explicit input_file(const std::filesystem::path& path) : name_(deepseek::quoted(path.string())) {
+  explicit input_file(const std::filesystem::path& path) : name_(deepseek::escaped(path.string())) {
     // Without O_NONBLOCK, opening a pipe would wait for its writer for ever.
     fd_ = file_descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
     require(fd_.get() >= 0, error_code::io, "file ", name_, ": cannot open (", std::strerror(errno),

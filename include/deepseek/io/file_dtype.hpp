@@ -101,17 +101,17 @@ inline std::uint64_t byte_count(std::string_view name, file_dtype type,
                                 std::span<const std::int64_t> shape) {
   std::optional<std::uint64_t> bits = 1;
   for (std::int64_t extent : shape) {
-    require(extent >= 0, error_code::invalid_argument, "tensor ", deepseek::quoted(name),
+    require(extent >= 0, error_code::invalid_argument, "tensor ", deepseek::escaped(name),
             ": shape ", shape_text(shape), " has the negative extent ", extent,
             "; extents count elements");
     bits = detail::checked_product(*bits, static_cast<std::uint64_t>(extent));
     if (!bits) break;
   }
   if (bits) bits = detail::checked_product(*bits, bits_of(type));
-  require(bits.has_value(), error_code::overflow, "tensor ", deepseek::quoted(name), ": shape ",
+  require(bits.has_value(), error_code::overflow, "tensor ", deepseek::escaped(name), ": shape ",
           shape_text(shape), " of ", to_string(type),
           " needs more than 2^64 bits; no file holds such a tensor");
-  require(*bits % 8 == 0, error_code::sub_byte, "tensor ", deepseek::quoted(name), ": shape ",
+  require(*bits % 8 == 0, error_code::sub_byte, "tensor ", deepseek::escaped(name), ": shape ",
           shape_text(shape), " of ", to_string(type), " is ", *bits,
           " bits, not whole bytes; pad the last extent");
   return *bits / 8;

@@ -78,7 +78,7 @@ namespace detail {
                                    std::string_view text) {
   const std::size_t byte = std::min(count == 0 ? 0 : count - 1, text.size());
   fail(error_code::json, what, ": no valid JSON at byte ", byte, " of ", text.size(), ", near ",
-       deepseek::quoted(text.substr(byte < 20 ? 0 : byte - 20, 40)), "; write one JSON value");
+       deepseek::escaped(text.substr(byte < 20 ? 0 : byte - 20, 40)), "; write one JSON value");
 }
 
 // Keys seen in each open object, kept while a document is read.
@@ -96,7 +96,7 @@ class key_watch {
     if (event == event_t::key) {
       const auto& key = value.get_ref<const std::string&>();
       require(open_.back().insert(key).second, error_code::duplicate_key, what_, ": key ",
-              deepseek::quoted(key), " is given twice in one object; keep one");
+              deepseek::escaped(key), " is given twice in one object; keep one");
     }
     return true;
   }

@@ -35,14 +35,14 @@ class safetensors_file {
   const tensor_entry& at(std::string_view name) const {
     const tensor_entry* entry = find(name);
     require(entry != nullptr, error_code::missing_tensor, "file ", file_.name(), ": has no tensor ",
-            deepseek::quoted(name), " among its ", tensors().size(), "; check the name");
+            deepseek::escaped(name), " among its ", tensors().size(), "; check the name");
     return *entry;
   }
 
   // The whole tensor.
   void read(const tensor_entry& entry, std::span<std::byte> out) const {
     require(out.size() == entry.bytes(), error_code::size_mismatch, "tensor ",
-            deepseek::quoted(entry.name), ": has ", entry.bytes(), " bytes, the buffer ",
+            deepseek::escaped(entry.name), ": has ", entry.bytes(), " bytes, the buffer ",
             out.size(), "; pass one of that size");
     read_part(entry, 0, out);
   }
@@ -50,10 +50,10 @@ class safetensors_file {
   // out.size() bytes of the tensor, from byte `from` of it on.
   void read_part(const tensor_entry& entry, std::uint64_t from, std::span<std::byte> out) const {
     require(from <= entry.bytes() && out.size() <= entry.bytes() - from, error_code::index_range,
-            "tensor ", deepseek::quoted(entry.name), ": has ", entry.bytes(), " bytes, wanted ",
+            "tensor ", deepseek::escaped(entry.name), ": has ", entry.bytes(), " bytes, wanted ",
             out.size(), " from byte ", from, "; stay inside");
     require(entry.end <= file_.size() - data_begin_, error_code::index_range, "tensor ",
-            deepseek::quoted(entry.name), ": ends at ", entry.end, " of ",
+            deepseek::escaped(entry.name), ": ends at ", entry.end, " of ",
             file_.size() - data_begin_, " bytes of data; pass an entry of this file");
     file_.read(data_begin_ + entry.begin + from, out);
   }

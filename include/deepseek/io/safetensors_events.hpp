@@ -102,7 +102,7 @@ class header_events {
   }
   template <class... Parts>
   void note_entry(error_code code, const Parts&... parts) {
-    note(code, "tensor ", deepseek::quoted(entry_.name), ": ", parts...);
+    note(code, "tensor ", deepseek::escaped(entry_.name), ": ", parts...);
   }
 
   bool deeper() { return ++depth_ <= json_nesting_limit; }
@@ -121,7 +121,7 @@ class header_events {
 
   void metadata_key(std::string name) {
     if (metadata_.contains(name)) {
-      note(error_code::duplicate_key, "__metadata__ has ", deepseek::quoted(name),
+      note(error_code::duplicate_key, "__metadata__ has ", deepseek::escaped(name),
            " twice; keep one");
     } else {
       metadata_at_ = metadata_.emplace(std::move(name), "").first;
@@ -132,10 +132,10 @@ class header_events {
     const auto found = std::ranges::find(fields, std::string_view(name),
                                          &std::pair<std::string_view, field>::first);
     if (found == fields.end()) {
-      note_entry(error_code::schema, "has the unknown field ", deepseek::quoted(name),
+      note_entry(error_code::schema, "has the unknown field ", deepseek::escaped(name),
                  "; a tensor has dtype, shape and data_offsets");
     } else if ((seen_ & found->second) != 0) {
-      note_entry(error_code::duplicate_key, "has ", deepseek::quoted(name), " twice; keep one");
+      note_entry(error_code::duplicate_key, "has ", deepseek::escaped(name), " twice; keep one");
     } else {
       seen_ |= field_ = found->second;
     }
@@ -158,7 +158,7 @@ class header_events {
 
   void metadata_value(std::string* text) {
     if (text == nullptr) {
-      note(error_code::schema, "__metadata__ ", deepseek::quoted(metadata_at_->first),
+      note(error_code::schema, "__metadata__ ", deepseek::escaped(metadata_at_->first),
            " is no text; metadata maps text to text");
     } else {
       metadata_at_->second = std::move(*text);
@@ -173,7 +173,7 @@ class header_events {
       const auto type = text != nullptr ? file_dtype_named(*text) : std::nullopt;
       if (!type) {
         note_entry(error_code::dtype, "dtype ",
-                   text != nullptr ? deepseek::quoted(*text) : std::string("that is no text"),
+                   text != nullptr ? deepseek::escaped(*text) : std::string("that is no text"),
                    " is not known; give one of ", known_file_dtypes());
       } else {
         entry_.dtype = *type;

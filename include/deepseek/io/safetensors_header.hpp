@@ -77,17 +77,17 @@ class safetensors_header {
     const auto order = sorted_by_name();
     const auto twice = std::ranges::adjacent_find(order, {}, name_of{tensors_});
     require(twice == order.end(), error_code::duplicate_key, what, ": tensor ",
-            deepseek::quoted(twice == order.end() ? "" : tensors_[*twice].name),
+            deepseek::escaped(twice == order.end() ? "" : tensors_[*twice].name),
             " is given twice; keep one");
   }
 
   static void check_size(const tensor_entry& entry, std::string_view what) {
     require(entry.begin <= entry.end, error_code::offsets, what, ": tensor ",
-            deepseek::quoted(entry.name), ": begins at ", entry.begin, ", after its end ",
+            deepseek::escaped(entry.name), ": begins at ", entry.begin, ", after its end ",
             entry.end, "; swap the offsets");
     const std::uint64_t wanted = byte_count(entry.name, entry.dtype, entry.shape);
     require(wanted == entry.bytes(), error_code::size_mismatch, what, ": tensor ",
-            deepseek::quoted(entry.name), ": shape ", shape_text(entry.shape), " of ",
+            deepseek::escaped(entry.name), ": shape ", shape_text(entry.shape), " of ",
             to_string(entry.dtype), " is ", wanted, " bytes but its offsets hold ", entry.bytes(),
             "; make them agree");
   }
@@ -101,7 +101,7 @@ class safetensors_header {
     std::uint64_t covered = 0;
     for (const auto& entry : tensors_) {
       require(entry.begin == covered, error_code::offsets, what, ": tensor ",
-              deepseek::quoted(entry.name), ": begins at ", entry.begin,
+              deepseek::escaped(entry.name), ": begins at ", entry.begin,
               " but the tensors before it end at ", covered, "; leave no hole and no overlap");
       covered = entry.end;
     }

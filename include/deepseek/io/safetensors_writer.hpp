@@ -41,18 +41,18 @@ inline void check_sources(std::span<const tensor_source> tensors) {
             "write_safetensors: a tensor is named __metadata__, which the format keeps for itself; "
             "rename it");
     require(first_invalid_utf8(tensor.name) == tensor.name.size(), error_code::utf8,
-            "write_safetensors: the name ", deepseek::quoted(tensor.name),
+            "write_safetensors: the name ", deepseek::escaped(tensor.name),
             " is not UTF-8; rename it");
     require(names.insert(tensor.name).second, error_code::duplicate_key,
-            "write_safetensors: two tensors are named ", deepseek::quoted(tensor.name),
+            "write_safetensors: two tensors are named ", deepseek::escaped(tensor.name),
             "; rename one");
     require(tensor.shape.size() <= safetensors_highest_rank, error_code::limit,
-            "write_safetensors: tensor ", deepseek::quoted(tensor.name), " has ",
+            "write_safetensors: tensor ", deepseek::escaped(tensor.name), " has ",
             tensor.shape.size(), " extents, at most ", safetensors_highest_rank,
             " can be read again; merge some");
     const std::uint64_t wanted = byte_count(tensor.name, tensor.dtype, tensor.shape);
     require(wanted == tensor.bytes.size(), error_code::size_mismatch, "write_safetensors: tensor ",
-            deepseek::quoted(tensor.name), ": shape ", shape_text(tensor.shape), " of ",
+            deepseek::escaped(tensor.name), ": shape ", shape_text(tensor.shape), " of ",
             to_string(tensor.dtype), " is ", wanted, " bytes but ", tensor.bytes.size(),
             " are given; make them agree");
   }
@@ -71,7 +71,7 @@ inline void check_metadata(const file_metadata& metadata) {
   for (const auto& [key, text] : metadata) {
     const bool valid =
         first_invalid_utf8(key) == key.size() && first_invalid_utf8(text) == text.size();
-    require(valid, error_code::utf8, "write_safetensors: metadata ", deepseek::quoted(key),
+    require(valid, error_code::utf8, "write_safetensors: metadata ", deepseek::escaped(key),
             " is not UTF-8; encode it");
   }
 }

@@ -53,16 +53,21 @@ struct router {
     ops::gemm(c.backend, dlogits, p.weight.view(), dx, gemm_adds);
     ops::gemm(c.backend, transposed(dlogits), x, g.weight.view(), gemm_adds);
   }
-  // After a step: the running load moves towards the share of this step's assignments.
+  // After a step: the running load moves towards the share of this step's assignments; the first
+  // step sets it.
   template <class P, class G>
   static void update(P& p, const G& g) {
-    double total = 0;
-    for (index_t e = 0; e < E; ++e) total += static_cast<double>(g.load.view()(e));
+    double total = 0, known = 0;
+    for (index_t e = 0; e < E; ++e) {
+      total += static_cast<double>(g.load.view()(e));
+      known += static_cast<double>(p.load.view()(e));
+    }
     if (!(total > 0)) return;
+    const double old = known > 0 ? load_decay : 0.0;
     for (index_t e = 0; e < E; ++e) {
       float& load = p.load.view()(e);
-      load = static_cast<float>(load_decay * static_cast<double>(load) +
-                                (1 - load_decay) * static_cast<double>(g.load.view()(e)) / total);
+      const double share = static_cast<double>(g.load.view()(e)) / total;
+      load = static_cast<float>(old * static_cast<double>(load) + (1 - old) * share);
     }
   }
 };

@@ -33,7 +33,7 @@ inline void write_file(const std::string& path, const std::string& content) {
   std::ofstream file(path, std::ios::binary);
   file.write(content.data(), static_cast<std::streamsize>(content.size()));
   file.close();
-  require(file.good(), error_code::io, "draw: ", quoted(path),
+  require(file.good(), error_code::io, "draw: ", escaped(path),
           " cannot be written; choose a folder that exists and may be written to");
 }
 

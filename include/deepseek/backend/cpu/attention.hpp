@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // attention on the cpu, float and double, any strides: flash tiles in registers' size on the thread
 // pool; see ops/attention.hpp and attention/tiles.hpp. Other types take the reference loops.
-// Tasks: forward one tile of queries of one key-value head; backward one key-value head of one
-// sequence. Packed keys and values of long sequences: memory linear in the keys.
+// Tasks: one key-value head of one sequence, or one tile of it where those are few; the bits are
+// the same. Memory: packed keys and values of the sequences at work, linear in the keys.
 #pragma once
 
 #include "deepseek/backend/cpu/attention/backward.hpp"
@@ -48,9 +48,9 @@ view<sequence_tiles, host, dyn> list_tiles(arena<host>& memory, const In& in, co
     next.range = sequence_range(spec, s, in.q.extent(0), in.k.extent(0));
     next.packed = which == packing::always || next.range.queries * group > most_rows;
     list(s) = next;
-    const auto heads = group_of(spec, next.range, 0, group);
-    next.first_query_tile += heads.query_tiles();
-    if (next.packed) next.first_key_tile += heads.key_tiles();
+    const auto head_rows = group_of(spec, next.range, 0, group);
+    next.first_query_tile += head_rows.query_tiles();
+    if (next.packed) next.first_key_tile += head_rows.key_tiles();
   }
   list(count) = next;
   return list;
@@ -66,6 +66,77 @@ inline const sequence_tiles& find_tile(const view<sequence_tiles, host, dyn>& li
   return *(after - 1);
 }
 
+struct packed_memory;
+
+// What forward's tasks share. Both ways of dealing them out give the same bits.
+template <class T, class In, class Out, class Spec>
+struct forward_tasks {
+  const cpu& b;
+  const In& in;
+  const Out& out;
+  const Spec& spec;
+  view<sequence_tiles, host, dyn> list;
+  index_t kv_heads, group;
+
+  using pattern = std::remove_cvref_t<decltype(Spec::pattern)>;
+  using heads_of = head_group<pattern>;
+
+  index_t tile_size() const { return packed_tile_size<T>(in.q.extent(2), in.v.extent(2)); }
+  void pack(const heads_of& head_rows, index_t kv, index_t tile, T* packed) const {
+    pack_key_tile(in, head_rows.range, kv, tile * key_tile,
+                  tile_at(packed + tile * tile_size(), in.q.extent(2)));
+  }
+  void query_tile(const heads_of& head_rows, index_t tile, T* packed) const {
+    const index_t i0 = tile * head_rows.queries_per_tile();
+    const index_t i1 = std::min(i0 + head_rows.queries_per_tile(), head_rows.range.queries);
+    forward_tile<T, In, Out, pattern>(in, out, head_rows, static_cast<T>(spec.scale))
+        .run(i0, i1, packed);
+  }
+
+  // One key-value head of one sequence a task: its packed keys stay in the core's cache.
+  void by_head() const {
+    b.parallel((list.extent(0) - 1) * kv_heads, [&](index_t task) {
+      const auto& at = list(task / kv_heads);
+      const index_t kv = task % kv_heads;
+      const auto head_rows = group_of(spec, at.range, kv, group);
+      T* packed = nullptr;
+      if (at.packed) {
+        packed = kernels::scratch<packed_memory, T>(
+            static_cast<std::size_t>(head_rows.key_tiles() * tile_size()));
+        for (index_t t = 0; t < head_rows.key_tiles(); ++t) pack(head_rows, kv, t, packed);
+      }
+      for (index_t t = 0; t < head_rows.query_tiles(); ++t) query_tile(head_rows, t, packed);
+    });
+  }
+  // One tile of queries a task, all keys packed before: for few head_rows.
+  void by_tile() const {
+    const auto& total = list(list.extent(0) - 1);
+    T* packed =
+        b.workspace().template make<T, dyn>(total.first_key_tile * kv_heads * tile_size()).data();
+    const auto tiles_of = [&](const sequence_tiles& at, const heads_of& head_rows, index_t kv) {
+      return packed + (at.first_key_tile * kv_heads + kv * head_rows.key_tiles()) * tile_size();
+    };
+    b.parallel(total.first_key_tile * kv_heads, [&](index_t task) {
+      const auto& at = find_tile(list, task / kv_heads, &sequence_tiles::first_key_tile);
+      const index_t kv = task % kv_heads;
+      const auto head_rows = group_of(spec, at.range, kv, group);
+      pack(head_rows, kv, task / kv_heads - at.first_key_tile, tiles_of(at, head_rows, kv));
+    });
+    b.parallel(total.first_query_tile * kv_heads, [&](index_t task) {
+      const auto& at = find_tile(list, task / kv_heads, &sequence_tiles::first_query_tile);
+      const index_t kv = task % kv_heads;
+      const auto head_rows = group_of(spec, at.range, kv, group);
+      query_tile(head_rows, task / kv_heads - at.first_query_tile,
+                 at.packed ? tiles_of(at, head_rows, kv) : nullptr);
+    });
+  }
+};
+
+// Heads of sequences are enough tasks, or there is one thread.
+inline bool heads_suffice(const cpu& b, index_t head_rows) {
+  return b.threads() == 1 || head_rows >= 2 * b.threads();
+}
+
 }  // namespace cpu_attention
 
 template <class In, class Out, class Spec>
@@ -78,34 +149,16 @@ void attention_impl(const cpu& b, const In& in, const Out& out, const Spec& spec
     return attention_impl(static_cast<const reference&>(b), in, out, spec);
   }
   const scope freed(b.workspace());
-  const auto list = tiles::list_tiles(b.workspace(), in, spec, tiles::packing::where_it_pays);
-  const auto& total = list(list.extent(0) - 1);
-  const index_t kv_heads = in.k.extent(1), group = in.q.extent(1) / kv_heads;
-  const index_t tile_size = tiles::packed_tile_size<T>(in.q.extent(2), in.v.extent(2));
-  T* packed =
-      b.workspace().template make<T, dyn>(total.first_key_tile * kv_heads * tile_size).data();
-  const auto tiles_of = [&](const tiles::sequence_tiles& at, index_t kv) {
-    const index_t count = tiles::group_of(spec, at.range, 0, group).key_tiles();
-    return packed + (at.first_key_tile * kv_heads + kv * count) * tile_size;
-  };
-  b.parallel(total.first_key_tile * kv_heads, [&](index_t task) {
-    const auto& at =
-        tiles::find_tile(list, task / kv_heads, &tiles::sequence_tiles::first_key_tile);
-    const index_t kv = task % kv_heads, t = task / kv_heads - at.first_key_tile;
-    tiles::pack_key_tile(in, at.range, kv, t * tiles::key_tile,
-                         tiles::tile_at(tiles_of(at, kv) + t * tile_size, in.q.extent(2)));
-  });
-  b.parallel(total.first_query_tile * kv_heads, [&](index_t task) {
-    const auto& at =
-        tiles::find_tile(list, task / kv_heads, &tiles::sequence_tiles::first_query_tile);
-    const index_t kv = task % kv_heads;
-    const auto heads = tiles::group_of(spec, at.range, kv, group);
-    const index_t i0 = (task / kv_heads - at.first_query_tile) * heads.queries_per_tile();
-    const index_t i1 = std::min(i0 + heads.queries_per_tile(), at.range.queries);
-    tiles::forward_tile<T, In, Out, std::remove_cvref_t<decltype(spec.pattern)>> rows(
-        in, out, heads, static_cast<T>(spec.scale));
-    rows.run(i0, i1, at.packed ? tiles_of(at, kv) : nullptr);
-  });
+  const index_t kv_heads = in.k.extent(1);
+  const tiles::forward_tasks<T, In, Out, Spec> tasks{
+      b,
+      in,
+      out,
+      spec,
+      tiles::list_tiles(b.workspace(), in, spec, tiles::packing::where_it_pays),
+      kv_heads,
+      in.q.extent(1) / kv_heads};
+  tiles::heads_suffice(b, sequence_count(spec) * kv_heads) ? tasks.by_head() : tasks.by_tile();
 }
 
 namespace cpu_attention {
@@ -122,14 +175,14 @@ struct backward_tasks {
   index_t kv_heads, group;
 
   using pattern = std::remove_cvref_t<decltype(Spec::pattern)>;
-  backward_head<T, In, Out, G, pattern> head(const head_group<pattern>& heads) const {
-    return {in, out, g, heads, static_cast<T>(spec.scale)};
+  backward_head<T, In, Out, G, pattern> head(const head_group<pattern>& head_rows) const {
+    return {in, out, g, head_rows, static_cast<T>(spec.scale)};
   }
   // Both gradients in one pass over the pairs of tiles.
   void by_head() const {
     b.parallel((list.extent(0) - 1) * kv_heads, [&](index_t task) {
-      const auto heads = group_of(spec, list(task / kv_heads).range, task % kv_heads, group);
-      head(heads).run(0, heads.query_tiles(), {0, heads.range.keys}, gradients_of::both);
+      const auto head_rows = group_of(spec, list(task / kv_heads).range, task % kv_heads, group);
+      head(head_rows).run(0, head_rows.query_tiles(), {0, head_rows.range.keys}, gradients_of::both);
     });
   }
   // More and smaller tasks, which compute the scores twice: the same bits.
@@ -137,16 +190,16 @@ struct backward_tasks {
     const auto& total = list(list.extent(0) - 1);
     b.parallel(total.first_query_tile * kv_heads, [&](index_t task) {
       const auto& at = find_tile(list, task / kv_heads, &sequence_tiles::first_query_tile);
-      const auto heads = group_of(spec, at.range, task % kv_heads, group);
+      const auto head_rows = group_of(spec, at.range, task % kv_heads, group);
       const index_t t = task / kv_heads - at.first_query_tile;
-      head(heads).run(t, t + 1, {0, heads.range.keys}, gradients_of::queries);
+      head(head_rows).run(t, t + 1, {0, head_rows.range.keys}, gradients_of::queries);
     });
     b.parallel(total.first_key_tile * kv_heads, [&](index_t task) {
       const auto& at = find_tile(list, task / kv_heads, &sequence_tiles::first_key_tile);
-      const auto heads = group_of(spec, at.range, task % kv_heads, group);
+      const auto head_rows = group_of(spec, at.range, task % kv_heads, group);
       const index_t k0 = (task / kv_heads - at.first_key_tile) * key_tile;
-      const index_t k1 = std::min(k0 + key_tile, heads.range.keys);
-      head(heads).run(0, heads.query_tiles(), {k0, k1}, gradients_of::keys);
+      const index_t k1 = std::min(k0 + key_tile, head_rows.range.keys);
+      head(head_rows).run(0, head_rows.query_tiles(), {k0, k1}, gradients_of::keys);
     });
   }
 };
@@ -171,8 +224,7 @@ void attention_backward_impl(const cpu& b, const In& in, const Out& out, const G
       out,      g,
       spec,     tiles::list_tiles(b.workspace(), in, spec, tiles::packing::always),
       kv_heads, in.q.extent(1) / kv_heads};
-  const index_t by_head = sequence_count(spec) * kv_heads;
-  by_head<2 * b.threads() && b.threads()> 1 ? tasks.by_tile() : tasks.by_head();
+  tiles::heads_suffice(b, sequence_count(spec) * kv_heads) ? tasks.by_head() : tasks.by_tile();
 }
 
 }  // namespace deepseek

@@ -40,11 +40,17 @@ auto row_of(const View& v, index_t token, index_t head) {
 }
 
 template <class T>
-void read_row(strided_row<const T> from, index_t n, T* to) {
-  if (from.stride == 1) {
-    std::copy_n(from.data, n, to);
-  } else {
+DEEPSEEK_INLINE void read_row(strided_row<const T> from, index_t n, T* to) {
+  if (from.stride != 1) {
     for (index_t i = 0; i < n; ++i) to[i] = from.data[i * from.stride];
+    return;
+  }
+  // Written out, not memmove: the misses of several rows then overlap.
+  index_t i = 0;
+  for (; i + lanes<T> <= n; i += lanes<T>) simd::pack<T>::load(from.data + i).store(to + i);
+  if (i < n) {
+    const int rest = static_cast<int>(n - i);
+    simd::pack<T>::load_partial(from.data + i, rest).store_partial(to + i, rest);
   }
 }
 template <class T>
@@ -63,7 +69,7 @@ void spread_row(strided_row<const T> from, index_t n, index_t i, index_t steps, 
     T* to = panels + c * steps + i * panel<T>;
     const index_t here = std::min(panel<T>, n - c);
     read_row<T>({from.data + c * from.stride, from.stride}, here, to);
-    std::fill(to + here, to + panel<T>, T(0));
+    if (here < panel<T>) std::fill(to + here, to + panel<T>, T(0));
   }
 }
 

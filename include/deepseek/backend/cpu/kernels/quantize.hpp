@@ -38,9 +38,11 @@ inline value_range range_of(const float* x, std::ptrdiff_t n) {
   r.least = -simd::reduce_max(-least), r.most = simd::reduce_max(most);
   int nan = 0;
   for (int lane = 0; lane < pack::width; ++lane) nan |= unordered[lane];
-  for (; i < n; ++i) {
-    nan |= std::isnan(x[i]) ? 1 : 0;
-    r.least = x[i] < r.least ? x[i] : r.least, r.most = x[i] > r.most ? x[i] : r.most;
+  const int rest = static_cast<int>(std::clamp<std::ptrdiff_t>(n - i, 0, pack::width - 1));
+  for (int j = 0; j < rest; ++j) {
+    const float v = x[i + j];
+    nan |= std::isnan(v) ? 1 : 0;
+    r.least = v < r.least ? v : r.least, r.most = v > r.most ? v : r.most;
   }
   if (nan != 0) r.kind = values::some_nan;
   return r;

@@ -1,0 +1,345 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cases of run_op: inputs rounded to their type, what is expected, how near (in roundoffs)."""
+import json
+import math
+import random
+
+from safetensors import Tensor, round_to
+
+KINDS = ("f64", "f32", "bf16", "f16")
+NAN, INF = math.nan, math.inf
+
+
+class Case:
+    def __init__(self, op, kind, attrs, factor=8, note=""):
+        self.op, self.kind, self.attrs, self.factor = op, kind, attrs, factor
+        self.name = f"{op} {kind} {note}".strip()
+        self.tensors, self.expected = {}, {}
+        # Never read: an expected result and a scale that are wrong on purpose.
+        self.tensors["expected_out"] = Tensor("F32", [1], [NAN])
+        self.tensors["scale_x"] = Tensor("F32", [1], [NAN])
+
+    def metadata(self):
+        return {"op": self.op, "attrs": json.dumps(self.attrs), "dtype": self.kind}
+
+    @property
+    def stored(self):
+        return "F64" if self.kind == "f64" else "F32"
+
+    def give(self, name, nested, dtype=None):
+        data, shape = flat(nested)
+        if dtype is None:
+            data = [round_to(self.kind, x) for x in data]
+        self.tensors[name] = Tensor(dtype or self.stored, shape, data)
+        return nest(data, shape)
+
+    def expect(self, name, nested, dtype=None):
+        data, shape = flat(nested)
+        self.expected[name] = Tensor(dtype or self.stored, shape, data)
+
+
+def flat(nested):
+    """The numbers of nested lists and the shape; an empty list ends the shape."""
+    shape = []
+    part = nested
+    while isinstance(part, list):
+        shape.append(len(part))
+        part = part[0] if part else None
+    data = nested
+    for _ in shape[1:]:
+        data = [x for inner in data for x in inner]
+    return data, shape
+
+
+def nest(data, shape):
+    if len(shape) <= 1:
+        return list(data)
+    step = len(data) // shape[0] if shape[0] else 0
+    return [nest(data[i * step:(i + 1) * step], shape[1:]) for i in range(shape[0])]
+
+
+def normal(seed, *shape):
+    draw = random.Random(f"{seed} {shape}")
+    count = math.prod(shape)
+    return nest([draw.gauss(0, 1) for _ in range(count)], list(shape))
+
+
+def products(oracle, kind):
+    for m, k, n in ((1, 1, 1), (3, 5, 2), (17, 33, 9), (2, 0, 3)):
+        case = Case("gemm", kind, {}, 16, f"{m} {k} {n}")
+        if k == 0:
+            case.tensors |= {"a": Tensor(case.stored, [m, 0], []), "b": Tensor(case.stored, [0, n], [])}
+            case.expect("out", [[0.0] * n for _ in range(m)])
+        else:
+            a, b = case.give("a", normal(1, m, k)), case.give("b", normal(2, k, n))
+            case.expect("out", oracle.gemm(a, b))
+        yield case
+    case = Case("grouped_gemm", kind, {}, 16)
+    x, w = case.give("x", normal(1, 5, 3)), case.give("w", normal(2, 3, 3, 4))
+    case.give("offsets", [0, 2, 2, 5], "I64")
+    case.expect("out", oracle.gemm(x[:2], w[0]) + oracle.gemm(x[2:], w[2]))
+    yield case
+    case = Case("add_column_sums", kind, {}, 16)
+    case.expect("out", [math.fsum(c) for c in zip(*case.give("x", normal(1, 7, 5)))])
+    yield case
+
+
+def integers(oracle):
+    draw = random.Random(5)
+    for m, k, n in ((1, 1, 1), (3, 7, 5), (13, 1300, 33)):
+        case = Case("int8_gemm", "int8", {}, 0, f"{m} {k} {n}")
+        del case.tensors["scale_x"]
+        a = [[draw.choice((-128, -127, 127, draw.randint(-128, 127))) for _ in range(k)] for _ in range(m)]
+        b = [[draw.choice((-128, 127, draw.randint(-128, 127))) for _ in range(n)] for _ in range(k)]
+        case.give("a", a, "I8")
+        case.give("b", b, "I8")
+        case.expect("out", [[sum(x * y for x, y in zip(r, c)) for c in zip(*b)] for r in a], "I64")
+        yield case
+
+
+def rows(oracle, kind):
+    case = Case("softmax", kind, {})
+    x = case.give("x", normal(1, 6, 19) + [[-INF] * 19, [0.0, -INF] + [1.0] * 17])
+    case.expect("out", [oracle.softmax_row(r) for r in x])
+    yield case
+    for op, extra in (("rmsnorm", False), ("layer_norm", True)):
+        case = Case(op, kind, {"eps": 1e-5}, 12)
+        x, w = case.give("x", normal(1, 5, 24)), case.give("w", normal(2, 24))
+        if extra:
+            bias = case.give("bias", normal(3, 24))
+            case.expect("out", [oracle.layer_norm_row(r, w, bias, 1e-5) for r in x])
+        else:
+            case.expect("out", [oracle.rms_norm_row(r, w, 1e-5) for r in x])
+        yield case
+    for op in ("silu", "gelu", "relu"):
+        case = Case(op, kind, {})
+        x = case.give("x", normal(4, 5, 21))
+        case.expect("out", [[getattr(oracle, op)(v) for v in r] for r in x])
+        yield case
+    case = Case("swiglu", kind, {})
+    gate, up = case.give("gate", normal(1, 4, 17)), case.give("up", normal(2, 4, 17))
+    case.expect("out", [[oracle.silu(a) * b for a, b in zip(r, s)] for r, s in zip(gate, up)])
+    yield case
+
+
+def elements(kind):
+    case = Case("add", kind, {}, 2)
+    x, y = case.give("x", normal(1, 3, 9)), case.give("y", normal(2, 3, 9))
+    case.expect("out", [[a + b for a, b in zip(r, s)] for r, s in zip(x, y)])
+    yield case
+    case = Case("scale", kind, {"factor": 0.5}, 2)
+    case.expect("out", [[v / 2 for v in r] for r in case.give("x", normal(1, 3, 9))])
+    yield case
+    case = Case("fill", kind, {"value": 1.5}, 0)
+    case.give("x", normal(1, 3, 9))
+    case.expect("out", [[1.5] * 9] * 3)
+    yield case
+    case = Case("copy", kind, {}, 0)
+    case.expect("out", case.give("x", normal(1, 3, 9)))
+    yield case
+    case = Case("dropout", kind, {"rate": 0}, 0)
+    case.expect("out", case.give("x", normal(1, 3, 9)))
+    yield case
+    case = Case("sum_of_squares", kind, {}, 1)
+    x = case.give("x", normal(1, 3, 9))
+    case.expect("out", [math.fsum(v * v for r in x for v in r)], "F64")
+    yield case
+    for value, finite in ((1.0, 1), (NAN, 0), (INF, 0)):
+        case = Case("all_finite", kind, {}, 0, str(value))
+        case.give("x", [[1.0, value]])
+        case.expect("out", [finite], "I64")
+        yield case
+
+
+def attention(oracle, kind):
+    for h, hk, n, m, d, dv in ((2, 1, 5, 7, 4, 3), (4, 2, 9, 9, 6, 8), (1, 1, 70, 70, 3, 2)):
+        scale = 0.3
+        case = Case("attention", kind, {"scale": scale}, 24, f"{h} {hk} {n} {m} {d} {dv}")
+        mask = [[int((i * 7 + j * 3) % 5 != 0 and j <= i and j != 2) for j in range(m)]
+                for i in range(n)]
+        mask[1] = [0] * m  # a query that sees nothing
+        k, v = normal(2, hk, m, d), normal(3, hk, m, dv)
+        for head in range(hk):  # nobody sees key 2: what it holds must not matter
+            k[head][2], v[head][2] = [NAN] * d, [NAN] * dv
+        q, k, v = case.give("q", normal(1, h, n, d)), case.give("k", k), case.give("v", v)
+        case.give("mask", mask, "U8")
+        both = [oracle.attention_head(q[i], k[i * hk // h], v[i * hk // h], mask, scale)
+                for i in range(h)]
+        case.expect("out", [o for o, _ in both])
+        case.expect("out_lse", [lse for _, lse in both])
+        yield case
+    for style in ("interleaved", "half"):
+        case = Case("rope", kind, {"theta": 10000.0, "style": style}, 8, style)
+        x, pos = case.give("x", normal(1, 3, 4, 8)), [0, 3, 1000, 2]
+        case.give("pos", pos, "I64")
+        case.expect("out", [[oracle.rope_head(r, p, 1e4, style) for r, p in zip(head, pos)]
+                            for head in x])
+        yield case
+
+
+def experts(oracle, kind):
+    for norm in (False, True):
+        case = Case("gate", kind, {"groups": 1, "top_groups": 1, "top_k": 3, "score": "softmax",
+                                   "scale": 2.5, "norm": norm}, 64, str(norm))
+        x, w = case.give("x", normal(1, 6, 8)), case.give("w", normal(2, 9, 8))
+        case.give("bias", [0.0] * 9, "F64")
+        ids, weights = oracle.gate(x, w, 3, 2.5, norm)
+        case.expect("out_idx", ids, "I64")
+        case.expect("out", weights)
+        yield case
+    ids = [[2, 0], [1, 2], [2, 3]]
+    offsets, source, slot = oracle.plan(ids, 5)
+    case = Case("expert_plan", kind, {"experts": 5}, 0)
+    case.give("ids", ids, "I64")
+    case.expect("out_offsets", offsets, "I64")
+    case.expect("out_source", source, "I64")
+    case.expect("out_slot", nest(slot, [3, 2]), "I64")
+    yield case
+    case = Case("permute", kind, {"top_k": 2}, 0)
+    x = case.give("x", normal(1, 3, 4))
+    case.give("source", source, "I64")
+    case.expect("out", [x[s // 2] for s in source])
+    yield case
+    case = Case("combine", kind, {}, 4)
+    x, weights = case.give("x", normal(1, 6, 4)), case.give("weights", normal(2, 3, 2))
+    case.give("slot", nest(slot, [3, 2]), "I64")
+    case.expect("out", [[math.fsum(weights[t][c] * x[slot[2 * t + c]][d] for c in range(2))
+                         for d in range(4)] for t in range(3)])
+    yield case
+
+
+def tokens(oracle, kind):
+    case = Case("embedding", kind, {}, 0)
+    table = case.give("table", normal(1, 6, 5))
+    case.give("ids", [3, 0, 3], "I64")
+    case.expect("out", [table[3], table[0], table[3]])
+    yield case
+    case = Case("cross_entropy", kind, {"ignore": -1}, 16)
+    logits, targets = case.give("logits", normal(1, 4, 9)), [2, -1, 8, 0]
+    case.give("targets", targets, "I64")
+    losses = [0.0 if t < 0 else -math.log(oracle.softmax_row(r)[t]) for r, t in zip(logits, targets)]
+    case.expect("out", losses)
+    case.expect("out_mean", [sum(losses) / 3], "F64")
+    case.expect("out_counted", [3], "I64")
+    case.factor = 16 if kind in ("f64", "f32") else 1
+    yield case
+    case = Case("top_k", kind, {"top_k": 4}, 0)
+    x = case.give("x", [[1.0, 3.0, 3.0, -2.0, 0.5, 3.0]] + normal(2, 3, 6))
+    chosen = [oracle.top_k(r, 4) for r in x]
+    case.expect("out_idx", chosen, "I64")
+    case.expect("out", [[r[i] for i in c] for r, c in zip(x, chosen)])
+    yield case
+    case = Case("positions", kind, {"start": 5}, 0)
+    case.give("offsets", [0, 2, 2, 5], "I64")
+    case.expect("out", [5, 6, 5, 6, 7], "I64")
+    yield case
+
+
+def optimizers(oracle, kind):
+    common = {"lr": 0.01, "wd": 0.1, "beta1": 0.9, "beta2": 0.95}
+    for op, attrs in (("adamw", common | {"eps": 1e-8}), ("lion", common),
+                      ("sgd", {"lr": 0.01, "wd": 0.1, "momentum": 0.9}),
+                      ("amf", {"lr": 0.01, "beta1": 0.9, "beta2": 0.95, "momentum": 0.9,
+                               "eps": 1e-8})):
+        case = Case(op, kind, attrs, 64)
+        p, g = case.give("p", normal(1, 21)), case.give("g", normal(2, 4, 21))
+        case.expect("out", getattr(oracle, op)(p, g, **attrs))
+        if op == "lion":
+            case.attrs = attrs | {"eps": 1e-8}
+        yield case
+
+
+def cases(oracle):
+    import run_op_gradients
+    for kind in KINDS:
+        yield from products(oracle, kind)
+        yield from rows(oracle, kind)
+        yield from elements(kind)
+        yield from attention(oracle, kind)
+        yield from experts(oracle, kind)
+        yield from tokens(oracle, kind)
+    for kind in ("f64", "f32"):
+        yield from optimizers(oracle, kind)
+    yield from integers(oracle)
+    yield from run_op_gradients.cases(oracle)
+
+
+def small_softmax(kind):
+    case = Case("softmax", kind, {})
+    case.give("x", [[0.0, 1.0]])
+    return case
+
+
+def changed(case, **what):
+    for name, value in what.items():
+        setattr(case, name, value)
+    return case
+
+
+def refusals():
+    """name, case, status, code, words of the message."""
+    x = small_softmax
+    yield "unknown op", changed(x("f32"), op="soft_max"), 2, "invalid_argument", ("soft_max", "softmax")
+    yield "unknown dtype", changed(x("f32"), kind="f8"), 2, "dtype", ("f8", "bf16")
+    yield "int8 softmax", changed(x("f32"), kind="int8"), 77, "unsupported", ("int8",)
+    yield "attrs", changed(x("f32"), attrs={"axis": 1}), 2, "config", ("axis",)
+    yield "attrs no object", changed(x("f32"), attrs=[1]), 2, "config", ("object",)
+    case = x("f32")
+    case.tensors["y"] = case.tensors.pop("x")
+    yield "missing", case, 2, "missing_tensor", ('"x"',)
+    case = x("f32")
+    case.tensors["bias"] = case.tensors["x"]
+    yield "unexpected", case, 2, "unexpected_tensor", ("bias",)
+    case = x("f32")
+    case.tensors["x"] = Tensor("F32", [2], [0.0, 1.0])
+    yield "rank", case, 2, "shape_mismatch", ("x[2]", "expected 2")
+    case = x("f32")
+    case.tensors["x"] = Tensor("I64", [1, 2], [0, 1])
+    yield "stored type", case, 2, "dtype", ("I64", "F32")
+    case = x("f32")
+    case.tensors["x"] = Tensor("F64", [1, 2], [0, 1])
+    yield "stored wider", case, 2, "dtype", ("F64", "F32")
+    for op in ("mla", "indexer_topk"):
+        yield op, changed(x("f32"), op=op), 77, "unsupported", (op, "this version")
+    case = Case("gemm", "f32", {})
+    case.give("a", normal(1, 2, 3))
+    case.give("b", normal(1, 4, 2))
+    yield "inner", case, 2, "shape_mismatch", ("[4, 2]", "[2, 3]")
+    case = Case("rmsnorm", "f32", {})
+    case.give("x", normal(1, 2, 3))
+    case.give("w", normal(1, 3))
+    yield "no eps", case, 2, "config", ("eps",)
+    yield "bad eps", changed(case, attrs={"eps": -1}), 2, "invalid_argument", ("eps is -1",)
+    yield "text eps", changed(case, attrs={"eps": "1"}), 2, "config", ("eps", "number")
+    case = Case("embedding", "f32", {})
+    case.give("ids", [0, 6], "I64")
+    case.give("table", normal(1, 6, 2))
+    yield "id", case, 2, "index_range", ("6",)
+    case.give("ids", [0, 1 << 40], "I64")
+    yield "wide id", case, 2, "index_range", ("1099511627776",)
+    case = Case("grouped_gemm", "f32", {})
+    case.give("x", normal(1, 4, 2))
+    case.give("w", normal(1, 2, 2, 2))
+    case.give("offsets", [0, 9, 4], "I64")
+    yield "offsets", case, 2, "offsets", ("offsets[3]",)
+    for attrs, status, code, word in (({"score": "sigmoid"}, 77, "unsupported", "sigmoid"),
+                                      ({"score": "other"}, 2, "config", "other"),
+                                      ({"groups": 4, "top_groups": 2}, 77, "unsupported", "groups"),
+                                      ({"groups": 3}, 2, "config", "groups 3"),
+                                      ({"top_k": 9}, 2, "config", "top_k is 9"),
+                                      ({"top_k": 1.5}, 2, "config", "whole")):
+        case = Case("gate", "f32", {"top_k": 2, "score": "softmax", "scale": 1} | attrs)
+        case.give("x", normal(1, 2, 4))
+        case.give("w", normal(1, 8, 4))
+        case.give("bias", [0.0] * 8, "F64")
+        yield f"gate {attrs}", case, status, code, (word,)
+    case = Case("attention", "f32", {"scale": 1})
+    for name, shape in (("q", (3, 4, 2)), ("k", (2, 5, 2)), ("v", (2, 5, 2))):
+        case.give(name, normal(1, *shape))
+    case.give("mask", [[1] * 5] * 4, "U8")
+    yield "heads", case, 2, "shape_mismatch", ("3 heads", "2")
+    case = Case("attention", "f32", {"scale": 1})
+    for name in ("q", "k", "v"):
+        case.give(name, normal(1, 1, 4, 2))
+    case.give("mask", [[1] * 5] * 4, "U8")
+    yield "mask", case, 2, "shape_mismatch", ("mask[4, 5]",)

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gradients of run_op in double against 4-point differences of the forward formulas."""
+import copy
+import math
+
+from run_op_cases import Case, flat, nest, normal
+
+STEP = 1e-3
+NEAR = 2.0e6  # roundoffs: about 2e-10
+
+
+def differences(forward, inputs, dout, name):
+    """The gradient of sum(dout * forward(inputs)) with respect to one input."""
+    weights, _ = flat(dout)
+    data, shape = flat(inputs[name])
+
+    def loss(at):
+        changed = dict(inputs)
+        changed[name] = nest(at, shape)
+        return math.fsum(w * y for w, y in zip(weights, flat(forward(**changed))[0]))
+
+    gradient = []
+    for i, x in enumerate(data):
+        def moved(by):
+            at = copy.copy(data)
+            at[i] = x + by
+            return loss(at)
+        near = moved(STEP) - moved(-STEP)
+        far = moved(2 * STEP) - moved(-2 * STEP)
+        gradient.append((8 * near - far) / (12 * STEP))
+    return nest(gradient, shape)
+
+
+def case_of(op, forward, inputs, wanted, attrs=None, fixed=()):
+    """wanted: result name -> input name. fixed: (name, value, dtype) that are not differentiated."""
+    case = Case(op, "f64", attrs or {}, NEAR)
+    dout = normal(9, *flat(forward(**inputs))[1])
+    case.give("dout", dout)
+    for name, value in inputs.items():
+        case.give(name, value)
+    for name, value, dtype in fixed:
+        case.give(name, value, dtype)
+    for result, name in wanted.items():
+        case.expect(result, differences(forward, inputs, dout, name))
+    return case
+
+
+def cases(oracle):
+    a, b, x = normal(1, 3, 5), normal(2, 5, 4), normal(3, 4, 6)
+    w, c = normal(4, 6), normal(5, 6)
+    yield case_of("gemm_backward", oracle.gemm, {"a": a, "b": b}, {"da": "a", "db": "b"})
+    stack = normal(6, 3, 6, 2)
+    yield case_of("grouped_gemm_backward",
+                  lambda x, w: oracle.gemm(x[:1], w[0]) + oracle.gemm(x[1:], w[2]),
+                  {"x": x, "w": stack}, {"dx": "x", "dw": "w"},
+                  fixed=(("offsets", [0, 1, 1, 4], "I64"),))
+    yield case_of("rmsnorm_backward", lambda x, w: [oracle.rms_norm_row(r, w, 1e-5) for r in x],
+                  {"x": x, "w": w}, {"dx": "x", "dw": "w"}, {"eps": 1e-5})
+    norm = case_of("layer_norm_backward",
+                   lambda x, w, bias: [oracle.layer_norm_row(r, w, bias, 1e-5) for r in x],
+                   {"x": x, "w": w, "bias": c}, {"dx": "x", "dw": "w", "dbias": "bias"},
+                   {"eps": 1e-5})
+    del norm.tensors["bias"]  # its gradient does not need it
+    yield norm
+    for op in ("silu", "gelu", "relu"):
+        yield case_of(f"{op}_backward", lambda x: [[getattr(oracle, op)(v) for v in r] for r in x],
+                      {"x": x}, {"dx": "x"})
+    yield case_of("swiglu_backward",
+                  lambda gate, up: [[oracle.silu(g) * u for g, u in zip(r, s)]
+                                    for r, s in zip(gate, up)],
+                  {"gate": x, "up": normal(7, 4, 6)}, {"dgate": "gate", "dup": "up"})
+    softmax = case_of("softmax_backward", lambda x: [oracle.softmax_row(r) for r in x], {"x": x},
+                      {"dx": "x"})
+    del softmax.tensors["x"]
+    softmax.give("y", [oracle.softmax_row(r) for r in x])
+    yield softmax
+    pos = [2, 5, 1, 9]
+    turned = case_of("rope",
+                     lambda x: [[oracle.rope_head(r, p, 100.0, "half") for r, p in zip(h, pos)]
+                                for h in x], {"x": normal(8, 2, 4, 6)}, {"out": "x"},
+                     {"theta": 100.0, "style": "half", "turn": "inverse"},
+                     (("pos", pos, "I64"),))
+    turned.tensors["x"] = turned.tensors.pop("dout")  # the gradient is the turn back of dout
+    yield turned
+    mask = [[1, 1, 0, 1], [0, 0, 0, 0], [1, 0, 1, 1]]
+    yield case_of("attention_backward",
+                  lambda q, k, v: [oracle.attention_head(q[i], k[0], v[0], mask, 0.7)[0]
+                                   for i in range(2)],
+                  {"q": normal(1, 2, 3, 3), "k": normal(2, 1, 4, 3), "v": normal(3, 1, 4, 2)},
+                  {"dq": "q", "dk": "k", "dv": "v"}, {"scale": 0.7}, (("mask", mask, "U8"),))
+    table = case_of("embedding_backward", lambda table: [table[i] for i in (2, 0, 2)],
+                    {"table": x}, {"dtable": "table"}, fixed=(("ids", [2, 0, 2], "I64"),))
+    yield table
+    targets = [3, -100, 0, 5]
+    entropy = case_of("cross_entropy_gradient",
+                      lambda logits: [math.fsum(-math.log(oracle.softmax_row(r)[t])
+                                                for r, t in zip(logits, targets) if t >= 0) / 3],
+                      {"logits": x}, {}, {"factor": 2.0}, (("targets", targets, "I64"),))
+    del entropy.tensors["dout"]
+    entropy.expect("dlogits", differences(
+        lambda logits: [math.fsum(-math.log(oracle.softmax_row(r)[t])
+                                  for r, t in zip(logits, targets) if t >= 0) / 3],
+        {"logits": x}, [2.0], "logits"))
+    yield entropy
+    chosen = [oracle.top_k(r, 2) for r in x]
+    yield case_of("top_k_backward", lambda x: [[r[i] for i in c] for r, c in zip(x, chosen)],
+                  {"x": x}, {"dx": "x"}, fixed=(("ids", chosen, "I64"),))
+    _, source, slot = oracle.plan([[2, 0], [1, 2], [2, 3], [0, 1]], 4)
+    back = case_of("permute_backward", lambda x: [x[s // 2] for s in source], {"x": x}, {"dx": "x"},
+                   fixed=(("slot", nest(slot, [4, 2]), "I64"),))
+    del back.tensors["x"]
+    yield back
+    yield case_of("combine_backward",
+                  lambda x, weights: [[math.fsum(weights[t][k] * x[slot[2 * t + k]][d]
+                                                 for k in range(2)) for d in range(3)]
+                                      for t in range(4)],
+                  {"x": normal(1, 8, 3), "weights": normal(2, 4, 2)},
+                  {"dx": "x", "dweights": "weights"}, fixed=(("slot", nest(slot, [4, 2]), "I64"),))
+    fixed_choice = [oracle.top_k(r, 2) for r in x]
+    for norm in (False, True):
+        def gate(logits):
+            out = []
+            for r, chosen_ids in zip(logits, fixed_choice):
+                p = oracle.softmax_row(r)
+                total = math.fsum(p[i] for i in chosen_ids) if norm else 1.0
+                out.append([p[i] / total for i in chosen_ids])
+            return out
+        yield case_of("gate_backward", gate, {"logits": x}, {"dlogits": "logits"}, {"norm": norm})
+    # f_i = E / (K T) count_i, P_i = mean of column i; K T = the last offset.
+    offsets, alpha = [0, 3, 3, 8], 0.1
+    share = [3 / 8 * n for n in (3, 0, 5)]
+    balance = case_of("balance_loss",
+                      lambda x: [alpha * math.fsum(f * math.fsum(c) / 4
+                                                   for f, c in zip(share, zip(*x)))],
+                      {"x": normal(1, 4, 3)}, {}, {"alpha": alpha}, (("offsets", offsets, "I64"),))
+    del balance.tensors["dout"]
+    balance.expect("dx", [[alpha * f / 4 for f in share]] * 4)
+    balance.expect("out_load", [3, 0, 5], "F32")
+    yield balance
