@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // grouped_quant_gemm against the oracle, quant_gemm on other element types on the cpu, rows alone,
 // and what both ops refuse.
+#include "deepseek/quant/int8_weight.hpp"
 #include "ops/quant_gemm_case.hpp"
+#include "oracle/golden.hpp"
 #include "support/throws.hpp"
 
 #include <doctest/doctest.h>
@@ -59,6 +61,31 @@ TEST_CASE("grouped") {
     support::facet("grouped_quant_gemm", facet);
   }
   support::not_applicable("grouped_quant_gemm", "gradient");
+}
+
+TEST_CASE("grouped: experts that are cut into several tasks each") {
+  ds::cpu b{{.threads = 3}};
+  for (const std::vector<std::int32_t>& offsets :
+       {std::vector<std::int32_t>{0, 20, 20, 50}, {0, 3, 210, 240}}) {
+    const setting c{{offsets.back(), 300, 64}};
+    const std::string name = c.text("f32"), problem = problem_of<float>(b, c, name, offsets);
+    support::expect_true("grouped_quant_gemm", name, problem.empty(), problem);
+  }
+}
+
+TEST_CASE_TEMPLATE("golden values", B, ds::reference, ds::cpu) {
+  namespace g = oracle::golden::int8;
+  const B b{};
+  ds::tensor<float, ds::host, 1, 4> plain, x;
+  for (ds::index_t i = 0; i < 4; ++i) {
+    plain.data()[i] = static_cast<float>(g::w[size(i)]);
+    x.data()[i] = static_cast<float>(g::x[size(i)]);
+  }
+  ds::w8a8_dynamic::weight<float, ds::host, 1, 4> w;
+  ds::make_weight(ds::w8a8_dynamic{}, plain, {}, w);
+  ds::tensor<float, ds::host, 1, 1> y;
+  ds::ops::quant_gemm(b, x, w.operand(), y);
+  CHECK(std::fabs(static_cast<double>(y.data()[0]) - g::y) < 1e-7);
 }
 
 TEST_CASE("cpu: types without kernels take the loops") {
