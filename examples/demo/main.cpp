@@ -7,7 +7,7 @@
 
 #include "../programs/program.hpp"
 #include "byte_models.hpp"
-#include "evaluate.hpp"
+#include "full.hpp"
 #include "loss_curve.hpp"
 #include "progress.hpp"
 #include "report.hpp"
@@ -21,7 +21,7 @@ using namespace demo;
 
 struct arguments {
   std::string text, project = ".", save, load, curve = "demo_loss.svg";
-  std::string prompt = "// The ";
+  std::string prompt = "template <class ";
   int threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   training_settings training;
 
@@ -59,7 +59,7 @@ void train(const ds::cpu& b, const arguments& a, const corpus& text, training& r
     if (r.step * validations / a.training.steps != (r.step - 1) * validations / a.training.steps) {
       const auto pause = std::chrono::steady_clock::now();
       curve.validation.push_back(
-          {static_cast<double>(r.step), bits_per_byte(b, run.net(), text.held, 16384)});
+          {static_cast<double>(r.step), held_bits_per_byte(b, run.net(), text, 16384)});
       looking += seconds_since(pause);
     }
     bar.update(r.step, out.train_tokens, r.loss);
@@ -79,7 +79,7 @@ void demonstrate(const arguments& a) {
               a.threads);
   std::fflush(stdout);
 
-  out.bpb_before = bits_per_byte(b, run.net(), text.held);
+  out.bpb_before = held_bits_per_byte(b, run.net(), text);
   out.bpb_order0 = byte_model(text.train, 0).bits_per_byte(text.held);
   out.bpb_order2 = byte_model(text.train, 2).bits_per_byte(text.held);
   out.bpb_xz = xz_bits_per_byte(text);
@@ -96,9 +96,9 @@ void demonstrate(const arguments& a) {
   }
   if (!a.save.empty()) ds::save_parameters(a.save, run.net().parameters());
 
-  out.bpb = bits_per_byte(b, run.net(), text.held);
+  out.bpb = held_bits_per_byte(b, run.net(), text);
   out.weight_bytes = ds::parameter_bytes(run.net().parameters());
-  out.fp32 = measure_speed(b, run.net(), text.held.bytes);
+  out.fp32 = full_speed(b, run.net(), text);
   const small_figures small = measure_small(b, run.net(), text, {a.prompt, 400, a.training.seed});
   out.bpb_int8 = small.bpb;
   out.weight_bytes_int8 = small.bytes;

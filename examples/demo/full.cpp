@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+// The fp32 side of the demo's measurements, in a translation unit of its own.
+#include "full.hpp"
+
+#include "evaluate.hpp"
+
+namespace demo {
+
+double held_bits_per_byte(const ds::cpu& b, const model& m, const corpus& text,
+                          std::size_t at_most) {
+  return bits_per_byte(b, m, text.held, at_most);
+}
+speed full_speed(const ds::cpu& b, const model& m, const corpus& text) {
+  return measure_speed(b, m, text.held.bytes);
+}
+
+}  // namespace demo

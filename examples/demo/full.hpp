@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the fp32 model gives. Compiled apart from the training (full.cpp), beside it.
+#pragma once
+
+#include "corpus.hpp"
+#include "speed.hpp"
+
+namespace demo {
+
+// Bits per byte of `at_most` bytes of held-out text (0: all of it).
+double held_bits_per_byte(const ds::cpu& b, const model& m, const corpus& text,
+                          std::size_t at_most = 0);
+speed full_speed(const ds::cpu& b, const model& m, const corpus& text);
+
+}  // namespace demo
