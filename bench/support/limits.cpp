@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "limits.hpp"
+
+#include "deepseek/backend/cpu/simd.hpp"
+
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <barrier>
+#include <chrono>
+#include <thread>
+#include <vector>
+
+namespace bench {
+namespace {
+
+namespace simd = deepseek::simd;
+using clock = std::chrono::steady_clock;
+using floats = simd::pack<float>;
+using words = simd::vector<std::int32_t>;
+
+constexpr double least_seconds = 0.5e-3;
+constexpr int chains = 16;  // independent, more than latency times units of any processor of today
+
+template <class V>
+void keep(V& value) {
+  asm volatile("" : : "m"(value) : "memory");
+}
+
+// Repeats `round`, which returns how much it did, for at least half a millisecond.
+template <class Round>
+double rate_of(const Round& round) {
+  double done = 0, seconds = 0;
+  const auto begin = clock::now();
+  do {
+    done += round();
+    seconds = std::chrono::duration<double>(clock::now() - begin).count();
+  } while (seconds < least_seconds);
+  return done / seconds;
+}
+
+double multiply_adds() {
+  constexpr int steps = 1000;
+  floats sum[chains];
+  for (int i = 0; i < chains; ++i) sum[i] = floats::broadcast(static_cast<float>(i));
+  floats factor = floats::broadcast(0.999F), term = floats::broadcast(0.001F);
+  for (int step = 0; step < steps; ++step) {
+    simd::unrolled<chains>([&](auto i) { sum[i] = simd::fma(sum[i], factor, term); });
+  }
+  keep(sum);
+  return 2.0 * steps * chains * floats::width;
+}
+
+double byte_dot_products() {
+  constexpr int steps = 1000;
+  words sum[chains] = {};
+  words u = words{} + 0x01020304, s = words{} + 0x02010201;
+  keep(u), keep(s);
+  for (int step = 0; step < steps; ++step) {
+    simd::unrolled<chains>([&](auto i) { sum[i] = simd::dot_bytes(sum[i], u, s); });
+  }
+  keep(sum);
+  return 2.0 * steps * chains * simd::register_bytes;
+}
+
+double read(const float* data, std::size_t count) {
+  constexpr std::size_t streams = 8, step = streams * floats::width;
+  floats sum[streams] = {};
+  for (std::size_t at = 0; at + step <= count; at += step) {
+    simd::unrolled<streams>([&](auto i) {
+      sum[i] = sum[i] + floats::load(data + at + std::size_t{i} * floats::width);
+    });
+  }
+  keep(sum);
+  return static_cast<double>(count) * sizeof(float);
+}
+
+// The sum of what the threads reach when they begin together.
+template <class Rate>
+double together(int threads, const Rate& rate) {
+  std::vector<double> rates(static_cast<std::size_t>(threads));
+  std::barrier start(threads);
+  const auto work_of = [&](int i) {
+    start.arrive_and_wait();
+    rates[static_cast<std::size_t>(i)] = rate(i);
+  };
+  std::vector<std::thread> others;
+  for (int i = 1; i < threads; ++i) others.emplace_back(work_of, i);
+  work_of(0);
+  for (auto& t : others) t.join();
+  double sum = 0;
+  for (const double r : rates) sum += r;
+  return sum;
+}
+
+double read_rate(double touched, int threads) {
+  static const std::vector<float> memory(static_cast<std::size_t>(cold_bytes()) / sizeof(float),
+                                         1.0F);
+  const double last_cache = cold_bytes() / 4;
+  const double wanted = touched > last_cache ? cold_bytes() : std::max(touched, 32768.0 * threads);
+  const std::size_t share = static_cast<std::size_t>(wanted) / sizeof(float) /
+                            static_cast<std::size_t>(threads) / 1024 * 1024;
+  return together(threads, [&](int i) {
+    const float* mine = memory.data() + static_cast<std::size_t>(i) * share;
+    return rate_of([&] { return read(mine, share); });
+  });
+}
+
+}  // namespace
+
+double cold_bytes() {
+  static const double bytes = [] {
+    double last = 32 << 20;
+    for (const auto& cache : benchmark::CPUInfo::Get().caches) {
+      last = std::max(last, static_cast<double>(cache.size));
+    }
+    return 4 * last;
+  }();
+  return bytes;
+}
+
+limits measure_limits(const work& cost, int threads) {
+  limits now;
+  if (cost.kind == arithmetic::f32 && cost.flops > 0) {
+    now.flops = together(threads, [](int) { return rate_of(multiply_adds); });
+  }
+  if (cost.kind == arithmetic::int8) {
+    now.flops = together(threads, [](int) { return rate_of(byte_dot_products); });
+  }
+  if (cost.bytes > 0) now.bytes = read_rate(std::max(cost.touched, cost.bytes), threads);
+  return now;
+}
+
+}  // namespace bench
