@@ -68,7 +68,8 @@ def products(oracle, kind):
     for m, k, n in ((1, 1, 1), (3, 5, 2), (17, 33, 9), (2, 0, 3)):
         case = Case("gemm", kind, {}, 16, f"{m} {k} {n}")
         if k == 0:
-            case.tensors |= {"a": Tensor(case.stored, [m, 0], []), "b": Tensor(case.stored, [0, n], [])}
+            case.tensors["a"] = Tensor(case.stored, [m, 0], [])
+            case.tensors["b"] = Tensor(case.stored, [0, n], [])
             case.expect("out", [[0.0] * n for _ in range(m)])
         else:
             a, b = case.give("a", normal(1, m, k)), case.give("b", normal(2, k, n))
@@ -84,13 +85,30 @@ def products(oracle, kind):
     yield case
 
 
+def quantized(oracle, kind):
+    near = 64 * (2.0 ** 29 if kind == "f64" else 1)  # scales are float
+    for per_call in (False, True):
+        attrs = {"range": "per_call" if per_call else "per_token"}
+        case = Case("quant_gemm", kind, attrs, near, attrs["range"])
+        x, w = case.give("x", normal(1, 5, 13)), case.give("w", normal(2, 37, 13))
+        case.expect("out", oracle.int8_gemm(x, w, per_call))
+        yield case
+    case = Case("grouped_quant_gemm", kind, {}, near)
+    x, w = case.give("x", normal(3, 5, 9)), case.give("w", normal(4, 3, 6, 9))
+    case.give("offsets", [0, 2, 2, 5], "I64")
+    case.expect("out", oracle.int8_gemm(x[:2], w[0], False) + oracle.int8_gemm(x[2:], w[2], False))
+    yield case
+
+
 def integers(oracle):
     draw = random.Random(5)
     for m, k, n in ((1, 1, 1), (3, 7, 5), (13, 1300, 33)):
         case = Case("int8_gemm", "int8", {}, 0, f"{m} {k} {n}")
         del case.tensors["scale_x"]
-        a = [[draw.choice((-128, -127, 127, draw.randint(-128, 127))) for _ in range(k)] for _ in range(m)]
-        b = [[draw.choice((-128, 127, draw.randint(-128, 127))) for _ in range(n)] for _ in range(k)]
+        def extreme(rows, columns):
+            return [[draw.choice((-128, -127, 127, draw.randint(-128, 127)))
+                     for _ in range(columns)] for _ in range(rows)]
+        a, b = extreme(m, k), extreme(k, n)
         case.give("a", a, "I8")
         case.give("b", b, "I8")
         case.expect("out", [[sum(x * y for x, y in zip(r, c)) for c in zip(*b)] for r in a], "I64")
@@ -217,7 +235,8 @@ def tokens(oracle, kind):
     case = Case("cross_entropy", kind, {"ignore": -1}, 16)
     logits, targets = case.give("logits", normal(1, 4, 9)), [2, -1, 8, 0]
     case.give("targets", targets, "I64")
-    losses = [0.0 if t < 0 else -math.log(oracle.softmax_row(r)[t]) for r, t in zip(logits, targets)]
+    losses = [0.0 if t < 0 else -math.log(oracle.softmax_row(r)[t])
+              for r, t in zip(logits, targets)]
     case.expect("out", losses)
     case.expect("out_mean", [sum(losses) / 3], "F64")
     case.expect("out_counted", [3], "I64")
@@ -260,6 +279,7 @@ def cases(oracle):
         yield from tokens(oracle, kind)
     for kind in ("f64", "f32"):
         yield from optimizers(oracle, kind)
+        yield from quantized(oracle, kind)
     yield from integers(oracle)
     yield from run_op_gradients.cases(oracle)
 
@@ -279,7 +299,8 @@ def changed(case, **what):
 def refusals():
     """name, case, status, code, words of the message."""
     x = small_softmax
-    yield "unknown op", changed(x("f32"), op="soft_max"), 2, "invalid_argument", ("soft_max", "softmax")
+    case = changed(x("f32"), op="soft_max")
+    yield "unknown op", case, 2, "invalid_argument", ("soft_max", "softmax")
     yield "unknown dtype", changed(x("f32"), kind="f8"), 2, "dtype", ("f8", "bf16")
     yield "int8 softmax", changed(x("f32"), kind="int8"), 77, "unsupported", ("int8",)
     yield "attrs", changed(x("f32"), attrs={"axis": 1}), 2, "config", ("axis",)

@@ -32,7 +32,7 @@ def differences(forward, inputs, dout, name):
 
 
 def case_of(op, forward, inputs, wanted, attrs=None, fixed=()):
-    """wanted: result name -> input name. fixed: (name, value, dtype) that are not differentiated."""
+    """wanted: result name -> input name. fixed: (name, value, dtype), not differentiated."""
     case = Case(op, "f64", attrs or {}, NEAR)
     dout = normal(9, *flat(forward(**inputs))[1])
     case.give("dout", dout)

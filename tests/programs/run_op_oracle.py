@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the ops should give, in plain loops over lists of lists of Python floats (double)."""
 import math
+import struct
 
 
 def gemm(a, b):
@@ -139,3 +140,24 @@ def plan(ids, experts):
     for row, assignment in enumerate(order):
         slot[assignment] = row
     return offsets, order, slot
+
+
+def float32(x):
+    return struct.unpack("<f", struct.pack("<f", x))[0]
+
+
+def int8_gemm(x, w, per_call):
+    """x [m][k] and w [n][k] as 8-bit codes; w by channel, x by row or by call."""
+    low, high = min(min(map(min, x)), 0.0), max(max(map(max, x)), 0.0)
+    out = []
+    for row in x:
+        if not per_call:
+            low, high = min(min(row), 0.0), max(max(row), 0.0)
+        s = float32((high - low) / 255)
+        zero = min(max(round(-low / s), 0), 255)
+        codes = [min(max(round(v / s) + zero, 0), 255) - zero for v in row]
+        out.append([])
+        for channel in w:
+            t = float32(max(map(abs, channel)) / 127)
+            out[-1].append(s * t * sum(c * round(v / t) for c, v in zip(codes, channel)))
+    return out

@@ -31,6 +31,7 @@ std::span<const op_row> expert_rows();
 std::span<const op_row> norm_rows();
 std::span<const op_row> optimizer_rows();
 std::span<const op_row> product_rows();
+std::span<const op_row> quant_rows();
 std::span<const op_row> token_rows();
 
 template <class Body, class T>
@@ -62,6 +63,18 @@ void run_row(const machine& m, op_case& in, results& out) {
 template <class Body>
 constexpr op_row row_of(std::string_view name) {
   return {name, &run_row<Body>};
+}
+
+// Grouped products trust their offsets [experts + 1]; a file is not trusted.
+inline array<std::int32_t, 1> read_offsets(op_case& in, index_t rows) {
+  auto offsets = in.read_ids<1>("offsets");
+  const auto v = offsets.view();
+  const index_t last = v.extent(0) - 1;
+  bool rising = last >= 0 && v(0) == 0 && v(last) == rows;
+  for (index_t e = 0; rising && e < last; ++e) rising = v(e) <= v(e + 1);
+  ds::require(rising, error_code::offsets, in.op(), ": offsets", ds::shape_string(v),
+              " do not rise from 0 to the ", rows, " rows of x; pass experts + 1 of them");
+  return offsets;
 }
 
 // A zeroed array of T with the extents of another.

@@ -38,17 +38,6 @@ struct grouped_gemm {
     ds::ops::grouped_gemm(b, x, w, offsets, y);
     out.add("out", y);
   }
-  // The op trusts its offsets; a file is not trusted.
-  static array<std::int32_t, 1> read_offsets(op_case& in, index_t rows) {
-    auto offsets = in.read_ids<1>("offsets");
-    const auto v = offsets.view();
-    const index_t last = v.extent(0) - 1;
-    bool rising = last >= 0 && v(0) == 0 && v(last) == rows;
-    for (index_t e = 0; rising && e < last; ++e) rising = v(e) <= v(e + 1);
-    ds::require(rising, error_code::offsets, in.op(), ": offsets", ds::shape_string(v),
-                " do not rise from 0 to the ", rows, " rows of x; pass experts + 1 of them");
-    return offsets;
-  }
 };
 
 struct grouped_gemm_backward {
@@ -56,7 +45,7 @@ struct grouped_gemm_backward {
   static void run(const auto& b, op_case& in, results& out) {
     const auto x = in.read<T, 2>("x"), dout = in.read<T, 2>("dout");
     const auto w = in.read<T, 3>("w");
-    const auto offsets = grouped_gemm::read_offsets(in, x.extent(0));
+    const auto offsets = read_offsets(in, x.extent(0));
     auto dx = like(x);
     auto dw = like(w);
     ds::ops::grouped_gemm_backward(b, ds::grouped_gemm_inputs{x, w, offsets}, dout,
