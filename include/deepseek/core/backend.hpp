@@ -29,7 +29,7 @@ template <class B, class V>
 constexpr void check_space() {
   if constexpr (is_view<V>) {
     static_assert(std::is_same_v<typename V::space, typename B::space>,
-                  "deepseek::op: the data is not in this backend's memory; copy it with ds::copy");
+                  "deepseek::op: the data is not in this backend's memory; copy it with ds::ops::copy");
   }
 }
 template <class B, class... V>

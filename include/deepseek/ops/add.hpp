@@ -12,7 +12,7 @@ struct add_op {
   static constexpr std::string_view name = "add";
 
   template <class B, class X, class Y>
-  void operator()(const B& b, const X& x_in, const Y& y_in) const {
+  void operator()(const B& b, const X& x_in, Y&& y_in) const {
     const auto x = as_const(as_view(x_in));
     const auto y = as_view(y_in);
     check_spaces(b, x, y);
