@@ -28,10 +28,10 @@ double window_nats(const ds::cpu& b, const Model& m, const batch& work,
 
 }  // namespace detail
 
-// `at_most` bytes of text are looked at (0: all), whole documents at a time.
+// Every `stride`-th document is looked at (1: all of them).
 template <class Model>
 double bits_per_byte(const ds::cpu& b, const Model& m, const documents& text,
-                     std::size_t at_most = 0) {
+                     std::size_t stride = 1) {
   constexpr std::size_t step = window / 2, batch_tokens = 16 * window;
   double nats = 0;
   std::size_t bytes = 0;
@@ -43,7 +43,7 @@ double bits_per_byte(const ds::cpu& b, const Model& m, const documents& text,
     work.clear();
     targets.clear();
   };
-  for (std::size_t d = 0; d < text.size() && (at_most == 0 || bytes < at_most); ++d) {
+  for (std::size_t d = 0; d < text.size(); d += stride) {
     const std::string_view document = text[d];
     if (document.empty()) continue;
     bytes += document.size();

@@ -7,8 +7,8 @@
 namespace demo {
 
 double held_bits_per_byte(const ds::cpu& b, const model& m, const corpus& text,
-                          std::size_t at_most) {
-  return bits_per_byte(b, m, text.held, at_most);
+                          std::size_t stride) {
+  return bits_per_byte(b, m, text.held, stride);
 }
 speed full_speed(const ds::cpu& b, const model& m, const corpus& text) {
   return measure_speed(b, m, text.held.bytes);

@@ -7,9 +7,9 @@
 
 namespace demo {
 
-// Bits per byte of `at_most` bytes of held-out text (0: all of it).
+// Bits per byte of every `stride`-th held-out document (1: all of them).
 double held_bits_per_byte(const ds::cpu& b, const model& m, const corpus& text,
-                          std::size_t at_most = 0);
+                          std::size_t stride = 1);
 speed full_speed(const ds::cpu& b, const model& m, const corpus& text);
 
 }  // namespace demo

@@ -72,9 +72,9 @@ inline double tick_step(double span, int pieces) {
   return 10 * power;
 }
 
-inline std::string number_text(double x) {
+inline std::string number_text(double x, int digits = 6) {
   char text[32];
-  std::snprintf(text, sizeof text, "%.6g", x);
+  std::snprintf(text, sizeof text, "%.*g", digits, x);
   return text;
 }
 
@@ -181,7 +181,7 @@ inline void draw_baselines(canvas& page, std::vector<curve_baseline> baselines) 
   for (const auto& baseline : baselines) {
     const double at = std::max(page.y(baseline.bits) - 5, free_from);
     free_from = at + 15;
-    page.text(canvas::right - 4, at, baseline.label + " " + number_text(baseline.bits),
+    page.text(canvas::right - 4, at, baseline.label + " " + number_text(baseline.bits, 4),
               "text-anchor=\"end\" fill=\"#b35900\" stroke=\"white\" stroke-width=\"4\" "
               "paint-order=\"stroke\"");
   }

@@ -59,7 +59,7 @@ void train(const ds::cpu& b, const arguments& a, const corpus& text, training& r
     if (r.step * validations / a.training.steps != (r.step - 1) * validations / a.training.steps) {
       const auto pause = std::chrono::steady_clock::now();
       curve.validation.push_back(
-          {static_cast<double>(r.step), held_bits_per_byte(b, run.net(), text, 16384)});
+          {static_cast<double>(r.step), held_bits_per_byte(b, run.net(), text, 8)});
       looking += seconds_since(pause);
     }
     bar.update(r.step, out.train_tokens, r.loss);
