@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Trains a mixture-of-experts language model of bytes on real text, on the CPU: by default on this
 // project's own sources and documents. Then shrinks it to int8, measures both, and lets it write.
-// smoke: --steps 3 --text ../../README.md
+// smoke: --steps 3 --text @source@/README.md
 #include <cstdio>
 #include <thread>
 

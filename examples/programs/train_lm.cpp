@@ -3,7 +3,7 @@
 // [--hash]: trains the demo's language model. With --hash the last line is
 // `hash <sha256>` over every parameter and optimizer state: equal for any number of threads, and
 // for a run that was stopped and resumed. The three newest checkpoints are kept.
-// smoke: --text ../../README.md --steps 2 --hash
+// smoke: --text @source@/README.md --steps 2 --hash
 #include <openssl/evp.h>
 
 #include <cstdio>

@@ -2,7 +2,7 @@
 """run_op against numbers computed here in double, for every op of its table, type and backend; and
 how it refuses what it cannot do.
 
-usage: run_op.py PROGRAM
+usage: test_run_op.py PROGRAM
 """
 import json
 import pathlib
