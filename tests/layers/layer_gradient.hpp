@@ -35,6 +35,8 @@ class harness {
         *p_);
   }
 
+  parameters& weights() { return *p_; }
+
   // Trained parameters, then the input if it is real.
   std::vector<double> gather() const {
     std::vector<double> all;
@@ -114,11 +116,13 @@ class harness {
   std::unique_ptr<parameters> p_ = std::make_unique<parameters>();
 };
 
-// Every derivative when there are few, else eight random directions.
-template <class Net, class B, class X>
-void expect_layer_gradient(const B& b, const char* name, X x,
-                           ds::run_options<ds::host> run = {.how = ds::mode::training, .seed = 3}) {
+// Every derivative when there are few, else eight random directions. `prepare` may change the
+// parameters first: a gate needs weights for which no choice flips within a step.
+template <class Net, class B, class X, class F>
+void expect_layer_gradient(const B& b, const char* name, X x, ds::run_options<ds::host> run,
+                           const F& prepare) {
   harness<B, Net, X> h(b, x, run);
+  prepare(h.weights());
   const auto at = h.gather();
   const auto g = h.gradient();
   const auto loss = [&](const std::vector<double>& p) { return h.loss(p); };
@@ -127,6 +131,11 @@ void expect_layer_gradient(const B& b, const char* name, X x,
   support::expect_gradient(name, name, result);
   h.loss(at);
   support::expect_gradient(name, "again", support::check_directions(loss, at, h.gradient(), 2));
+}
+template <class Net, class B, class X>
+void expect_layer_gradient(const B& b, const char* name, X x,
+                           ds::run_options<ds::host> run = {.how = ds::mode::training, .seed = 3}) {
+  expect_layer_gradient<Net>(b, name, x, run, [](auto&) {});
 }
 
 }  // namespace layer_test

@@ -71,6 +71,7 @@ class model {
                       const options& run = {.how = mode::training}) const {
     const auto xv = as_const(as_view(x));
     const scope freed(b.workspace());
+    t.recorded_ = false;  // until this one has come to its end
     t.memory_.clear();
     t.run_ = run;
     auto y = t.memory_.template make<T, dyn, Net::out>(xv.extent(0));

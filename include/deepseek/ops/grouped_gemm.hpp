@@ -65,11 +65,14 @@ struct grouped_gemm_backward_op {
     const auto x = as_const(as_view(in.x));
     const auto dy = as_const(as_view(dy_in));
     const auto dw = as_view(out.dw);
-    ops::grouped_gemm(b, dy, transposed(as_view(in.w)), in.offsets, out.dx);
     check_spaces(b, x, dw);
+    require_extent(dw, 0, as_view(in.w).extent(0), "grouped_gemm_backward: dw");
     require_extent(dw, 1, x.extent(1), "grouped_gemm_backward: dw");
     require_extent(dw, 2, dy.extent(1), "grouped_gemm_backward: dw");
     require_extent(x, 0, dy.extent(0), "grouped_gemm_backward: x");
+    require_data(x, "grouped_gemm_backward: x");
+    require_data(dw, "grouped_gemm_backward: dw");
+    ops::grouped_gemm(b, dy, transposed(as_view(in.w)), in.offsets, out.dx);
     if (!dw.empty()) grouped_gemm_weight_gradient_impl(b, x, dy, as_const(as_view(in.offsets)), dw);
   }
 };

@@ -75,6 +75,8 @@ struct softmax_gate_backward_op {
     require_extent(dweights, 1, ids.extent(1), "softmax_gate_backward: dweights");
     require_extent(dscores, 0, scores.extent(0), "softmax_gate_backward: dscores");
     require_extent(dscores, 1, scores.extent(1), "softmax_gate_backward: dscores");
+    require_data(dweights, "softmax_gate_backward: dweights");
+    require_data(dscores, "softmax_gate_backward: dscores");
     if (scores.empty()) return;
     softmax_gate_backward_impl(b, gate_saved{scores, as_const(as_view(in.weights)), ids}, dweights,
                                dscores, norm);

@@ -19,6 +19,12 @@ template <class... V>
 inline constexpr bool simd_elements =
     all_elements_are<float, V...> || all_elements_are<double, V...>;
 
+// A bias of another element type takes the reference loops.
+template <class T, class Bias>
+inline constexpr bool simd_bias = std::is_same_v<Bias, none>;
+template <class T, class U, class S, index_t N>
+inline constexpr bool simd_bias<T, view<U, S, N>> = std::is_same_v<std::remove_const_t<U>, T>;
+
 constexpr kernels::activation kernel_activation(activation act) {
   switch (act) {
     case activation::relu:
@@ -69,8 +75,8 @@ void add_rows(const cpu& b, const X& x, const C& c) {
 }
 
 template <class A, class W, class C, class Bias>
-requires(C::rank == 2 &&
-         simd_elements<A, W, C>) void gemm_impl(const cpu& b, const A& a, const W& w, const C& c,
+requires(C::rank == 2 && simd_elements<A, W, C> &&
+         simd_bias<typename C::value_type, Bias>) void gemm_impl(const cpu& b, const A& a, const W& w, const C& c,
                                                 const gemm_epilogue<Bias>& epilogue) {
   using T = typename C::value_type;
   constexpr bool biased = !std::is_same_v<Bias, none>;
@@ -81,7 +87,6 @@ requires(C::rank == 2 &&
   }
   bool direct = columns_contiguous(c);
   if constexpr (biased) {
-    static_assert(all_elements_are<T, Bias>, "deepseek::gemm: the bias has another element type");
     direct = direct && (epilogue.bias.stride(0) == 1 || epilogue.bias.extent(0) == 1);
   }
   if (!direct) return gemm_impl(static_cast<const reference&>(b), a, w, c, epilogue);
