@@ -32,7 +32,7 @@ struct add_case_data : copy_case {
   using copy_case::copy_case;
   template <class B>
   void run(const B& b) {
-    ds::ops::add(b, x, y);
+    ds::ops::add(b, x, y.view());
   }
   work cost() const {
     const double elements = static_cast<double>(x.size());
