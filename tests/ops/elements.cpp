@@ -32,7 +32,7 @@ double sum_of_squares_by_definition(const reals& x) {
     for (std::size_t i = begin; i < std::min(x.size(), begin + 4096); ++i) {
       lane[(i - begin) % 16] = std::fma(x[i], x[i], lane[(i - begin) % 16]);
     }
-    for (std::size_t half : {8, 4, 2, 1}) {
+    for (const std::size_t half : {8U, 4U, 2U, 1U}) {
       for (std::size_t i = 0; i < half; ++i) lane[i] += lane[i + half];
     }
     total += lane[0];

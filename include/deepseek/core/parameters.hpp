@@ -87,6 +87,10 @@ inline std::string join_path(const std::string& a, const std::string& b) {
   return a.empty() ? b : b.empty() ? a : a + "." + b;
 }
 
+// Layers without parameters have `none`, or a struct that adds nothing to it.
+template <class P>
+inline constexpr bool has_fields = requires { P::fields(); };
+
 struct tensor_name {
   std::string path;  // "layers.0.attn.wq.weight"
   field_role role;
@@ -102,7 +106,7 @@ void visit_at(const tensor_name& at, F&& f, P& p, Q&... q) {
     for (index_t i = 0; i < U::count; ++i) {
       visit_at({join_path(at.path, std::to_string(U::first + i)), at.role}, f, p[i], q[i]...);
     }
-  } else if constexpr (!std::is_same_v<U, none>) {
+  } else if constexpr (has_fields<U>) {
     const auto one = [&](auto m) {
       const field_role role = at.role == field_role::state ? at.role : m.role;
       visit_at({join_path(at.path, m.name), role}, f, p.*(m.pointer), q.*(m.pointer)...);
@@ -140,7 +144,7 @@ void convert(const P& p, const K& k, Q& q) {
     q = p;
   } else if constexpr (is_numbered<P>) {
     for (index_t i = 0; i < P::count; ++i) convert(p[i], k[i], q[i]);
-  } else {
+  } else if constexpr (has_fields<P>) {
     convert_fields(p, k, q);
   }
 }
@@ -149,11 +153,9 @@ void convert(const P& p, const K& k, Q& q) {
 // from the statistic that their gradient slot carries.
 template <class P, class G>
 void update_buffers(P& p, const G& g) {
-  if constexpr (std::is_same_v<P, none> || is_tensor<P>) {
-    return;
-  } else if constexpr (is_numbered<P>) {
+  if constexpr (is_numbered<P>) {
     for (index_t i = 0; i < P::count; ++i) update_buffers(p[i], g[i]);
-  } else {
+  } else if constexpr (has_fields<P>) {
     if constexpr (requires { P::layer::update(p, g); }) P::layer::update(p, g);
     const auto one = [&](auto m) { update_buffers(p.*(m.pointer), g.*(m.pointer)); };
     std::apply([&](auto... m) { (one(m), ...); }, P::fields());

@@ -47,11 +47,13 @@ struct checkpointed {
   }
   template <class P, class K, class Q>
   static void convert(const P& p, const K& k, Q& q) {
-    using Inner = typename deepseek::parameters<L, float, host>::layer;
-    if constexpr (requires { Inner::convert(p, k.own, q); }) {
-      Inner::convert(p, k.own, q);
-    } else {
-      convert_fields(p, k.own, q);
+    if constexpr (has_fields<P>) {
+      using Inner = typename deepseek::parameters<L, float, host>::layer;
+      if constexpr (requires { Inner::convert(p, k.own, q); }) {
+        Inner::convert(p, k.own, q);
+      } else {
+        convert_fields(p, k.own, q);
+      }
     }
   }
 };
