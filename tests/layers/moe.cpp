@@ -154,7 +154,7 @@ TEST_CASE("moe: no tokens; a token has the bits of itself alone; the load moves 
   double sum = 0;
   for (std::size_t e = 0; e < experts; ++e) {
     const double share = static_cast<double>(t.g.gate.load.data()[e]) / 99;
-    CHECK(static_cast<double>(t.p.gate.load.data()[e]) == doctest::Approx(0.01 * share));
+    CHECK(t.p.gate.load.data()[e] == static_cast<float>(share));  // the first step sets it
     sum += static_cast<double>(t.g.gate.load.data()[e]);
   }
   CHECK(sum == 99);

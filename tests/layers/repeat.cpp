@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // repeat<3, L> is a chain of three; residual adds what comes in; a chain in a chain is flat.
+#include "deepseek/layers/repeat.hpp"
 #include "deepseek/layers/chain.hpp"
 #include "deepseek/layers/dropout.hpp"
 #include "deepseek/layers/mlp.hpp"
-#include "deepseek/layers/repeat.hpp"
 #include "deepseek/layers/residual.hpp"
 
 #include "deepseek/backend/cpu/cpu.hpp"
@@ -53,7 +53,8 @@ TEST_CASE("repeat: the layers differ in weights, names and dropped elements") {
   ds::visit([&](const ds::tensor_name& at, const auto&) { names += at.path + " "; }, t.p);
   CHECK(names.find("5.ffn.w1.weight") == 0);
   CHECK(names.find(" 6.ffn.w2.bias ") != std::string::npos);
-  CHECK(t.p.all[0].body.part.w1.weight.data()[0] != t.p.all[1].body.part.w1.weight.data()[0]);
+  CHECK(t.p.all[0].body.get<0>().w1.weight.data()[0] !=
+        t.p.all[1].body.get<0>().w1.weight.data()[0]);
   rows_of<float, 6> x(40);
   const layer_test::trial<ds::repeat<2, drop>, float> d;
   const auto y = d.forward(b, x.view(), layer_test::train);
@@ -69,8 +70,8 @@ TEST_CASE("repeat and residual: gradients") {
   layer_test::expect_layer_gradient<ds::residual<ds::linear<6, 6>>>(b, "residual", x.view());
   layer_test::trial<ds::residual<ds::linear<6, 6>>, double> with;
   layer_test::trial<ds::linear<6, 6>, double> without;
-  ds::visit([](const ds::tensor_name&, auto& to, const auto& from) { to = from; },
-            without.p, with.p.body);
+  ds::visit([](const ds::tensor_name&, auto& to, const auto& from) { to = from; }, without.p,
+            with.p.body);
   auto y = without.forward(b, x.view());
   for (std::size_t i = 0; i < y.size(); ++i) y[i] += x.values()[i];
   CHECK(support::same_bits(with.forward(b, x.view()), y));

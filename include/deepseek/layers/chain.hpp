@@ -28,6 +28,15 @@ struct chain {
   template <class Of, std::size_t... I>
   struct slots<Of, std::index_sequence<I...>> : slot<Of, I>... {
     using layer = chain;
+    // Part J: p.get<0>() is what belongs to the first layer.
+    template <std::size_t J>
+    auto& get() {
+      return static_cast<slot<Of, J>&>(*this).part;
+    }
+    template <std::size_t J>
+    const auto& get() const {
+      return static_cast<const slot<Of, J>&>(*this).part;
+    }
     static constexpr auto fields() {
       return std::tuple{named(at<I>::label, &slot<Of, I>::part)...};
     }
@@ -63,14 +72,6 @@ struct chain {
   }
 
  private:
-  template <std::size_t I, class Of>
-  static auto& get(slot<Of, I>& s) {
-    return s.part;
-  }
-  template <std::size_t I, class Of>
-  static const auto& get(const slot<Of, I>& s) {
-    return s.part;
-  }
   template <std::size_t I, class Saved>
   static auto& output_of(Saved& s) {
     return static_cast<typename Saved::template input<I>&>(s.outputs).x;
@@ -79,11 +80,11 @@ struct chain {
   template <std::size_t I, class C, class P, class X, class Y, class K>
   static void forward_from(const C& c, const P& p, const X& x, const Y& y, K& k) {
     if constexpr (I + 1 == count) {
-      run_forward<at<I>>(c.in(I), get<I>(p), x, y, get<I>(k));
+      run_forward<at<I>>(c.in(I), p.template get<I>(), x, y, k.template get<I>());
     } else {
       using T = typename Y::value_type;
       auto h = c.template arena_for<K>().template make<T, dyn, at<I>::out>(x.extent(0));
-      run_forward<at<I>>(c.in(I), get<I>(p), x, h, get<I>(k));
+      run_forward<at<I>>(c.in(I), p.template get<I>(), x, h, k.template get<I>());
       if constexpr (keeps_tape<K>) output_of<I>(k.own) = h;
       forward_from<I + 1>(c, p, h, y, k);
     }
@@ -92,13 +93,15 @@ struct chain {
   static void backward_from(const C& c, const P& p, const X& x, const DY& dy, const DX& dx, K& k,
                             G& g) {
     if constexpr (I == 0) {
-      run_backward<at<0>>(c.in(0), get<0>(p), x, dy, dx, get<0>(k), get<0>(g));
+      run_backward<at<0>>(c.in(0), p.template get<0>(), x, dy, dx, k.template get<0>(),
+                          g.template get<0>());
     } else {
       using T = typename DY::value_type;
       const auto h = as_const(output_of<I - 1>(k.own));
       const scope freed(c.scratch);
       auto dh = c.scratch.template make<T, dyn, at<I - 1>::out>(h.extent(0));
-      run_backward<at<I>>(c.in(I), get<I>(p), h, dy, dh, get<I>(k), get<I>(g));
+      run_backward<at<I>>(c.in(I), p.template get<I>(), h, dy, dh, k.template get<I>(),
+                          g.template get<I>());
       backward_from<I - 1>(c, p, x, as_const(dh), dx, k, g);
     }
   }
