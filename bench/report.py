@@ -6,7 +6,7 @@ usage: bench/report.py FOLDER [--keep bench/results/DATE-machine]
 
 Writes FOLDER/report.md and FOLDER/*.png; --keep copies both into another folder, to be committed.
 Exit status 1: a case failed, or attention's time does not grow with the length as it should.
-Without matplotlib the page has no plots (Debian: python3-matplotlib, which serves /usr/bin/python3).
+Without matplotlib the page has no plots (Debian: python3-matplotlib).
 """
 import argparse
 import glob
@@ -17,6 +17,7 @@ import shutil
 import statistics
 import sys
 
+DEBIAN_PYTHON = "/usr/bin/python3"  # the one that python3-matplotlib serves
 STEADY = 0.85  # samples between whose two measurements of the limit the machine changed more are bad
 LEAST_SAMPLES = 3
 FIT_FROM = 1024  # tokens; shorter sequences are mostly edges
@@ -364,8 +365,10 @@ def plot_all(cases, folder):
         matplotlib.use("Agg")
         from matplotlib import pyplot as plt
     except ImportError:
-        print(f"report: no plots: {sys.executable} has no matplotlib (Debian's python3-matplotlib "
-              "serves /usr/bin/python3)", file=sys.stderr)
+        if os.path.exists(DEBIAN_PYTHON) and sys.executable != DEBIAN_PYTHON:
+            os.execv(DEBIAN_PYTHON, [DEBIAN_PYTHON, *sys.argv])
+        print(f"report: no plots: {sys.executable} has no matplotlib (Debian: "
+              "python3-matplotlib)", file=sys.stderr)
         return {}
     def at(name):
         return os.path.join(folder, name)

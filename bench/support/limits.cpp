@@ -119,6 +119,7 @@ double sweep_rate(const work& cost, int threads) {
                             static_cast<std::size_t>(threads) / 1024 * 1024;
   return together(threads, [&](int i) {
     float* const mine = memory.data() + static_cast<std::size_t>(i) * share;
+    if (touched <= last_cache) read(mine, share);  // brings it into the cache it fits
     return cost.moves == traffic::reads ? rate_of([&] { return read(mine, share); })
                                         : rate_of([&] { return update(mine, share); });
   });
