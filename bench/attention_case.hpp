@@ -64,7 +64,8 @@ struct attention_case {
   }
   work cost() const {
     const double elements = static_cast<double>(q.size() + k.size() + v.size() + o.size());
-    return {4 * static_cast<double>(s.dim) * visible_pairs<P>(s), 4 * elements};
+    return {4 * static_cast<double>(s.dim) * visible_pairs<P>(s), 4 * elements, 0, arithmetic::f32,
+            traffic::reads};
   }
   double error() {
     constexpr index_t queries = 3;

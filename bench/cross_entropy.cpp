@@ -31,7 +31,7 @@ struct cross_entropy_case {
   }
   work cost() const {
     const double elements = static_cast<double>(logits.size());
-    return {20 * elements, 4 * elements};
+    return {20 * elements, 4 * elements, 0, arithmetic::f32, traffic::reads};
   }
   std::vector<output> outputs() const {
     return {out(losses, static_cast<double>(logits.extent(1)))};

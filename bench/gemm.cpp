@@ -73,7 +73,8 @@ struct gemm_case {
     const double weight_bytes = 4.0 * static_cast<double>(s.n * s.k);
     const double bytes = weight_bytes + 4.0 * static_cast<double>(s.m * (s.k + s.n));
     return {2.0 * static_cast<double>(s.m * s.n * s.k), bytes,
-            bytes + weight_bytes * static_cast<double>(w.extent(0) - 1)};
+            bytes + weight_bytes * static_cast<double>(w.extent(0) - 1), arithmetic::f32,
+            traffic::reads};
   }
   // Three rows by the reference: the others are products of the same kind.
   double error() {

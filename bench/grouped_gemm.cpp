@@ -52,7 +52,8 @@ struct grouped_case {
     index_t weights = 0;
     for_each_expert([&](index_t, index_t, const float*) { weights += s.n * s.k; });
     return {2.0 * static_cast<double>(s.rows * s.n * s.k),
-            4.0 * static_cast<double>(weights + s.rows * (s.n + s.k))};
+            4.0 * static_cast<double>(weights + s.rows * (s.n + s.k)), 0, arithmetic::f32,
+            traffic::reads};
   }
   std::vector<output> outputs() const { return {out(y, static_cast<double>(s.k))}; }
 };

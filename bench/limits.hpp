@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the machine can do at this moment: the rate of multiply-adds that touch only registers, and
-// the rate at which memory is read, by vectors, in order, on the same number of threads as the case
-// beside which it is measured. A measurement takes about a millisecond.
+// the rate at which memory is read (or read and written, for what writes much) by vectors, in
+// order, on the same number of threads as the case beside which it is measured. It takes
+// milliseconds.
 #pragma once
 
 #include "support/cases.hpp"
@@ -13,7 +14,7 @@ struct limits {
   double bytes = 0;
 };
 
-// Memory is read over as many bytes as the case touches, so that the limit of what fits a cache is
+// Memory is swept over as many bytes as the case touches, so that the limit of what fits a cache is
 // that cache's. Beyond the last cache it is that of main memory.
 limits measure_limits(const work& cost, int threads);
 

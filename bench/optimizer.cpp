@@ -84,7 +84,11 @@ struct squares_case : step_data {
   void run(const B& b) {
     *sum.data() = static_cast<float>(ds::ops::sum_of_squares(b, g));
   }
-  work cost() const { return per_element(2, 1); }
+  work cost() const {
+    work cost = per_element(2, 1);
+    cost.moves = traffic::reads;
+    return cost;
+  }
   std::vector<output> outputs() const { return {out(sum)}; }
 };
 

@@ -45,7 +45,7 @@ struct quant_case {
     const double bytes = static_cast<double>(n * k + 4 * m * (n + k));
     return {2.0 * static_cast<double>(m * n * k), bytes,
             bytes + static_cast<double>(n * k) * static_cast<double>(weights.size() - 1),
-            arithmetic::int8};
+            arithmetic::int8, traffic::reads};
   }
   double error() {
     double worst = 0;

@@ -28,7 +28,7 @@ struct top_k_case {
   }
   work cost() const {
     const double elements = static_cast<double>(x.size());
-    return {0, 4 * elements, 0, arithmetic::none};
+    return {0, 4 * elements, 0, arithmetic::none, traffic::reads};
   }
   std::vector<output> outputs() const { return {out(values), out(ids)}; }
 };

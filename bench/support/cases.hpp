@@ -14,6 +14,7 @@
 namespace bench {
 
 enum class arithmetic { none, f32, int8 };
+enum class traffic { updates, reads };  // whether a good part of the bytes is written
 
 // What one call does.
 struct work {
@@ -21,6 +22,7 @@ struct work {
   double bytes = 0;    // what has to be read and written, each once
   double touched = 0;  // memory that successive calls go through; 0: bytes
   arithmetic kind = arithmetic::f32;
+  traffic moves = traffic::updates;
 };
 
 struct problem {
