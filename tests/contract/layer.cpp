@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// What every layer promises, asked of each layer type: the concept, distinct paths, parameters and
+// gradients of one type, a forward that writes all of y and nothing else, the same bits twice.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <set>
+
+#include "deepseek/deepseek.hpp"
+
+#include "support/poison.hpp"
+
+namespace ds = deepseek;
+
+namespace {
+
+inline constexpr ds::attention_config heads_of_two{.dim = 8, .heads = 4, .kv_heads = 2};
+inline constexpr ds::moe_config few{.dim = 8, .hidden = 6, .routed = 4, .shared = 1, .active = 2};
+using attention = ds::multi_head_attention<heads_of_two, ds::causal>;
+using experts = ds::moe<few>;
+
+#define EVERY_LAYER                                                                             \
+  ds::linear<8, 8>, ds::linear<8, 8, ds::plain, ds::bias::present>, ds::rms_norm<8>,            \
+      ds::layer_norm<8>, ds::dropout<8>, ds::mlp<8, 12>, ds::swiglu<8, 12>, attention, experts, \
+      ds::residual<ds::rms_norm<8>>, ds::chain<ds::rms_norm<8>, ds::mlp<8, 12>>,                \
+      ds::repeat<2, ds::rms_norm<8>>, ds::checkpointed<ds::mlp<8, 12>>,                         \
+      ds::called<"other", ds::rms_norm<8>>, ds::transformer_block<attention, experts>
+
+template <class L>
+struct run {
+  ds::cpu b;
+  ds::parameters<L, float, ds::host> p;
+  support::guarded<float> x{56}, y{56};
+
+  run() {
+    ds::initialize(ds::normal_init{.stddev = 0.3, .seed = 3}, p);
+    for (std::size_t i = 0; i < 56; ++i) x[i] = std::sin(1.0f + static_cast<float>(i));
+  }
+  void forward() {
+    ds::arena<ds::host> tape;
+    ds::keep<ds::nothing, L, float, ds::host> kept;
+    const ds::call<ds::cpu> c{b, {.how = ds::mode::training, .seed = 1}, b.workspace(), tape, 0,
+                              {}};
+    ds::run_forward<L>(c, p, ds::view<const float, ds::host, ds::dyn, 8>(x.data(), {7, 8}),
+                       ds::view<float, ds::host, ds::dyn, 8>(y.data(), {7, 8}), kept);
+  }
+};
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("every layer keeps the contract", L, EVERY_LAYER) {
+  static_assert(ds::Layer<L>);
+  static_assert(L::out == 8);
+  run<L> r;
+  std::set<std::string> paths;
+  int tensors = 0;
+  ds::visit([&](const ds::tensor_name& at, const auto&) { ++tensors, paths.insert(at.path); }, r.p);
+  CHECK(static_cast<int>(paths.size()) == tensors);
+
+  r.x.remember();
+  r.forward();
+  CHECK(r.x.unchanged());  // the input is only read
+  CHECK(r.y.intact());     // nothing beside y is written
+  const auto first = r.y.values();
+  for (const float v : first) CHECK(std::isfinite(v));  // y was NaN before: all of it is written
+  r.forward();
+  CHECK(support::same_bits(first, r.y.values()));
+}

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// What every pattern promises: `cover` never contradicts `visible`, spans hold every visible key,
+// and the 64 bits of a row are the keys that are visible one by one.
+#include <doctest/doctest.h>
+
+#include "deepseek/deepseek.hpp"
+
+namespace ds = deepseek;
+
+namespace {
+
+struct own {  // the least that a user writes
+  bool visible(ds::index_t q, ds::index_t k) const { return (q + k) % 3 == 0; }
+  ds::coverage cover(const ds::tile&) const { return ds::coverage::partial; }
+};
+using mixed = ds::both<ds::causal, ds::either<ds::local<2>, ds::random_blocks<4, 2>, own>>;
+
+template <class P>
+bool cover_agrees(const P& p, const ds::tile& t) {
+  ds::index_t seen = 0;
+  for (ds::index_t q = t.q0; q < t.q1; ++q) {
+    for (ds::index_t k = t.k0; k < t.k1; ++k) seen += p.visible(q, k) ? 1 : 0;
+  }
+  const ds::coverage c = p.cover(t);
+  if (c == ds::coverage::none) return seen == 0;
+  return c == ds::coverage::partial || seen == (t.q1 - t.q0) * (t.k1 - t.k0);
+}
+
+template <class P>
+bool spans_hold(const P& p, ds::index_t q0, ds::index_t q1, ds::index_t keys) {
+  ds::index_t covered = 0;  // keys below were in a span or were checked to be invisible
+  const auto invisible = [&](ds::index_t to) {
+    for (; covered < to; ++covered) {
+      for (ds::index_t q = q0; q < q1; ++q) {
+        if (p.visible(q, covered)) return false;
+      }
+    }
+    return true;
+  };
+  for (ds::index_t from = 0; from < keys;) {
+    const ds::key_span s = ds::next_keys(p, q0, q1, from);
+    if (!invisible(std::min(s.first, keys))) return false;
+    if (s.first >= keys || s.last >= keys) return true;
+    covered = from = s.last;
+  }
+  return true;
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("every pattern keeps the contract", P, ds::causal, ds::everyone, ds::local<3>,
+                   ds::sliding<5>, ds::block<4>, ds::block<4, 1>, ds::random_blocks<4, 2>, own,
+                   mixed) {
+  static_assert(ds::Pattern<P>);
+  constexpr ds::index_t keys = 23;
+  const auto p = ds::bind_pattern(ds::make_pattern<P>({7, 3}), {1, keys});
+  bool agrees = true, held = true, bits = true;
+  for (ds::index_t q0 = 0; q0 < 21; q0 += 3) {
+    for (ds::index_t k0 = 0; k0 < keys; k0 += 2) {
+      agrees = agrees && cover_agrees(p, {q0, q0 + 4, k0, std::min(k0 + 5, keys)});
+    }
+    held = held && spans_hold(p, q0, q0 + 4, keys);
+    const std::uint64_t row = ds::row_bits(p, q0, 2);
+    for (int j = 0; j < 20; ++j) bits = bits && (row >> j & 1U) == (p.visible(q0, 2 + j) ? 1U : 0U);
+  }
+  CHECK(agrees);
+  CHECK(held);
+  CHECK(bits);
+}
