@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # What people type. Thin: each target says in a few lines what CMake is asked to do.
 #   BUILD=folder  JOBS=n  CUDA=1  PREFIX=folder  DESTDIR=folder  ARGS="arguments of the demo"
+#   BENCH_MIN_TIME=s  BENCH_REPETITIONS=n  (bench/README.md)
 BUILD ?= build
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 PREFIX ?= /usr/local

@@ -12,7 +12,7 @@
 namespace demo {
 
 struct training_settings {
-  ds::index_t steps = 400;
+  ds::index_t steps = 340;
   std::uint64_t seed = 1;
   int windows = 8;     // per optimizer step
   double peak = 3e-3;  // learning rate

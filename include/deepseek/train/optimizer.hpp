@@ -59,8 +59,8 @@ struct lion {
   }
 };
 
-// As printed in its article the rule has no bias correction and no decay, and its buffer sums
-// steps; amf_form::corrected has all three mended.
+// As printed in its article the rule has no bias correction and no decay (amf_form::printed); the
+// corrected form has both. In either the buffer sums steps: the steady step is lr / (1 - momentum).
 struct amf {
   static constexpr int states = 3;
   double beta1 = 0.9, beta2 = 0.999, momentum = 0.9, eps = 1e-8, weight_decay = 0;
