@@ -89,14 +89,25 @@ inline std::string join_path(const std::string& a, const std::string& b) {
 
 // Layers without parameters have `none`, or a struct that adds nothing to it.
 template <class P>
-inline constexpr bool has_fields = requires { P::fields(); };
+inline constexpr bool has_fields = requires {
+  P::fields();
+};
 
 struct tensor_name {
   std::string path;  // "layers.0.attn.wq.weight"
   field_role role;
 };
 
-// Calls f(tensor_name, tensor, tensors...) for each tensor of one or several equal structs.
+// Field I of a struct, by that struct's own list: equal names, other element types.
+template <std::size_t I, class P>
+auto& field_of(P& p) {
+  return p.*(std::get<I>(std::remove_const_t<P>::fields()).pointer);
+}
+template <class P>
+using field_sequence = std::make_index_sequence<std::tuple_size_v<decltype(P::fields())>>;
+
+// Calls f(tensor_name, tensor, tensors...) for each tensor of one or several structs of one layer
+// type; their element types may differ (weights in bf16, gradients in float).
 template <class F, class P, class... Q>
 void visit_at(const tensor_name& at, F&& f, P& p, Q&... q) {
   using U = std::remove_const_t<P>;
@@ -107,11 +118,17 @@ void visit_at(const tensor_name& at, F&& f, P& p, Q&... q) {
       visit_at({join_path(at.path, std::to_string(U::first + i)), at.role}, f, p[i], q[i]...);
     }
   } else if constexpr (has_fields<U>) {
-    const auto one = [&](auto m) {
-      const field_role role = at.role == field_role::state ? at.role : m.role;
-      visit_at({join_path(at.path, m.name), role}, f, p.*(m.pointer), q.*(m.pointer)...);
-    };
-    std::apply([&](auto... m) { (one(m), ...); }, U::fields());
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      const auto below = [&](const auto& m) {
+        return tensor_name{join_path(at.path, m.name),
+                           at.role == field_role::state ? at.role : m.role};
+      };
+      const auto one = [&]<std::size_t J>(std::integral_constant<std::size_t, J>) {
+        visit_at(below(std::get<J>(U::fields())), f, field_of<J>(p), field_of<J>(q)...);
+      };
+      (one(std::integral_constant<std::size_t, I>{}), ...);
+    }
+    (field_sequence<U>{});
   }
 }
 template <class F, class P, class... Q>
@@ -126,15 +143,10 @@ void convert(const P& p, const K& k, Q& q);
 
 template <class P, class K, class Q>
 void convert_fields(const P& p, const K& k, Q& q) {
-  const auto from = P::fields();
-  const auto kept = K::fields();
-  const auto to = Q::fields();
   [&]<std::size_t... I>(std::index_sequence<I...>) {
-    (convert(p.*(std::get<I>(from).pointer), k.*(std::get<I>(kept).pointer),
-             q.*(std::get<I>(to).pointer)),
-     ...);
+    (convert(field_of<I>(p), field_of<I>(k), field_of<I>(q)), ...);
   }
-  (std::make_index_sequence<std::tuple_size_v<decltype(from)>>{});
+  (field_sequence<P>{});
 }
 template <class P, class K, class Q>
 void convert(const P& p, const K& k, Q& q) {
@@ -157,8 +169,10 @@ void update_buffers(P& p, const G& g) {
     for (index_t i = 0; i < P::count; ++i) update_buffers(p[i], g[i]);
   } else if constexpr (has_fields<P>) {
     if constexpr (requires { P::layer::update(p, g); }) P::layer::update(p, g);
-    const auto one = [&](auto m) { update_buffers(p.*(m.pointer), g.*(m.pointer)); };
-    std::apply([&](auto... m) { (one(m), ...); }, P::fields());
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      (update_buffers(field_of<I>(p), field_of<I>(g)), ...);
+    }
+    (field_sequence<P>{});
   }
 }
 
