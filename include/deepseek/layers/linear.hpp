@@ -21,10 +21,12 @@ void weight_product(const C& c, const X& x, const tensor<T, S, O, I>& w, const Y
                     const Bias& bias_view) {
   ops::gemm(c.backend, x, transposed(w.view()), y, gemm_epilogue<Bias>{bias_view});
 }
-template <class C, class X, class T, index_t E, class S, index_t O, index_t I, class Y>
+template <class C, class X, class T, index_t E, class S, index_t O, index_t I, class Y, class Bias>
 void weight_product(const C& c, const X& x, const tensor<T, stacked<E, S>, O, I>& w, const Y& y,
-                    const none&) {
-  ops::grouped_gemm(c.backend, x, transposed(w.view()), c.template get<segments>(), y);
+                    const Bias& bias_view) {
+  const auto& offsets = c.template get<segments>();
+  ops::grouped_gemm(c.backend, x, transposed(w.view()), offsets, y);
+  if constexpr (is_view<Bias>) ops::add_expert_bias(c.backend, bias_view, offsets, y);
 }
 
 template <index_t I, index_t O, class F = plain, bias Bias = bias::absent>
@@ -86,6 +88,9 @@ struct linear {
           c.backend,
           grouped_gemm_inputs{x, transposed(p.weight.view()), c.template get<segments>()}, dy,
           grouped_gemm_gradients{dx, transposed(g.weight.view())});
+      if constexpr (Bias == bias::present) {
+        ops::add_expert_sums(c.backend, dy, c.template get<segments>(), g.bias.view());
+      }
     } else if constexpr (Bias == bias::present) {
       ops::gemm_backward(c.backend, gemm_inputs{x, transposed(p.weight.view())}, dy,
                          gemm_gradients{dx, transposed(g.weight.view()), g.bias.view()});

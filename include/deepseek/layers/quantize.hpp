@@ -25,6 +25,9 @@ template <class C, class X, Int8Weight W, class Y, class Bias>
 void weight_product(const C& c, const X& x, const W& w, const Y& y, const Bias& bias_view) {
   if constexpr (W::experts > 1) {
     ops::grouped_quant_gemm(c.backend, x, w.operand(), c.template get<segments>(), y);
+    if constexpr (is_view<Bias>) {
+      ops::add_expert_bias(c.backend, bias_view, c.template get<segments>(), y);
+    }
   } else {
     ops::quant_gemm(c.backend, x, w.operand(), y, bias_view);
   }

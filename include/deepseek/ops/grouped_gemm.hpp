@@ -3,6 +3,8 @@
 // Shapes: x [R, K], w [E, K, N] (any strides), offsets [E + 1] int32 from 0 to R, y [R, N].
 // Types and order as in gemm. Experts without rows cost nothing. Cost: 2 R K N flops.
 // Backward: dx[r] = dy[r] w[e]^T is written, dw[e] += x_e^T dy_e.
+// Biases [E, N] come after it: add_expert_bias: y[r] += bias[e]; add_expert_sums: their gradient,
+// out[e] += sum of the rows of e.
 // Errors: shape_mismatch; offsets are what expert_plan made and are trusted.
 #pragma once
 
@@ -76,8 +78,52 @@ struct grouped_gemm_backward_op {
     if (!dw.empty()) grouped_gemm_weight_gradient_impl(b, x, dy, as_const(as_view(in.offsets)), dw);
   }
 };
+struct add_expert_bias_op {
+  static constexpr std::string_view name = "add_expert_bias";
+
+  template <class B, class Bias, class O, class Y>
+  void operator()(const B& b, const Bias& bias_in, const O& offsets_in, Y&& y_in) const {
+    const auto bias = as_const(as_view(bias_in));
+    const auto offsets = as_const(as_view(offsets_in));
+    const auto y = as_view(y_in);
+    check_spaces(b, bias, offsets, y);
+    static_assert(
+        decltype(bias)::rank == 2 && decltype(offsets)::rank == 1 && decltype(y)::rank == 2,
+        "deepseek::add_expert_bias: pass bias[E, N], offsets[E + 1], y[R, N]");
+    require_extent(offsets, 0, bias.extent(0) + 1, "add_expert_bias: offsets");
+    require_extent(bias, 1, y.extent(1), "add_expert_bias: bias");
+    require_data(bias, "add_expert_bias: bias");
+    require_data(offsets, "add_expert_bias: offsets");
+    require_data(y, "add_expert_bias: y");
+    if (!y.empty()) add_expert_bias_impl(b, bias, offsets, y);
+  }
+};
+
+struct add_expert_sums_op {
+  static constexpr std::string_view name = "add_expert_sums";
+
+  template <class B, class X, class O, class Y>
+  void operator()(const B& b, const X& x_in, const O& offsets_in, Y&& out_in) const {
+    const auto x = as_const(as_view(x_in));
+    const auto offsets = as_const(as_view(offsets_in));
+    const auto out = as_view(out_in);
+    check_spaces(b, x, offsets, out);
+    static_assert(
+        decltype(x)::rank == 2 && decltype(offsets)::rank == 1 && decltype(out)::rank == 2,
+        "deepseek::add_expert_sums: pass x[R, N], offsets[E + 1], out[E, N]");
+    require_extent(offsets, 0, out.extent(0) + 1, "add_expert_sums: offsets");
+    require_extent(out, 1, x.extent(1), "add_expert_sums: out");
+    require_data(x, "add_expert_sums: x");
+    require_data(offsets, "add_expert_sums: offsets");
+    require_data(out, "add_expert_sums: out");
+    if (!x.empty()) add_expert_sums_impl(b, x, offsets, out);
+  }
+};
+
 namespace ops {
 inline constexpr grouped_gemm_backward_op grouped_gemm_backward{};
-}
+inline constexpr add_expert_bias_op add_expert_bias{};
+inline constexpr add_expert_sums_op add_expert_sums{};
+}  // namespace ops
 
 }  // namespace deepseek

@@ -75,9 +75,11 @@ void add_rows(const cpu& b, const X& x, const C& c) {
 }
 
 template <class A, class W, class C, class Bias>
-requires(C::rank == 2 && simd_elements<A, W, C> &&
-         simd_bias<typename C::value_type, Bias>) void gemm_impl(const cpu& b, const A& a, const W& w, const C& c,
-                                                const gemm_epilogue<Bias>& epilogue) {
+requires(
+    C::rank == 2 && simd_elements<A, W, C> &&
+    simd_bias<typename C::value_type, Bias>) void gemm_impl(const cpu& b, const A& a, const W& w,
+                                                            const C& c,
+                                                            const gemm_epilogue<Bias>& epilogue) {
   using T = typename C::value_type;
   constexpr bool biased = !std::is_same_v<Bias, none>;
   const bool adds = epilogue.how == update::add;
@@ -164,6 +166,21 @@ void grouped_gemm_weight_gradient_impl(const cpu& b, const X& x, const DY& dy, c
   kernels::gemm(b.pool(), std::span<const kernels::gemm_problem<T>>(problems));
   for_each_expert(offsets, [&](index_t e, index_t, index_t) {
     add_rows(b, as_const(slice(product, e)), slice(dw, e));
+  });
+}
+
+// The reference's sums, in parallel over fixed chunks of each expert's rows.
+template <class Bias, class O, class Y>
+requires simd_elements<Bias, Y>
+void add_expert_bias_impl(const cpu& b, const Bias& bias, const O& offsets, const Y& y) {
+  constexpr index_t chunk = 64;
+  for_each_expert(offsets, [&](index_t e, index_t first, index_t count) {
+    b.parallel((count + chunk - 1) / chunk, [&](index_t task) {
+      const index_t end = first + std::min(count, (task + 1) * chunk);
+      for (index_t r = first + task * chunk; r < end; ++r) {
+        for (index_t n = 0; n < y.extent(1); ++n) y(r, n) += bias(e, n);
+      }
+    });
   });
 }
 

@@ -92,4 +92,24 @@ void grouped_gemm_weight_gradient_impl(const B& b, const X& x, const DY& dy, con
   });
 }
 
+template <class Bias, class O, class Y>
+void add_expert_bias_impl(const reference&, const Bias& bias, const O& offsets, const Y& y) {
+  using T = typename Y::value_type;
+  using Acc = accumulate_t<T>;
+  for_each_expert(offsets, [&](index_t e, index_t first, index_t count) {
+    for (index_t r = first; r < first + count; ++r) {
+      for (index_t n = 0; n < y.extent(1); ++n) {
+        y(r, n) = static_cast<T>(static_cast<Acc>(y(r, n)) + static_cast<Acc>(bias(e, n)));
+      }
+    }
+  });
+}
+template <class B, class X, class O, class Y>
+requires std::is_base_of_v<reference, B>
+void add_expert_sums_impl(const B& b, const X& x, const O& offsets, const Y& out) {
+  for_each_expert(offsets, [&](index_t e, index_t first, index_t count) {
+    add_column_sums_impl(b, rows(x, first, count), slice(out, e));
+  });
+}
+
 }  // namespace deepseek
