@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// What every layer promises of backward: all of dx is written and nothing beside it, gradients are
+// added to (twice is exactly twice), inputs stay, the bits do not depend on uninitialized memory or
+// threads, a run with a tape gives the y of one without.
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "deepseek/deepseek.hpp"
+
+#include "support/poison.hpp"
+
+namespace ds = deepseek;
+
+namespace {
+
+inline constexpr ds::attention_config heads_of_two{.dim = 8, .heads = 4, .kv_heads = 2};
+inline constexpr ds::moe_config few{
+    .dim = 8, .hidden = 6, .routed = 4, .shared = 1, .active = 2, .balance = 0.1};
+using seen = ds::both<ds::causal, ds::either<ds::local<2>, ds::random_blocks<2, 1>>>;
+using attention = ds::multi_head_attention<heads_of_two, seen>;
+using experts = ds::moe<few, ds::softmax_top_k<ds::renormalize::yes>>;
+using block = ds::transformer_block<attention, experts, ds::dropout_config{.rate = 0.1}>;
+
+constexpr ds::index_t rows = 7, width = 8;
+constexpr std::size_t size = 56;
+
+template <class L>
+struct run {
+  ds::cpu b;
+  ds::parameters<L, float, ds::host> p, g;
+  support::guarded<float> x{size}, y{size}, dy{size}, dx{size};
+
+  explicit run(int threads = 1, int fill = 0xff) : b({.threads = threads}) {
+    b.workspace().fill_with(static_cast<unsigned char>(fill));
+    ds::initialize(ds::normal_init{.stddev = 0.3, .seed = 3}, p);
+    for (std::size_t i = 0; i < size; ++i) {
+      x[i] = std::sin(1.0f + static_cast<float>(i));
+      dy[i] = std::cos(static_cast<float>(i));
+    }
+    x.remember(), dy.remember();
+  }
+  static ds::view<float, ds::host, ds::dyn, width> view(support::guarded<float>& of) {
+    return {of.data(), {rows, width}};
+  }
+  void forward_and_backward() {
+    ds::arena<ds::host> tape;
+    tape.fill_with(static_cast<unsigned char>(0xff));
+    ds::keep<ds::for_backward, L, float, ds::host> kept;
+    const ds::call<ds::cpu> c{b, {.how = ds::mode::training, .seed = 1}, b.workspace(), tape, 0,
+                              {}};
+    ds::run_forward<L>(c, p, ds::as_const(view(x)), view(y), kept);
+    ds::run_backward<L>(c, p, ds::as_const(view(x)), ds::as_const(view(dy)), view(dx), kept, g);
+  }
+  std::vector<float> without_tape() {
+    ds::arena<ds::host> tape;
+    ds::keep<ds::nothing, L, float, ds::host> kept;
+    support::guarded<float> out{size};
+    const ds::call<ds::cpu> c{b, {.how = ds::mode::training, .seed = 1}, b.workspace(), tape, 0,
+                              {}};
+    ds::run_forward<L>(c, p, ds::as_const(view(x)), view(out), kept);
+    return out.values();
+  }
+  std::vector<float> gradients() {
+    std::vector<float> all;
+    ds::visit([&](const ds::tensor_name&,
+                  const auto& t) { all.insert(all.end(), t.data(), t.data() + t.size()); },
+              g);
+    return all;
+  }
+};
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("every layer keeps the contract of backward", L, ds::linear<8, 8>,
+                   ds::linear<8, 8, ds::plain, ds::bias::present>, ds::rms_norm<8>,
+                   ds::layer_norm<8>, ds::dropout<8>, ds::mlp<8, 12>, ds::swiglu<8, 12>, attention,
+                   experts, ds::residual<ds::rms_norm<8>>,
+                   ds::chain<ds::rms_norm<8>, ds::mlp<8, 12>>, ds::repeat<3, ds::rms_norm<8>>,
+                   ds::checkpointed<block>, ds::called<"other", ds::rms_norm<8>>, block) {
+  run<L> r;
+  r.forward_and_backward();
+  CHECK((r.x.unchanged() && r.dy.unchanged() && r.y.intact() && r.dx.intact()));
+  const auto dx = r.dx.values();
+  for (const float v : dx) CHECK(std::isfinite(v));  // dx was NaN before: all of it is written
+  CHECK(support::same_bits(r.without_tape(), r.y.values()));
+  auto twice = r.gradients();
+  for (float& v : twice) {
+    CHECK(std::isfinite(v));
+    v += v;
+  }
+  r.forward_and_backward();
+  CHECK(support::same_bits(r.dx.values(), dx));
+  CHECK(support::same_bits(r.gradients(), twice));
+  CHECK(r.b.workspace().bytes_used() == 0);  // every scope gave back what it took
+
+  run<L> more(3, 0x00);
+  more.forward_and_backward();
+  more.forward_and_backward();
+  CHECK(support::same_bits(more.dx.values(), dx));
+  CHECK(support::same_bits(more.gradients(), twice));
+}
