@@ -2,8 +2,8 @@
 // moe<config, Gate, Expert, Shared>: y = sum over the chosen experts of w_k Expert_k(x), plus the
 // shared expert, always on and unweighted. Rows are sorted by expert and the expert layer runs once
 // over all of them (weights side by side, grouped products); combined in a fixed order.
-// A layer made of linear parts (swiglu, mlp) is an expert. Balance loss: ops/balance_loss.hpp, injected in backward.
-// Sources: Shazeer et al. 2017; DeepSeekMoE 2024.
+// A layer made of linear parts (swiglu, mlp) is an expert. Balance loss: ops/balance_loss.hpp,
+// injected in backward. Sources: Shazeer et al. 2017; DeepSeekMoE 2024.
 #pragma once
 
 #include "deepseek/layers/gate.hpp"
