@@ -8,6 +8,7 @@
 #include "deepseek/backend/cpu/add.hpp"
 #include "deepseek/backend/cpu/all_finite.hpp"
 #include "deepseek/backend/cpu/attention.hpp"
+#include "deepseek/backend/cpu/attention_sink.hpp"
 #include "deepseek/backend/cpu/combine.hpp"
 #include "deepseek/backend/cpu/context.hpp"
 #include "deepseek/backend/cpu/copy.hpp"
