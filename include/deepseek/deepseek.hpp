@@ -20,6 +20,7 @@
 #include "deepseek/layers/quantize.hpp"
 #include "deepseek/layers/repeat.hpp"
 #include "deepseek/layers/residual.hpp"
+#include "deepseek/layers/rotary.hpp"
 #include "deepseek/layers/transformer_block.hpp"
 #include "deepseek/pattern/band.hpp"
 #include "deepseek/pattern/block.hpp"

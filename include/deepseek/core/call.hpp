@@ -25,7 +25,8 @@ struct run_options {
   mode how = mode::inference;
   std::uint64_t seed = 0;
   std::uint64_t step = 0;
-  index_t start = 0;  // absolute position of the first row (decoding with a cache)
+  index_t start = 0;            // absolute position of the first row (decoding with a cache)
+  index_t sequence_length = 0;  // that dynamic rotary scaling assumes; 0: where the call ends
   sequence_offsets<Space> sequences = {};
   double gradient_scale = 1;     // auxiliary gradients are injected times this
   run_report* report = nullptr;  // where layers add what they report, if anybody asks
