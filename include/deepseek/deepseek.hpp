@@ -6,6 +6,7 @@
 
 #include "deepseek/data/masking.hpp"
 #include "deepseek/layers/attention.hpp"
+#include "deepseek/layers/attention_sink.hpp"
 #include "deepseek/layers/chain.hpp"
 #include "deepseek/layers/checkpointed.hpp"
 #include "deepseek/layers/dropout.hpp"

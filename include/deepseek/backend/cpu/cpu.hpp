@@ -20,6 +20,8 @@
 #include "deepseek/backend/cpu/fill.hpp"
 #include "deepseek/backend/cpu/gate.hpp"
 #include "deepseek/backend/cpu/gemm.hpp"
+#include "deepseek/backend/cpu/hyper_maps.hpp"
+#include "deepseek/backend/cpu/hyper_streams.hpp"
 #include "deepseek/backend/cpu/layer_norm.hpp"
 #include "deepseek/backend/cpu/optimizer.hpp"
 #include "deepseek/backend/cpu/permute.hpp"
