@@ -13,6 +13,7 @@
 #include "deepseek/layers/embedding.hpp"
 #include "deepseek/layers/gate.hpp"
 #include "deepseek/layers/head.hpp"
+#include "deepseek/layers/hyper_connection.hpp"
 #include "deepseek/layers/linear.hpp"
 #include "deepseek/layers/mlp.hpp"
 #include "deepseek/layers/model.hpp"
