@@ -27,6 +27,7 @@
 #include "deepseek/pattern/band.hpp"
 #include "deepseek/pattern/block.hpp"
 #include "deepseek/pattern/combine.hpp"
+#include "deepseek/pattern/compressed.hpp"
 #include "deepseek/pattern/given_mask.hpp"
 #include "deepseek/pattern/random_blocks.hpp"
 #include "deepseek/quant/calibrate.hpp"

@@ -49,7 +49,7 @@ bool spans_hold(const P& p, ds::index_t q0, ds::index_t q1, ds::index_t keys) {
 }  // namespace
 
 TEST_CASE_TEMPLATE("every pattern keeps the contract", P, ds::causal, ds::everyone, ds::local<3>,
-                   ds::sliding<5>, ds::block<4>, ds::block<4, 1>, ds::random_blocks<4, 2>, own,
+                   ds::sliding<5>, ds::compressed<3>, ds::block<4>, ds::block<4, 1>, ds::random_blocks<4, 2>, own,
                    mixed) {
   static_assert(ds::Pattern<P>);
   constexpr ds::index_t keys = 23;

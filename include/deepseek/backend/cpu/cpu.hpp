@@ -10,6 +10,7 @@
 #include "deepseek/backend/cpu/attention.hpp"
 #include "deepseek/backend/cpu/attention_sink.hpp"
 #include "deepseek/backend/cpu/combine.hpp"
+#include "deepseek/backend/cpu/compress.hpp"
 #include "deepseek/backend/cpu/context.hpp"
 #include "deepseek/backend/cpu/copy.hpp"
 #include "deepseek/backend/cpu/cross_entropy.hpp"

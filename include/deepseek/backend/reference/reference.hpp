@@ -8,6 +8,7 @@
 #include "deepseek/backend/reference/attention.hpp"
 #include "deepseek/backend/reference/attention_sink.hpp"
 #include "deepseek/backend/reference/combine.hpp"
+#include "deepseek/backend/reference/compress.hpp"
 #include "deepseek/backend/reference/context.hpp"
 #include "deepseek/backend/reference/copy.hpp"
 #include "deepseek/backend/reference/cross_entropy.hpp"
