@@ -19,6 +19,7 @@
 #include "deepseek/backend/cpu/fill.hpp"
 #include "deepseek/backend/cpu/gate.hpp"
 #include "deepseek/backend/cpu/gemm.hpp"
+#include "deepseek/backend/cpu/hadamard.hpp"
 #include "deepseek/backend/cpu/layer_norm.hpp"
 #include "deepseek/backend/cpu/optimizer.hpp"
 #include "deepseek/backend/cpu/permute.hpp"

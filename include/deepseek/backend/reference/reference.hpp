@@ -16,6 +16,7 @@
 #include "deepseek/backend/reference/fill.hpp"
 #include "deepseek/backend/reference/gate.hpp"
 #include "deepseek/backend/reference/gemm.hpp"
+#include "deepseek/backend/reference/hadamard.hpp"
 #include "deepseek/backend/reference/index_check.hpp"
 #include "deepseek/backend/reference/layer_norm.hpp"
 #include "deepseek/backend/reference/optimizer.hpp"
