@@ -25,6 +25,7 @@
 #include "deepseek/pattern/block.hpp"
 #include "deepseek/pattern/combine.hpp"
 #include "deepseek/pattern/given_mask.hpp"
+#include "deepseek/pattern/index_set.hpp"
 #include "deepseek/pattern/random_blocks.hpp"
 #include "deepseek/quant/calibrate.hpp"
 #include "deepseek/quant/int8.hpp"

@@ -21,6 +21,8 @@
 #include "deepseek/backend/cpu/gemm.hpp"
 #include "deepseek/backend/cpu/hadamard.hpp"
 #include "deepseek/backend/cpu/layer_norm.hpp"
+#include "deepseek/backend/cpu/lightning_indexer.hpp"
+#include "deepseek/backend/cpu/lightning_indexer_backward.hpp"
 #include "deepseek/backend/cpu/optimizer.hpp"
 #include "deepseek/backend/cpu/permute.hpp"
 #include "deepseek/backend/cpu/quant_gemm.hpp"

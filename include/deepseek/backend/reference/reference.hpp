@@ -19,6 +19,7 @@
 #include "deepseek/backend/reference/hadamard.hpp"
 #include "deepseek/backend/reference/index_check.hpp"
 #include "deepseek/backend/reference/layer_norm.hpp"
+#include "deepseek/backend/reference/lightning_indexer.hpp"
 #include "deepseek/backend/reference/optimizer.hpp"
 #include "deepseek/backend/reference/permute.hpp"
 #include "deepseek/backend/reference/positions.hpp"
