@@ -20,6 +20,7 @@
 #include "deepseek/backend/cpu/gate.hpp"
 #include "deepseek/backend/cpu/gemm.hpp"
 #include "deepseek/backend/cpu/hadamard.hpp"
+#include "deepseek/backend/cpu/indexer_top_k.hpp"
 #include "deepseek/backend/cpu/layer_norm.hpp"
 #include "deepseek/backend/cpu/lightning_indexer.hpp"
 #include "deepseek/backend/cpu/lightning_indexer_backward.hpp"

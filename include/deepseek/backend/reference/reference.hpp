@@ -18,6 +18,7 @@
 #include "deepseek/backend/reference/gemm.hpp"
 #include "deepseek/backend/reference/hadamard.hpp"
 #include "deepseek/backend/reference/index_check.hpp"
+#include "deepseek/backend/reference/indexer_top_k.hpp"
 #include "deepseek/backend/reference/layer_norm.hpp"
 #include "deepseek/backend/reference/lightning_indexer.hpp"
 #include "deepseek/backend/reference/optimizer.hpp"
