@@ -105,6 +105,17 @@ struct linear {
     make_weight(typename Q::layer::format{}, p.weight, k.own, q.weight);
     if constexpr (Bias == bias::present) q.bias = p.bias;
   }
+  // A weight in another format is shown as such, a plain one as the tensor that it is.
+  template <class Visitor, class P>
+  static void visit_plain(const tensor_name& at, Visitor&& f, P& p) {
+    const tensor_name name{join_path(at.path, "weight"), at.role};
+    if constexpr (is_tensor<std::remove_const_t<decltype(p.weight)>>) {
+      f(name, p.weight);
+    } else {
+      f(name, formatted<F, O, I>{}, p.weight);
+    }
+    if constexpr (Bias == bias::present) f({join_path(at.path, "bias"), at.role}, p.bias);
+  }
 };
 
 }  // namespace deepseek

@@ -15,6 +15,14 @@ struct plain {
   using weight = tensor<T, S, O, I>;
 };
 
+// Says of a stored weight which format made it and from what: a plain [O, I], or one of each
+// expert of a stack.
+template <class F, index_t O, index_t I>
+struct formatted {
+  using format = F;
+  static constexpr index_t rows = O, columns = I;
+};
+
 template <class L, class F>
 struct reformat {
   using type = L;

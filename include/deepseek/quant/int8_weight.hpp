@@ -29,16 +29,14 @@ std::int32_t make_int8_channel(const Row& from, float& scale, const auto& put) {
 }
 
 template <class W>
-void require_finite_weight(const W& w, const char* format) {
-  for (index_t e = 0; e < w.extent(0); ++e) {
-    for (index_t n = 0; n < w.extent(1); ++n) {
-      for (index_t k = 0; k < w.extent(2); ++k) {
-        const double value = static_cast<double>(w(e, n, k));
-        require(std::abs(value) <= static_cast<double>(std::numeric_limits<float>::max()),
-                error_code::nonfinite, format, ": weight[", e, ", ", n, ", ", k,
-                "] (expert, output, input) is ", value,
-                "; quantize a model whose weights are finite floats");
-      }
+void require_finite_weight(const W& w, index_t expert, const char* format) {
+  for (index_t n = 0; n < w.extent(0); ++n) {
+    for (index_t k = 0; k < w.extent(1); ++k) {
+      const double value = static_cast<double>(w(n, k));
+      require(std::abs(value) <= static_cast<double>(std::numeric_limits<float>::max()),
+              error_code::nonfinite, format, ": weight[", expert, ", ", n, ", ", k,
+              "] (expert, output, input) is ", value,
+              "; quantize a model whose weights are finite floats");
     }
   }
 }
@@ -55,24 +53,30 @@ void make_observed_range(const observed_range& seen, Out& out) {
   out.x_zero.data()[0] = r.zero;
 }
 
+// One expert of a stack from its plain [out, in] alone; a weight that is no stack is expert 0.
 template <Int8Format F, class Plain, class Out>
-void make_weight(const F&, const Plain& plain, const observed_range& seen, Out& out) {
-  using T = typename Plain::value_type;
+void make_expert_weight(const F&, const Plain& plain, index_t expert, Out& out) {
   static_assert(std::is_same_v<typename Out::space, host>,
                 "deepseek::quantize: weights are quantized on the host; quantize there and copy");
   constexpr int8_layout at = Out::layout;
-  const view<const T, host, dyn, dyn, dyn> w(plain.data(), {Out::experts, at.n, at.k});
-  require_finite_weight(w, F::name);
-  if constexpr (F::range == activation_range::observed) make_observed_range<F, T>(seen, out);
-  out.q.zero();
-  for (index_t e = 0; e < Out::experts; ++e) {
-    for (index_t n = 0; n < at.n; ++n) {
-      std::int8_t* const to = out.q.data() + e * at.size();
-      out.sum.data()[e * at.n + n] = make_int8_channel<accumulate_t<T>>(
-          slice(slice(w, e), n), out.scale.data()[e * at.n + n],
-          [&](index_t k, std::int8_t q) { to[at.at(n, k)] = q; });
-    }
+  require_finite_weight(plain, expert, F::name);
+  std::int8_t* const to = out.q.data() + expert * at.size();
+  std::fill_n(to, at.size(), std::int8_t{0});
+  for (index_t n = 0; n < at.n; ++n) {
+    out.sum.data()[expert * at.n + n] =
+        make_int8_channel<accumulate_t<typename Plain::value_type>>(
+            slice(plain, n), out.scale.data()[expert * at.n + n],
+            [&](index_t k, std::int8_t q) { to[at.at(n, k)] = q; });
   }
+}
+
+template <Int8Format F, class Plain, class Out>
+void make_weight(const F& format, const Plain& plain, const observed_range& seen, Out& out) {
+  using T = typename Plain::value_type;
+  constexpr int8_layout at = Out::layout;
+  const view<const T, host, dyn, dyn, dyn> w(plain.data(), {Out::experts, at.n, at.k});
+  if constexpr (F::range == activation_range::observed) make_observed_range<F, T>(seen, out);
+  for (index_t e = 0; e < Out::experts; ++e) make_expert_weight(format, slice(w, e), e, out);
 }
 
 }  // namespace deepseek

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// A net against the logits of the published implementation: tests/parity/golden holds checkpoints
+// in the Hugging Face layout and NAME.logits.safetensors, made by tests/parity/make_checkpoints.py.
+// Limits per position, relative to the norm of the row: 1e-5 in float; in bf16 0.75 u sqrt(layers),
+// u = 2^-8, for activations that are rounded to bf16 after every op.
+#pragma once
+
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include "deepseek/deepseek.hpp"
+#include "deepseek/io/load_checkpoint.hpp"
+
+namespace parity {
+
+namespace ds = deepseek;
+
+inline const std::filesystem::path golden = "tests/parity/golden";
+
+template <class T>
+std::vector<T> read_all(const ds::safetensors_file& file, const std::string& name) {
+  const auto& entry = file.at(name);
+  std::vector<T> values(static_cast<std::size_t>(entry.bytes()) / sizeof(T));
+  file.read(entry, std::as_writable_bytes(std::span(values)));
+  return values;
+}
+
+struct prompt {
+  std::vector<std::int32_t> ids;
+  std::vector<float> logits;  // [ids.size(), vocabulary]
+
+  auto part(std::size_t first, std::size_t n) const {
+    return ds::view<const std::int32_t, ds::host, ds::dyn>(ids.data() + first,
+                                                           {static_cast<ds::index_t>(n)});
+  }
+};
+inline std::vector<prompt> prompts_of(const std::string& name) {
+  const ds::safetensors_file file(golden / (name + ".logits.safetensors"));
+  std::vector<prompt> all;
+  for (int i = 0; i < 2; ++i) {
+    const std::string n = std::to_string(i);
+    all.push_back({read_all<std::int32_t>(file, "prompt." + n), read_all<float>(file, "logits." + n)});
+  }
+  return all;
+}
+
+// |y - r| / |r| of one row.
+template <class T>
+double row_error(const T* y, const float* r, std::size_t width) {
+  double error = 0, size = 0;
+  for (std::size_t i = 0; i < width; ++i) {
+    const double expected = static_cast<double>(r[i]);
+    error += std::pow(static_cast<double>(y[i]) - expected, 2);
+    size += expected * expected;
+  }
+  return std::sqrt(error / size);
+}
+
+// The worst position of both prompts.
+template <class Net, class T>
+double prefill_error(const ds::cpu& b, const ds::model<Net, T, ds::cpu>& m, const std::string& name) {
+  double worst = 0;
+  for (const auto& p : prompts_of(name)) {
+    const auto y = m(b, p.part(0, p.ids.size()));
+    REQUIRE(p.logits.size() == static_cast<std::size_t>(y.size()));
+    for (std::size_t i = 0; i < p.ids.size(); ++i) {
+      const std::size_t width = Net::out;
+      worst = std::max(worst, row_error(y.data() + i * width, p.logits.data() + i * width, width));
+    }
+  }
+  return worst;
+}
+
+// Token by token and in uneven pieces: the bits of the whole prompt at once.
+template <class Net, class T>
+void check_decoding(const ds::cpu& b, const ds::model<Net, T, ds::cpu>& m, const std::string& name) {
+  for (const auto& p : prompts_of(name)) {
+    const auto whole = m(b, p.part(0, p.ids.size()));
+    for (const std::size_t first : {std::size_t{1}, std::size_t{5}}) {
+      auto decoder = m.decoder(b, static_cast<ds::index_t>(p.ids.size()));
+      for (std::size_t at = 0; at < p.ids.size();) {
+        const std::size_t n = at == 0 ? first : 1;
+        const auto y = m.decode(b, p.part(at, n), decoder);
+        const auto* expected = whole.data() + static_cast<ds::index_t>(at) * Net::out;
+        CHECK(std::memcmp(y.data(), expected, n * sizeof(T) * static_cast<std::size_t>(Net::out)) == 0);
+        at += n;
+      }
+    }
+  }
+}
+
+template <class Net>
+void check_float(const std::string& name) {
+  CAPTURE(name);
+  ds::cpu b{{.threads = 2}};
+  const auto m = ds::load_model<Net, float>(b, ds::checkpoint_directory(golden / name));
+  const double error = prefill_error(b, m, name);
+  MESSAGE(name << ": float, worst position " << error);
+  CHECK(error <= 1e-5);
+  check_decoding(b, m, name);
+}
+
+template <class Net>
+void check_bf16(const std::string& name, int layers) {
+  CAPTURE(name);
+  ds::cpu b{{.threads = 2}};
+  const auto m = ds::load_model<Net, ds::bf16>(b, ds::checkpoint_directory(golden / name));
+  const double error = prefill_error(b, m, name), u = ds::unit_roundoff<ds::bf16>;
+  MESSAGE(name << ": bf16, worst position " << error / u << " u");
+  CHECK(error <= 0.75 * u * std::sqrt(layers));
+  check_decoding(b, m, name);
+}
+
+}  // namespace parity
