@@ -12,6 +12,7 @@
 #include "deepseek/layers/embedding.hpp"
 #include "deepseek/layers/gate.hpp"
 #include "deepseek/layers/head.hpp"
+#include "deepseek/layers/latent_attention.hpp"
 #include "deepseek/layers/linear.hpp"
 #include "deepseek/layers/mlp.hpp"
 #include "deepseek/layers/model.hpp"

@@ -10,8 +10,8 @@
 #include "deepseek/layers/kv_cache.hpp"
 #include "deepseek/layers/linear.hpp"
 #include "deepseek/layers/rotary.hpp"
+#include "deepseek/layers/seen_keys.hpp"
 #include "deepseek/ops/add.hpp"
-#include "deepseek/ops/attention.hpp"
 #include "deepseek/pattern/pattern.hpp"
 
 namespace deepseek {
@@ -136,9 +136,7 @@ struct multi_head_attention {
   }
   template <class Call>
   static auto spec(const Call& c) {
-    const auto seen = make_pattern<Pattern>(pattern_key{c.options.seed, c.site});
-    return attention_spec<std::remove_const_t<decltype(seen)>>{
-        seen, scale(), c.options.sequences, c.options.sequences, c.options.start};
+    return seen_keys<Pattern>(c, scale());
   }
   template <class Call, class VQ, class VK, class VV, class VO, class L>
   static void attend(const Call& c, const VQ& q, const VK& k, const VV& v, const VO& o,
