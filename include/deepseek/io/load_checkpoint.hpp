@@ -64,12 +64,12 @@ struct file_walk {
       sink.tensor({path, at.role}, data, shape);
     });
   }
-  template <class F, index_t O, index_t I, class W>
-  void operator()(const tensor_name& at, formatted<F, O, I> how, W& w) const {
+  template <class F, index_t O, index_t I, index_t E, class W>
+  void operator()(const tensor_name& at, formatted<F, O, I, E> how, W& w) const {
     if (holds_made(from, at, w)) {
       visit_at(at, *this, w);
-    } else if constexpr (W::experts > 1) {
-      for (index_t e = 0; e < W::experts; ++e) sink.weight(expert_path(at.path, e), how, w, e);
+    } else if constexpr (E > 1) {
+      for (index_t e = 0; e < E; ++e) sink.weight(expert_path(at.path, e), how, w, e);
     } else {
       sink.weight(at.path, how, w, 0);
     }
@@ -107,8 +107,8 @@ struct load_check {
     if (may_lack && from.find(at.path) == nullptr) return;
     note<T>(at.path, shape, options.elements);
   }
-  template <class F, index_t O, index_t I, class W>
-  void weight(const std::string& path, formatted<F, O, I>, W&, index_t) {
+  template <class F, index_t O, index_t I, index_t E, class W>
+  void weight(const std::string& path, formatted<F, O, I, E>, W&, index_t) {
     require(!needs_calibration<F>, error_code::invalid_argument, "checkpoint ", from.name(), ": ",
             F::name, " needs the range of ", deepseek::escaped(path),
             "'s inputs, which no plain checkpoint holds; load the plain model, calibrate and "
@@ -165,11 +165,12 @@ struct load_fill {
     const std::string stored = stored_path(from, at.path);
     if (from.find(stored) != nullptr) tensor_reader(from, stored, shape).read(data);
   }
-  template <class F, index_t O, index_t I, class W>
-  void weight(const std::string& path, formatted<F, O, I>, W& w, index_t expert) {
+  template <class F, index_t O, index_t I, index_t E, class W>
+  void weight(const std::string& path, formatted<F, O, I, E>, W& w, index_t expert) {
     plain.resize(static_cast<std::size_t>(O * I));
     tensor_reader(from, stored_path(from, path), {O, I}).read(plain.data());
-    make_expert_weight(F{}, view<const float, host, O, I>(plain.data(), {O, I}), expert, w);
+    make_expert_weight(F{}, view<const float, host, O, I>(plain.data(), {O, I}), observed_range{},
+                       w, expert);
   }
 };
 

@@ -20,6 +20,7 @@
 #include "deepseek/backend/cpu/gate.hpp"
 #include "deepseek/backend/cpu/gemm.hpp"
 #include "deepseek/backend/cpu/layer_norm.hpp"
+#include "deepseek/backend/cpu/mixed_gemm.hpp"
 #include "deepseek/backend/cpu/optimizer.hpp"
 #include "deepseek/backend/cpu/permute.hpp"
 #include "deepseek/backend/cpu/quant_gemm.hpp"
