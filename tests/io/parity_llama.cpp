@@ -11,9 +11,9 @@ namespace {
 template <ds::attention_config C, ds::norm_config N>
 struct net_of
     : ds::chain<ds::embedding<48, 32>,
-                ds::repeat<2, ds::transformer_block<ds::multi_head_attention<C, ds::causal>,
-                                                    ds::swiglu<32, 40>, {.rate = 0},
-                                                    ds::rms_norm<32, N>>>,
+                ds::repeat<
+                    2, ds::transformer_block<ds::multi_head_attention<C, ds::causal>,
+                                             ds::swiglu<32, 40>, {.rate = 0}, ds::rms_norm<32, N>>>,
                 ds::rms_norm<32, N>, ds::called<"head", ds::linear<32, 48>>> {};
 
 inline constexpr ds::attention_config llama3{
@@ -47,5 +47,5 @@ TEST_CASE("another scaling is another model") {
   ds::cpu b;
   const ds::checkpoint_directory from(parity::golden / "llama_llama3");
   const auto m = ds::load_model<linear_net, float>(b, from);
-  CHECK(parity::prefill_error(b, m, "llama_llama3") > 1e-2);
+  CHECK(parity::prefill_errors(b, m, "llama_llama3").row > 1e-2);
 }

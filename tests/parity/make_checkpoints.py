@@ -8,8 +8,8 @@
 
 Each case is a random model of a published class, written by that class in the Hugging Face layout,
 and its logits at every position of two prompts, computed in float32 (eager attention, whole prompt
-at once). A name that ends in _bf16 holds the weights rounded to bfloat16; its logits are those of
-the rounded weights in float32. Weights are drawn so that every branch matters: a wrong rotation,
+at once). A name that ends in _bf16 holds the weights rounded to bfloat16; its `logits` are those of
+the rounded weights in float32, its `bf16_logits` what the class itself gives in bfloat16. Weights are drawn so that every branch matters: a wrong rotation,
 scale or gate moves the logits by far more than the tests allow (the script prints by how much).
 Prompts are grown token by token so that no choice of an expert hangs on a rounding error.
 """
@@ -74,7 +74,7 @@ def make_config(kind, values):
 
 def make_model(kind, values, seed):
     config = make_config(kind, values)
-    config._attn_implementation = "eager"
+    config._attn_implementation = config._experts_implementation = "eager"
     model = getattr(transformers, kind + "ForCausalLM")(config).float().eval()
     draw = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -142,6 +142,16 @@ def rounded_to_bf16(model):
     return copied
 
 
+def computing_in_bf16(model):
+    """The class's own bfloat16 arithmetic, as its loader sets it up: tables and biases in float32."""
+    buffers = {name: value.clone() for name, value in model.named_buffers()}
+    copied = copy.deepcopy(model).bfloat16()
+    for name, value in buffers.items():
+        owner, _, last = name.rpartition(".")
+        copied.get_submodule(owner).register_buffer(last, value)
+    return copied
+
+
 def add_mtp_layer(tensors, config):
     """The next layer index, as the published files have it: main models skip it."""
     last = f"model.layers.{config.num_hidden_layers - 1}."
@@ -177,6 +187,9 @@ def write(folder, model, dtype, prompts, longest_file):
     for i, (prompt, logits) in enumerate(zip(prompts, logits_of(model, prompts))):
         out[f"prompt.{i}"] = torch.tensor(prompt, dtype=torch.int32)
         out[f"logits.{i}"] = logits
+    if dtype == torch.bfloat16:
+        for i, logits in enumerate(logits_of(computing_in_bf16(model), prompts)):
+            out[f"bf16_logits.{i}"] = logits.bfloat16()
     save_file(out, folder.parent / (folder.name + ".logits.safetensors"))
 
 

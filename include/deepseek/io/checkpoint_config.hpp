@@ -42,7 +42,7 @@ struct checkpoint_config {
   index_t num_nextn_predict_layers = 0;  // layers of multi-token prediction after the others
   // Lightning indexer: index_topk > 0.
   index_t index_n_heads = 0, index_head_dim = 0, index_topk = 0;
-  std::string dtype;                                // of the files; "torch_dtype" in older ones
+  std::string dtype;                                  // of the files; "torch_dtype" in older ones
   index_t fp8_block_rows = 0, fp8_block_columns = 0;  // quantization_config; 0: not quantized
   bool operator==(const checkpoint_config&) const = default;
 
@@ -116,7 +116,8 @@ inline rope_scaling read_scaling(const config_values& from, const config_values&
   s.factor = from.number("factor", 1, largest, absent).value_or(1);
   const auto length = from.size("original_max_position_embeddings", 1, absent);
   const auto positions = file.size("max_position_embeddings", 1, absent);
-  if (s.kind != rope_scaling_kind::linear) s.original_length = length.value_or(positions.value_or(0));
+  if (s.kind != rope_scaling_kind::linear)
+    s.original_length = length.value_or(positions.value_or(0));
   if (s.kind == rope_scaling_kind::llama3) {
     s.low = from.number("low_freq_factor", 0, largest, absent).value_or(s.low);
     s.high = from.number("high_freq_factor", 0, largest, absent).value_or(s.high);
@@ -135,7 +136,8 @@ inline rope_scaling read_scaling(const config_values& from, const config_values&
 inline void read_rotary(const config_values& file, checkpoint_config& c) {
   const auto parameters = file.object("rope_parameters", null_value::absent);
   const auto scaling = file.object("rope_scaling", null_value::absent);
-  const config_values& theta_from = parameters && parameters->given("rope_theta") ? *parameters : file;
+  const config_values& theta_from =
+      parameters && parameters->given("rope_theta") ? *parameters : file;
   c.rope_theta = theta_from.number("rope_theta", 1, 1e18, null_value::absent).value_or(1e4);
   if (parameters) {
     c.scaling = read_scaling(*parameters, file, c.rope_theta);

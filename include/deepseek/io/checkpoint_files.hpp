@@ -2,9 +2,10 @@
 // The safetensors files of a checkpoint folder, opened and checked against one another.
 // With model.safetensors.index.json: the shards it names, sorted by name, and each tensor must be
 // in the shard that its weight_map says, and nowhere else. Without: model.safetensors alone, if it
-// is there, else every *.safetensors, sorted by name. Errors: io (no file there, a shard is absent), schema (weight_map), missing_tensor and
-// unexpected_tensor (up to 20 names), limit (index above 100 MB), and those of safetensors_file.
-// Source: the Hugging Face layout of sharded checkpoints.
+// is there, else every *.safetensors, sorted by name. Errors: io (no file there, a shard is
+// absent), schema (weight_map), missing_tensor and unexpected_tensor (up to 20 names), limit (index
+// above 100 MB), and those of safetensors_file. Source: the Hugging Face layout of sharded
+// checkpoints.
 #pragma once
 
 #include <algorithm>

@@ -45,9 +45,8 @@ inline constexpr std::array layer_names{
     name_pair{"ffn.w2.", "mlp.down_proj."},
     name_pair{"ffn.w3.", "mlp.up_proj."}};
 // Of an expert's parts.
-inline constexpr std::array expert_names{name_pair{"w1.", "gate_proj."},
-                                         name_pair{"w2.", "down_proj."},
-                                         name_pair{"w3.", "up_proj."}};
+inline constexpr std::array expert_names{
+    name_pair{"w1.", "gate_proj."}, name_pair{"w2.", "down_proj."}, name_pair{"w3.", "up_proj."}};
 inline constexpr name_pair layers_name{"layers.", "model.layers."};
 inline constexpr name_pair experts_name{"ffn.experts.", "mlp.experts."};
 inline constexpr name_pair shared_name{"ffn.shared_experts.", "mlp.shared_experts."};

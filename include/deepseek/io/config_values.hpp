@@ -32,7 +32,8 @@ class config_values {
   std::optional<std::int64_t> size(const char* key, std::int64_t low, null_value null) const {
     const nlohmann::json* value = find(key, null);
     if (value == nullptr) return std::nullopt;
-    if (!value->is_number_integer() || !in_range(*value, low)) refuse(key, *value, "a whole number from " + std::to_string(low) + " to 2147483647");
+    if (!value->is_number_integer() || !in_range(*value, low))
+      refuse(key, *value, "a whole number from " + std::to_string(low) + " to 2147483647");
     return value->get<std::int64_t>();
   }
   // A finite number from `low` to `high`.

@@ -57,9 +57,9 @@ From element_at(const std::byte* bytes, std::size_t i) {
 inline float decode_e4m3(unsigned code) {
   const unsigned exponent = code >> 3 & 15U, fraction = code & 7U;
   if (exponent == 15 && fraction == 7) return std::numeric_limits<float>::quiet_NaN();
-  const float size = exponent == 0
-                         ? std::ldexp(static_cast<float>(fraction), -9)
-                         : std::ldexp(static_cast<float>(8 + fraction), static_cast<int>(exponent) - 10);
+  const float size =
+      exponent == 0 ? std::ldexp(static_cast<float>(fraction), -9)
+                    : std::ldexp(static_cast<float>(8 + fraction), static_cast<int>(exponent) - 10);
   return (code & 0x80U) != 0 ? -size : size;
 }
 
@@ -83,9 +83,11 @@ void convert_elements(file_dtype from, const std::byte* bytes, std::span<T> out)
     case file_dtype::f32:
       return put([&](std::size_t i) { return detail::element_at<float>(bytes, i); });
     case file_dtype::f16:
-      return put([&](std::size_t i) { return static_cast<float>(detail::element_at<f16>(bytes, i)); });
+      return put(
+          [&](std::size_t i) { return static_cast<float>(detail::element_at<f16>(bytes, i)); });
     case file_dtype::bf16:
-      return put([&](std::size_t i) { return static_cast<float>(detail::element_at<bf16>(bytes, i)); });
+      return put(
+          [&](std::size_t i) { return static_cast<float>(detail::element_at<bf16>(bytes, i)); });
     case file_dtype::f8_e4m3: {
       static const std::array<float, 256> values = detail::e4m3_values();
       return put([&](std::size_t i) { return values[std::to_integer<unsigned>(bytes[i])]; });

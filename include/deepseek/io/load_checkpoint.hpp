@@ -47,7 +47,8 @@ bool holds_made(const checkpoint_directory& from, const tensor_name& at, W& weig
   const auto look = [&](const std::string& path, auto*, const auto&) {
     all = all && from.find(path) != nullptr;
   };
-  visit_at(at, [&](const tensor_name& part, auto& t) { for_each_part(part.path, t, look); }, weight);
+  visit_at(
+      at, [&](const tensor_name& part, auto& t) { for_each_part(part.path, t, look); }, weight);
   return all;
 }
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // One tensor of a checkpoint, read row by row as elements of T through a small buffer: its own
-// elements, or for 8-bit floats W[i, j] = q[i, j] * scale[i / rows, j / columns], computed in float.
-// Memory besides the target: 1 MB or one row, and the scales of the tensor.
-// Errors: dtype (not convertible, or not without rounding), shape_mismatch, missing_tensor (8-bit
-// elements without scales), and those of reading.
+// elements, or for 8-bit floats W[i, j] = q[i, j] * scale[i / rows, j / columns], computed in
+// float. Memory besides the target: 1 MB or one row, and the scales of the tensor. Errors: dtype
+// (not convertible, or not without rounding), shape_mismatch, missing_tensor (8-bit elements
+// without scales), and those of reading.
 #pragma once
 
 #include <vector>
@@ -43,11 +43,12 @@ class tensor_reader {
       const bool fits = from == file_dtype_of<T>() ||
                         (rule == conversion::exact && holds_exactly<T>(from)) ||
                         (rule == conversion::rounded && significand_bits(from) > 0);
-      require(fits, error_code::dtype, what(), " is ", to_string(from), ", expected ",
-              to_string(file_dtype_of<T>()),
-              rule == conversion::none
-                  ? "; allow conversion::exact or conversion::rounded, or choose another element type"
-                  : "; allow conversion::rounded or choose another element type");
+      require(
+          fits, error_code::dtype, what(), " is ", to_string(from), ", expected ",
+          to_string(file_dtype_of<T>()),
+          rule == conversion::none
+              ? "; allow conversion::exact or conversion::rounded, or choose another element type"
+              : "; allow conversion::rounded or choose another element type");
     } else {
       require(from == file_dtype_of<T>(), error_code::dtype, what(), " is ", to_string(from),
               ", expected ", to_string(file_dtype_of<T>()), "; the files belong to another model");
@@ -67,12 +68,14 @@ class tensor_reader {
   }
 
  private:
-  std::string what() const { return "checkpoint " + name_ + ": tensor " + deepseek::escaped(path_); }
+  std::string what() const {
+    return "checkpoint " + name_ + ": tensor " + deepseek::escaped(path_);
+  }
 
   template <class T>
   void read_bytes(T* out) const {
-    tensor_.file->read(entry(), {reinterpret_cast<std::byte*>(out),
-                                 static_cast<std::size_t>(entry().bytes())});
+    tensor_.file->read(
+        entry(), {reinterpret_cast<std::byte*>(out), static_cast<std::size_t>(entry().bytes())});
   }
 
   index_t columns() const { return entry().shape.empty() ? 1 : entry().shape.back(); }
@@ -145,7 +148,8 @@ class tensor_reader {
       const std::size_t row = first_row + i / width, column = i % width;
       const float s = scale[row / static_cast<std::size_t>(block_rows_) * grid +
                             column / static_cast<std::size_t>(block_columns_)];
-      out[i] = static_cast<T>(static_cast<accumulate_t<T>>(out[i]) * static_cast<accumulate_t<T>>(s));
+      out[i] =
+          static_cast<T>(static_cast<accumulate_t<T>>(out[i]) * static_cast<accumulate_t<T>>(s));
     }
   }
 
