@@ -40,6 +40,7 @@
 #include "deepseek/pattern/random_blocks.hpp"
 #include "deepseek/quant/calibrate.hpp"
 #include "deepseek/quant/int8.hpp"
+#include "deepseek/quant/make_weight.hpp"
 #include "deepseek/train/trainer.hpp"
 
 #include "deepseek/backend/reference/reference.hpp"

@@ -52,9 +52,11 @@ model<quantized<Net, Format>, T, B> quantize(
 }
 template <class Format, class Net, class T, class B>
 model<quantized<Net, Format>, T, B> quantize(const B& b, const model<Net, T, B>& m) {
-  static_assert(Format::range != activation_range::observed,
-                "deepseek::quantize: this format needs the range of the inputs; pass a calibration "
-                "as third argument or use w8a8_per_token");
+  if constexpr (Int8Format<Format>) {
+    static_assert(Format::range != activation_range::observed,
+                  "deepseek::quantize: this format needs the range of the inputs; pass a "
+                  "calibration as third argument or use w8a8_per_token");
+  }
   return quantize<Format>(b, m, m.calibration());
 }
 

@@ -28,6 +28,7 @@
 #include "deepseek/backend/cpu/layer_norm.hpp"
 #include "deepseek/backend/cpu/lightning_indexer.hpp"
 #include "deepseek/backend/cpu/lightning_indexer_backward.hpp"
+#include "deepseek/backend/cpu/mixed_gemm.hpp"
 #include "deepseek/backend/cpu/optimizer.hpp"
 #include "deepseek/backend/cpu/permute.hpp"
 #include "deepseek/backend/cpu/quant_gemm.hpp"
