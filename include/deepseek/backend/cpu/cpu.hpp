@@ -42,3 +42,4 @@
 #include "deepseek/backend/cpu/thread_pool.hpp"
 #include "deepseek/backend/cpu/top_k.hpp"
 #include "deepseek/backend/cpu/vector_math.hpp"
+#include "deepseek/backend/cpu/weight_gemm.hpp"

@@ -17,6 +17,7 @@
 #include "deepseek/backend/reference/embedding.hpp"
 #include "deepseek/backend/reference/expert_plan.hpp"
 #include "deepseek/backend/reference/fill.hpp"
+#include "deepseek/backend/reference/fp8_gemm.hpp"
 #include "deepseek/backend/reference/gate.hpp"
 #include "deepseek/backend/reference/gemm.hpp"
 #include "deepseek/backend/reference/hadamard.hpp"
@@ -40,3 +41,4 @@
 #include "deepseek/backend/reference/sum_of_squares.hpp"
 #include "deepseek/backend/reference/swiglu.hpp"
 #include "deepseek/backend/reference/top_k.hpp"
+#include "deepseek/backend/reference/weight_gemm.hpp"
