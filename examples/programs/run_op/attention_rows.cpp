@@ -100,19 +100,12 @@ struct rope {
   }
 };
 
-void indexer_topk(const machine&, op_case&, results&) {
-  ds::fail(error_code::unsupported,
-           "indexer_topk: this version has no index-based sparse attention; top_k and attention "
-           "with a mask are there");
-}
-
 }  // namespace
 
 std::span<const op_row> attention_rows() {
   static constexpr op_row rows[] = {row_of<attention>("attention"),
                                     row_of<attention_backward>("attention_backward"),
-                                    row_of<rope>("rope"),
-                                    {"indexer_topk", &indexer_topk}};
+                                    row_of<rope>("rope")};
   return rows;
 }
 

@@ -3,11 +3,13 @@
 // pool; see ops/attention.hpp and attention/tiles.hpp. Other types take the reference loops.
 // Tasks: one key-value head of one sequence, or one tile of it where those are few, or some of the
 // query heads where even tiles are few (a decoding step with one key-value head); the bits are the
-// same. Memory: packed keys and values of the sequences at work, linear in the keys.
+// same. Listed keys of many heads are gathered (attention/gathered.hpp). Memory: packed keys and
+// values of the sequences at work, linear in the keys.
 #pragma once
 
 #include "deepseek/backend/cpu/attention/backward.hpp"
 #include "deepseek/backend/cpu/attention/forward.hpp"
+#include "deepseek/backend/cpu/attention/gathered.hpp"
 #include "deepseek/backend/cpu/context.hpp"
 #include "deepseek/backend/reference/attention.hpp"
 
@@ -158,6 +160,12 @@ void attention_impl(const cpu& b, const In& in, const Out& out, const Spec& spec
   using T = typename decltype(out.o)::value_type;
   if (in.q.extent(2) == 0 || in.v.extent(2) == 0) {
     return attention_impl(static_cast<const reference&>(b), in, out, spec);
+  }
+  if constexpr (std::is_same_v<std::remove_cvref_t<decltype(spec.pattern)>, index_set>) {
+    const bool shared = in.q.extent(1) / in.k.extent(1) >= tiles::fewest_gathering;
+    if (shared && spec.pattern.order == index_order::ascending) {
+      return tiles::attention_gathered(b, in, out, spec);
+    }
   }
   const scope freed(b.workspace());
   const index_t kv_heads = in.k.extent(1);
