@@ -22,6 +22,7 @@
 #include "deepseek/layers/repeat.hpp"
 #include "deepseek/layers/residual.hpp"
 #include "deepseek/layers/rotary.hpp"
+#include "deepseek/layers/sparse_attention.hpp"
 #include "deepseek/layers/transformer_block.hpp"
 #include "deepseek/pattern/band.hpp"
 #include "deepseek/pattern/block.hpp"
