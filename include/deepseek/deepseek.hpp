@@ -30,6 +30,7 @@
 #include "deepseek/layers/repeat.hpp"
 #include "deepseek/layers/residual.hpp"
 #include "deepseek/layers/rotary.hpp"
+#include "deepseek/layers/sparse_attention.hpp"
 #include "deepseek/layers/transformer_block.hpp"
 #include "deepseek/layers/weight_formats.hpp"
 #include "deepseek/pattern/band.hpp"
