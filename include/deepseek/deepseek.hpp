@@ -33,6 +33,8 @@
 #include "deepseek/layers/sparse_attention.hpp"
 #include "deepseek/layers/transformer_block.hpp"
 #include "deepseek/layers/weight_formats.hpp"
+#include "deepseek/models/counts.hpp"
+#include "deepseek/models/deepseek.hpp"
 #include "deepseek/pattern/band.hpp"
 #include "deepseek/pattern/block.hpp"
 #include "deepseek/pattern/combine.hpp"
