@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // tokenize TOKENIZER.json encode: per line of standard input a JSON string, out comes a JSON list
 // of ids. tokenize TOKENIZER.json decode: per line a list of ids, out comes a JSON string, in which
-// U+FFFD stands for bytes that are no UTF-8.
-// encode --special adds what the file's template puts around a text; decode --special drops special
-// tokens. An error ends the run at the line that it names. A blank line is an error, not skipped.
+// U+FFFD stands for bytes that are no UTF-8; all in ASCII, so that a line is a line to every
+// reader. encode --special adds what the file's template puts around a text; decode --special drops
+// special tokens. An error ends the run at the line that it names. A blank line is an error, not
+// skipped.
 #include <iostream>
 #include <string>
 #include <vector>
@@ -39,7 +40,8 @@ std::string decoded(const ds::tokenizer& tokenizer, const nlohmann::json& line, 
     ids.push_back(id.get<ds::token_id>());
   }
   const auto which = special ? ds::special_tokens::drop : ds::special_tokens::keep;
-  return nlohmann::json(ds::replace_invalid_utf8(tokenizer.decode(ids, which))).dump();
+  const nlohmann::json text = ds::replace_invalid_utf8(tokenizer.decode(ids, which));
+  return text.dump(-1, ' ', true);
 }
 
 void tokenize(const std::string& path, const std::string& verb, bool special) {

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "deepseek/io/bpe.hpp"
+#include "deepseek/io/json_text.hpp"
 #include "deepseek/io/regex.hpp"
 
 namespace deepseek {

@@ -5,14 +5,15 @@
 // Source: Sennrich et al. 2016, section 3.2; ranks: Radford et al. 2019.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstdint>
 #include <cstring>
 #include <functional>
 #include <limits>
-#include <queue>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "deepseek/core/error.hpp"

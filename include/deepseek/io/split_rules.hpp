@@ -7,6 +7,7 @@
 // Source: the behaviour of `Split` in the package tokenizers, 0.23.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -59,7 +60,7 @@ class match_walk {
   std::string_view text_;
   regex_scratch& scratch_;
   std::size_t from_ = 0;
-  std::optional<std::size_t> last_end_;
+  std::size_t last_end_ = std::string_view::npos;  // before the first match
 };
 
 struct marked_span {
