@@ -64,9 +64,10 @@ TEST_CASE("translate_pattern: what Oniguruma reads differently is refused by nam
       {"a\\", "backslash"},     {"[\\A]", "\\A"},
       {"\\\xc3\xa9", "escape"},
   };
-  for (const auto& [pattern, part] : rows) {
-    CAPTURE(pattern);
-    CHECK_ERROR(error_code::unsupported, part.c_str(), ds::translate_pattern(pattern, "test"));
+  for (const auto& row : rows) {
+    CAPTURE(row.first);
+    CHECK_ERROR(error_code::unsupported, row.second.c_str(),
+                ds::translate_pattern(row.first, "test"));
   }
   CHECK(ds::translate_pattern("(?<=a)(?<!b)(?>c)(?=d)(?!e)a*+b?+c{1,2}?", "test") ==
         "(?<=a)(?<!b)(?>c)(?=d)(?!e)a*+b?+c{1,2}?");

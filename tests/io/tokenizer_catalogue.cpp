@@ -277,10 +277,11 @@ TEST_CASE("tokenizer.json: files just inside the limits are read") {
       {"pre_tokenizer", regex_rule("\\\\s+|\\\\p{L}{1,2}")},
       {"pre_tokenizer", split("{\"String\":\"(*[\\\\\"}")},
   };
-  for (const auto& [field, value] : rows) {
-    CAPTURE(field);
-    CAPTURE(value);
-    const auto tokenizer = ds::tokenizer::parse(tokenizer_text().with(field, value).text());
+  for (const auto& row : rows) {
+    CAPTURE(row.first);
+    CAPTURE(row.second);
+    const auto text = tokenizer_text().with(row.first, row.second).text();
+    const auto tokenizer = ds::tokenizer::parse(text);
     CHECK(tokenizer.size() >= 3);
     CHECK(tokenizer.find("ab") == 2);
   }
