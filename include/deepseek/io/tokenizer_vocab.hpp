@@ -37,10 +37,9 @@ using id_map = std::unordered_map<std::string_view, token_id>;
 inline token_id read_id(const nlohmann::json& id, const std::string& what,
                         const std::string& token) {
   constexpr auto most = static_cast<std::uint64_t>(std::numeric_limits<token_id>::max());
-  require(id.is_number_unsigned() && id.get<std::uint64_t>() < most, error_code::vocab, what,
-          ": token ", deepseek::escaped(token), " has the id ", deepseek::escaped(id.dump()),
-          "; write a whole number from 0 up and below ", most);
-  return id.get<token_id>();
+  if (id.is_number_unsigned() && id.get<std::uint64_t>() < most) return id.get<token_id>();
+  fail(error_code::vocab, what, ": token ", deepseek::escaped(token), " has the id ",
+       deepseek::escaped(id.dump()), "; write a whole number from 0 up and below ", most);
 }
 
 inline id_map read_vocab(json_fields& model) {
@@ -93,13 +92,15 @@ inline void place(tokenizer_vocab& out, const id_map& ids, const std::string& wh
   out.tokens.resize(count);
   out.in_model.resize(count);
   const auto put = [&](std::string_view token, token_id id) {
-    require(static_cast<std::size_t>(id) < count, error_code::vocab, what, ": token ",
-            deepseek::escaped(token), " has the id ", id, ", but there are only ", count,
-            " tokens; number them 0, 1, ... without a gap");
+    if (static_cast<std::size_t>(id) >= count) {
+      fail(error_code::vocab, what, ": token ", deepseek::escaped(token), " has the id ", id,
+           ", but there are only ", count, " tokens; number them 0, 1, ... without a gap");
+    }
     std::string& home = out.tokens[static_cast<std::size_t>(id)];
-    require(home.empty() || home == token, error_code::vocab, what, ": tokens ",
-            deepseek::escaped(home), " and ", deepseek::escaped(token), " both have the id ", id,
-            "; give each its own");
+    if (!home.empty() && home != token) {
+      fail(error_code::vocab, what, ": tokens ", deepseek::escaped(home), " and ",
+           deepseek::escaped(token), " both have the id ", id, "; give each its own");
+    }
     home = token;
   };
   for (const auto& [token, id] : ids) put(token, id);
@@ -155,9 +156,9 @@ class merge_reader {
 
   token_id id_of(std::string_view token) const {
     const auto at = ids_.find(token);
-    model_.check(at != ids_.end(), error_code::merges, "merge ", line_, " needs the token ",
-                 deepseek::escaped(token), ", which vocab has not; add it or remove the merge");
-    return at->second;
+    if (at != ids_.end()) return at->second;
+    fail(error_code::merges, model_.what(), ": merge ", line_, " needs the token ",
+         deepseek::escaped(token), ", which vocab has not; add it or remove the merge");
   }
 
   const json_fields& model_;
