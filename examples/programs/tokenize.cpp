@@ -22,7 +22,7 @@ std::string encoded(const ds::tokenizer& tokenizer, const nlohmann::json& line, 
   ds::require(line.is_string(), ds::error_code::schema, what, " is ", line.type_name(),
               "; write a JSON string");
   const auto& text = line.get_ref<const std::string&>();
-  return nlohmann::json(tokenizer.encode(text, {.add_special = special, .as_text = {}})).dump();
+  return nlohmann::json(tokenizer.encode(text, {.add_special = special})).dump();
 }
 
 std::string decoded(const ds::tokenizer& tokenizer, const nlohmann::json& line, bool special,

@@ -54,7 +54,7 @@ TEST_CASE("tokenizer: merges by rank, bytes elsewhere, added tokens cut out") {
 TEST_CASE("tokenizer: tokens that a caller wants spelled") {
   const auto t = small();
   const ids marks{260};
-  const auto spelled = t.encode("<e><u>", {.add_special = false, .as_text = marks});
+  const auto spelled = t.encode("<e><u>", {.as_text = marks});
   CHECK(spelled == ids{'<', 'e', '>', 261});
   CHECK(t.decode(spelled) == "<e><u>");
 }
@@ -67,11 +67,11 @@ TEST_CASE("tokenizer: what the template adds, and decoding without it") {
                     {"Sequence":{"id":"A","type_id":0}},{"SpecialToken":{"id":"<e>","type_id":0}}],
                     "pair":[],"special_tokens":{"<e>":{"id":"<e>","ids":[260],"tokens":["<e>"]}}})")
           .text());
-  const auto whole = t.encode("he", {.add_special = true, .as_text = {}});
+  const auto whole = t.encode("he", {.add_special = true});
   CHECK(whole == ids{260, 256, 260});
   CHECK(t.decode(whole) == "<e>he<e>");
   CHECK(t.decode(whole, ds::special_tokens::drop) == "he");
-  CHECK(t.encode("", {.add_special = true, .as_text = {}}) == ids{260, 260});
+  CHECK(t.encode("", {.add_special = true}) == ids{260, 260});
 }
 
 TEST_CASE("tokenizer: any bytes come back (T22)") {

@@ -54,9 +54,11 @@ def f(x):\n\treturn {k: v for k, v in x.items() if v is not None}
 I'll we've they're he'd IT'S DON'T 'tis ’s ‘quoted’ “double”
 fullwidth：ＡＢＣ１２３！ ideographic　space\u00a0nbsp\u2003em\u200bzwsp\u180emvs\u0085nel
 e\u0301 a\u0308 \u1e9b\u0323 \ufb01 \u212b \u2126 \ud55c\uae00 \u1112\u1161\u11ab o\u0323\u0302""".splitlines()
-SENTENCES = [line.replace("\\n", "\n").replace("\\t", "\t").encode().decode("utf-8") for line in SENTENCES]
 BLANKS = [" ", "  ", "   ", "\t", "\n", "\r\n", "\n\n", " \n ", "\u3000", "\u00a0", "\u2028", "\u0085",
           "\x0b", "\x0c", "\x1c", "\u180e", "\u200b", "        ", "\r"]
+
+
+OVERLAPPING = ["al", "alon", "<a", "<ab>", "b>c"]
 
 
 def sources():
@@ -92,7 +94,8 @@ def made_text(draw, code, marks):
         at = draw.randrange(len(text))
         return text[:at] + draw.choice(marks) + draw.choice(["", " "]) + text[at:]
     if kind == 5:
-        return draw.randrange(1, 300) * draw.choice(["a", "ab", " ", "\n", "7", "中", "!", "=-", "é", "🐋", "\t", "x "])
+        return draw.randrange(1, 300) * draw.choice(["a", "ab", " ", "\n", "7", "中", "!", "=-", "é",
+                                                     "🐋", "\t", "x "])
     if kind == 6:
         return "".join(draw.choice(marks + BLANKS + ["a", "b", "word", "_", "9"])
                        for _ in range(draw.randrange(1, 12)))
@@ -102,7 +105,8 @@ def made_text(draw, code, marks):
         words = (line() + " " + line()).split(" ")
         draw.shuffle(words)
         return " ".join(words)
-    return "".join(draw.choice("aZ09 .,;'\"-_(){}\n\té中あ한яΩ🐋\u0301\u200d") for _ in range(draw.randrange(1, 60)))
+    letters = "aZ09 .,;'\"-_(){}\n\té中あ한яΩ🐋\u0301\u200d"
+    return "".join(draw.choice(letters) for _ in range(draw.randrange(1, 60)))
 
 
 def splits(patterns, *last):
@@ -127,9 +131,10 @@ def train(pre, size, corpus, first=(), without=""):
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre
     tokenizer.decoder = decoders.ByteLevel()
+    letters = sorted(set(pre_tokenizers.ByteLevel.alphabet()) - set(without))
     tokenizer.train_from_iterator(
-        corpus, trainers.BpeTrainer(vocab_size=size, special_tokens=list(first), show_progress=False,
-                                    initial_alphabet=sorted(set(pre_tokenizers.ByteLevel.alphabet()) - set(without))))
+        corpus, trainers.BpeTrainer(vocab_size=size, special_tokens=list(first),
+                                    initial_alphabet=letters, show_progress=False))
     return tokenizer
 
 
@@ -146,10 +151,11 @@ def families(corpus):
     llm.post_processor = processors.ByteLevel(trim_offsets=False)
     yield "llm", llm
     # The letters of the bytes that UTF-8 never has are added tokens, no bytes.
-    never = "\u00f5\u00f7\u00c1\u00fd\u00c0\u00ff\u00f8\u00fa\u00fe\u00fc\u00f9\u00f6\u00fb"
+    never = "".join(map(chr, [0xc0, 0xc1, *range(0xf5, 0x100)]))
     coder = train(splits(CODER), 1200, corpus, without=never)
     coder.add_tokens([AddedToken(c, normalized=True) for c in never])
-    coder.add_special_tokens([BOS, EOS] + [f"<\uff5cfim\u2581{part}\uff5c>" for part in ("hole", "begin", "end")])
+    coder.add_special_tokens([BOS, EOS])
+    coder.add_special_tokens([f"<\uff5cfim\u2581{part}\uff5c>" for part in ("hole", "begin", "end")])
     coder.add_tokens([AddedToken("<|User|>", normalized=True)])
     coder.add_special_tokens(["<|EOT|>"])
     coder.post_processor = template(BOS, coder.token_to_id(BOS))
@@ -170,18 +176,20 @@ def families(corpus):
     yield "qwen", qwen
     flags = train(pre_tokenizers.ByteLevel(add_prefix_space=True), 700, corpus)
     flags.add_tokens([AddedToken("left", lstrip=True), AddedToken("right", rstrip=True),
-                      AddedToken("both", lstrip=True, rstrip=True), AddedToken("alone", single_word=True),
-                      AddedToken("al"), AddedToken("alon"), AddedToken("<a"), AddedToken("<ab>"), AddedToken("b>c")])
+                      AddedToken("both", lstrip=True, rstrip=True),
+                      AddedToken("alone", single_word=True), *map(AddedToken, OVERLAPPING)])
     yield "flags", flags
     behaviors = train(pre_tokenizers.Sequence([
         pre_tokenizers.Split(Regex(r"[A-Z]"), "merged_with_next"),
-        pre_tokenizers.Split("-", "merged_with_previous"), pre_tokenizers.Split(Regex(r"[\p{L}\s]"), "contiguous", invert=True),
-        pre_tokenizers.Digits(individual_digits=False), pre_tokenizers.Split(Regex(r"x*"), "isolated"),
+        pre_tokenizers.Split("-", "merged_with_previous"),
+        pre_tokenizers.Split(Regex(r"[\p{L}\s]"), "contiguous", invert=True),
+        pre_tokenizers.Digits(individual_digits=False),
+        pre_tokenizers.Split(Regex(r"x*"), "isolated"),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]), 500, corpus)
     yield "behaviors", behaviors
 
 
-MARKS = {"flags": ["left", "right", "both", "alone", "al", "alon", "<a", "<ab>", "b>c", " left ", " right ", "both ", "lone"],
+MARKS = {"flags": ["left", "right", "both", "alone", " left ", " right ", "both ", "lone"],
          "behaviors": ["-", "--", "A", "AB", "x", "xx", "42", "aB-C9"]}
 
 
@@ -194,7 +202,8 @@ def main():
         document = json.loads(tokenizer.to_str())
         if name in ("llm", "coder"):
             tokenizer, document = with_merges_written_as_text(tokenizer)
-        (HERE / f"{name}.json").write_text(json.dumps(document, ensure_ascii=False, separators=(",", ":")))
+        dense = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+        (HERE / f"{name}.json").write_text(dense)
         draw = random.Random(name)
         marks = MARKS.get(name, []) + [token["content"] for token in document["added_tokens"]]
         cases = [""] + SENTENCES + BLANKS + marks

@@ -8,7 +8,7 @@
 // Code, never a template from a file. Marks are looked up in the tokenizer by name; inside a
 // message the same spelling stays text, so a message cannot end a turn. Errors: invalid_argument
 // (no message, order of roles), vocab (the tokenizer lacks a mark), those of encode.
-// Source: the models' published prompt formats; formats by dialogue role: DeepSeek-AI 2024, 2025.
+// Source: the model cards of DeepSeek LLM, Coder, V2, V3 and R1.
 #pragma once
 
 #include <algorithm>
@@ -195,7 +195,7 @@ inline std::vector<token_id> prompt_ids(const tokenizer& tokenizer, const chat_p
     if (piece.is_mark) {
       ids.push_back(tokenizer.id(piece.text));
     } else {
-      const auto part = tokenizer.encode(piece.text, {.add_special = false, .as_text = marks});
+      const auto part = tokenizer.encode(piece.text, {.as_text = marks});
       ids.insert(ids.end(), part.begin(), part.end());
     }
   }

@@ -28,8 +28,8 @@
 namespace deepseek {
 
 struct encode_options {
-  bool add_special = false;           // what the file's template puts before and behind a text
-  std::span<const token_id> as_text;  // added tokens that are not cut out, only spelled
+  bool add_special = false;                // what the file's template puts around a text
+  std::span<const token_id> as_text = {};  // added tokens that are not cut out, only spelled
 };
 
 enum class special_tokens { keep, drop };
