@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Files: safetensors and checkpoints. Needs nlohmann-json (CMake target deepseek::io).
+// Files: safetensors, checkpoints, tokenizers. Needs nlohmann-json and PCRE2, and utf8proc for
+// tokenizers with NFC (CMake target deepseek::io).
 #pragma once
 
+#include "deepseek/io/chat.hpp"
 #include "deepseek/io/checkpoint.hpp"
 #include "deepseek/io/checkpoint_files.hpp"
 #include "deepseek/io/safetensors.hpp"
 #include "deepseek/io/safetensors_writer.hpp"
+#include "deepseek/io/tokenizer.hpp"
