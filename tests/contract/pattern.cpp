@@ -68,8 +68,8 @@ void keeps_the_contract(const P& made) {
 }  // namespace
 
 TEST_CASE_TEMPLATE("every pattern keeps the contract", P, ds::causal, ds::everyone, ds::local<3>,
-                   ds::sliding<5>, ds::block<4>, ds::block<4, 1>, ds::random_blocks<4, 2>, own,
-                   mixed) {
+                   ds::sliding<5>, ds::compressed<3>, ds::block<4>, ds::block<4, 1>,
+                   ds::random_blocks<4, 2>, own, mixed) {
   keeps_the_contract(ds::make_pattern<P>({7, 3}));
 }
 TEST_CASE("a table of keys keeps the contract") {
