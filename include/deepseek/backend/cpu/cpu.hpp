@@ -20,6 +20,7 @@
 #include "deepseek/backend/cpu/elementwise.hpp"
 #include "deepseek/backend/cpu/embedding.hpp"
 #include "deepseek/backend/cpu/fill.hpp"
+#include "deepseek/backend/cpu/fp8_gemm.hpp"
 #include "deepseek/backend/cpu/gate.hpp"
 #include "deepseek/backend/cpu/gemm.hpp"
 #include "deepseek/backend/cpu/hadamard.hpp"
