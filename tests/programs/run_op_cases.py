@@ -224,6 +224,50 @@ def attention(oracle, kind):
         yield case
 
 
+def scaled_rope(oracle, kind):
+    d, pos = 16, [0, 3, 1000, 2]
+    settings = {
+        "linear": ({"factor": 4.0}, [10000 ** (-2 * i / d) / 4 for i in range(d // 2)], 1),
+        "dynamic_ntk": ({"factor": 2.0, "original_length": 500, "length": 1001},
+                        [(10000 * (2 * 1001 / 500 - 1) ** (d / (d - 2))) ** (-2 * i / d)
+                         for i in range(d // 2)], 1),
+        "llama3": ({"factor": 8.0, "original_length": 900},
+                   oracle.llama3(d, 10000, 8, 1, 4, 900), 1),
+        "yarn": ({"factor": 40.0, "original_length": 700, "mscale": 1.0},
+                 oracle.yarn(d, 10000, 40, 32, 1, 700), 0.1 * math.log(40) + 1)}
+    for name, (attrs, frequencies, amplitude) in settings.items():
+        case = Case("rope", kind, {"theta": 10000.0, "scaling": name} | attrs, 16, name)
+        x = case.give("x", normal(1, 3, 4, d))
+        case.give("pos", pos, "I64")
+        case.expect("out", [[oracle.rope_head(r, p, 1e4, "interleaved", frequencies, amplitude)
+                             for r, p in zip(head, pos)] for head in x])
+        yield case
+
+
+def latent(oracle, kind):
+    for h, n, m, dn, dr, dc, dv in ((3, 5, 7, 4, 2, 6, 3), (2, 1, 70, 3, 4, 8, 5),
+                                    (1, 9, 9, 2, 2, 1, 1)):
+        case = Case("mla", kind, {"scale": 0.3}, 64, f"{h} {n} {m} {dn} {dr} {dc} {dv}")
+        mask = [[int((i * 7 + j * 3) % 5 != 0 and j <= i + m - n and j != 2) for j in range(m)]
+                for i in range(n)]
+        if n > 1:
+            mask[1] = [0] * m  # a query that sees nothing
+        c, pe = normal(2, m, dc), normal(3, m, dr)
+        c[2], pe[2] = [NAN] * dc, [NAN] * dr  # nobody sees key 2
+        qn, qp = case.give("q_nope", normal(1, h, n, dn)), case.give("q_pe", normal(4, h, n, dr))
+        c, pe = case.give("c_kv", c), case.give("k_pe", pe)
+        uk, uv = case.give("w_uk", normal(5, h, dn, dc)), case.give("w_uv", normal(6, h, dv, dc))
+        case.give("mask", mask, "U8")
+        heads = [oracle.mla_head(qn[i], qp[i], c, pe, uk[i], uv[i], mask, 0.3) for i in range(h)]
+        case.expect("out", [o for o, _ in heads])
+        case.expect("out_lse", [lse for _, lse in heads])
+        yield case
+    case = Case("sum_heads", kind, {}, 16)
+    x = case.give("x", normal(1, 3, 4, 5))
+    case.expect("out", [[math.fsum(column) for column in zip(*token)] for token in x])
+    yield case
+
+
 def experts(oracle, kind):
     for score, groups, norm in (("softmax", 1, False), ("softmax", 1, True), ("softmax", 4, False),
                                 ("sigmoid", 1, True), ("sigmoid", 4, True), ("sigmoid", 2, False),
@@ -319,6 +363,8 @@ def cases(oracle):
         yield from rows(oracle, kind)
         yield from elements(kind)
         yield from attention(oracle, kind)
+        yield from scaled_rope(oracle, kind)
+        yield from latent(oracle, kind)
         yield from indexing(oracle, kind)
         yield from experts(oracle, kind)
         yield from tokens(oracle, kind)
@@ -365,8 +411,17 @@ def refusals():
     case = x("f32")
     case.tensors["x"] = Tensor("F64", [1, 2], [0, 1])
     yield "stored wider", case, 2, "dtype", ("F64", "F32")
-    for op in ("mla",):
-        yield op, changed(x("f32"), op=op), 77, "unsupported", (op, "this version")
+    case = Case("rope", "f32", {"theta": 1e4, "scaling": "yarn"})
+    case.give("x", normal(1, 1, 2, 4))
+    case.give("pos", [0, 1], "I64")
+    yield "yarn", case, 2, "invalid_argument", ("original_length",)
+    yield "scaling", changed(case, attrs={"theta": 1e4, "scaling": "ntk"}), 2, "config", ("llama3",)
+    case = Case("mla", "f32", {})
+    for name, shape in (("q_nope", (1, 2, 3)), ("q_pe", (1, 2, 2)), ("c_kv", (4, 5)),
+                        ("k_pe", (3, 2)), ("w_uk", (1, 3, 5)), ("w_uv", (1, 3, 5))):
+        case.give(name, normal(1, *shape))
+    case.give("mask", [[1] * 4] * 2, "U8")
+    yield "mla rows", case, 2, "shape_mismatch", ("k_pe[3, 2]", "c_kv[4, 5]")
     case = Case("gemm", "f32", {})
     case.give("a", normal(1, 2, 3))
     case.give("b", normal(1, 4, 2))

@@ -44,14 +44,38 @@ def relu(x):
     return max(x, 0.0)
 
 
-def rope_head(x, position, theta, style):
+def yarn(d, base, s, fast, slow, original):
+    """The frequencies of d rotated elements."""
+    def corr(turns):
+        return d * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(base))
+    low, high = max(math.floor(corr(fast)), 0), min(math.ceil(corr(slow)), d - 1)
+    high += 0.001 if low == high else 0
+    out = []
+    for i in range(d // 2):
+        ramp = min(max((i - low) / (high - low), 0), 1)
+        plain = base ** (-2 * i / d)
+        out.append(plain / s * ramp + plain * (1 - ramp))
+    return out
+
+
+def llama3(d, base, s, low, high, original):
+    out = []
+    for i in range(d // 2):
+        plain = base ** (-2 * i / d)
+        wave = 2 * math.pi / plain
+        t = min(max((original / wave - low) / (high - low), 0), 1)
+        out.append((1 - t) * plain / s + t * plain)
+    return out
+
+
+def rope_head(x, position, theta, style, frequencies=None, amplitude=1):
     half, y = len(x) // 2, list(x)
     for i in range(half):
-        angle = position * theta ** (-2 * i / len(x))
+        angle = position * (frequencies[i] if frequencies else theta ** (-2 * i / len(x)))
         first, second = (2 * i, 2 * i + 1) if style == "interleaved" else (i, i + half)
         a, b = x[first], x[second]
-        y[first] = a * math.cos(angle) - b * math.sin(angle)
-        y[second] = a * math.sin(angle) + b * math.cos(angle)
+        y[first] = amplitude * (a * math.cos(angle) - b * math.sin(angle))
+        y[second] = amplitude * (a * math.sin(angle) + b * math.cos(angle))
     return y
 
 
@@ -70,6 +94,15 @@ def attention_head(q, k, v, mask, scale):
         out.append([math.fsum(w * v[j][d] for w, j in zip(p, seen)) for d in range(len(v[0]))])
         lse.append(top + math.log(total))
     return out, lse
+
+
+def mla_head(q_nope, q_pe, c, pe, w_uk, w_uv, mask, scale):
+    """One head by its definition: keys [w_uk c; pe] and values w_uv c are formed."""
+    def expand(w, x):
+        return [math.fsum(a * b for a, b in zip(row, x)) for row in w]
+    k = [expand(w_uk, x) + y for x, y in zip(c, pe)]
+    v = [expand(w_uv, x) for x in c]
+    return attention_head([a + b for a, b in zip(q_nope, q_pe)], k, v, mask, scale)
 
 
 def top_k(row, k):

@@ -22,9 +22,10 @@
 
 namespace deepseek {
 
-// Wkv_b is split by heads in the absorbed form: its weight stays a matrix of numbers.
+// Wkv_b is split by heads in the absorbed form, so its weight stays a matrix of numbers: plain in a
+// plain layer, in 16 bits in one of any other format.
 template <class F>
-using absorbable_format = plain;
+using absorbable_format = std::conditional_t<std::is_same_v<F, plain>, plain, bf16_weights>;
 
 // Parts that make the queries: compressed by q_rank, or one matrix.
 template <mla_config C, class F, class Of>
