@@ -23,12 +23,22 @@ constexpr ds::dsa_config sized(form f, ds::index_t heads) {
   c.attention.heads = heads;
   return c;
 }
-template <form F, ds::index_t Heads>
-struct net : ds::chain<ds::embedding<29, 10>,
-                       ds::repeat<2, ds::residual<ds::deepseek_sparse_attention<sized(F, Heads)>>>,
-                       ds::called<"head", ds::linear<10, 29>>> {};
+// Latents of 12 numbers, cached in 8 bits or not.
+constexpr ds::dsa_config coded(ds::row_precision latents, ds::row_precision index_rows) {
+  auto c = sized(form::absorbed, 8);
+  c.attention.kv_rank = 12;
+  c.latents = latents;
+  c.index_rows = index_rows;
+  return c;
+}
+template <ds::dsa_config C>
+struct net_of : ds::chain<ds::embedding<29, 10>,
+                          ds::repeat<2, ds::residual<ds::deepseek_sparse_attention<C>>>,
+                          ds::called<"head", ds::linear<10, 29>>> {};
 template <form F, class T, ds::index_t Heads = 3>
-using model = ds::model<net<F, Heads>, T, ds::cpu>;
+using model = ds::model<net_of<sized(F, Heads)>, T, ds::cpu>;
+template <ds::row_precision Latents, ds::row_precision Index>
+using coded_model = ds::model<net_of<coded(Latents, Index)>, float, ds::cpu>;
 
 const std::int32_t text[] = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2, 3, 8, 4};
 ds::view<const std::int32_t, ds::host, ds::dyn> tokens(ds::index_t first, ds::index_t n) {
@@ -64,6 +74,35 @@ TEST_CASE_TEMPLATE("sparse cache: a fixed form decodes the bits of the full run"
   const M m(b, ds::normal_init{.stddev = 0.4, .seed = 7});
   const auto all = full(b, m);
   for (const auto& pieces : ways) CHECK(support::same_bits(decoded(b, m, pieces), all));
+}
+
+TEST_CASE("sparse cache: rows in 8 bits decode the bits of the full run, near the exact one") {
+  constexpr auto exact = ds::row_precision::exact, fp8 = ds::row_precision::fp8;
+  const ds::cpu b{{.threads = 2}};
+  const ds::normal_init init{.stddev = 0.4, .seed = 7};
+  const auto close = full(b, coded_model<exact, exact>(b, init));
+  const auto check = [&](const auto& m) {
+    const auto all = full(b, m);
+    for (const auto& pieces : ways) CHECK(support::same_bits(decoded(b, m, pieces), all));
+    const double apart = distance(support::to_double(all), support::to_double(close));
+    CHECK(apart > 1e-6);
+    CHECK(apart < 0.3);
+    // Training computes with rows as they are.
+    const auto trained = full(b, m, {.how = ds::mode::training});
+    CHECK(distance(support::to_double(trained), support::to_double(close)) < 1e-6);
+  };
+  check(coded_model<fp8, exact>(b, init));
+  check(coded_model<fp8, fp8>(b, init));
+  constexpr ds::dsa_config v3_2{.attention = {.dim = 7168,
+                                              .heads = 128,
+                                              .q_rank = 1536,
+                                              .kv_rank = 512,
+                                              .nope_dim = 128,
+                                              .rope_dim = 64,
+                                              .v_dim = 128},
+                                .latents = fp8,
+                                .index_rows = fp8};
+  static_assert(ds::sparse_cache<float, ds::host, v3_2>::bytes_per_token() == 656 + 132);
 }
 
 TEST_CASE("sparse cache: by cost, within rounding") {
