@@ -240,7 +240,7 @@ TEST_CASE_TEMPLATE("weight_gemm: rows of a batch and of experts are rows alone",
       for (index_t r = plan[e]; r < plan[e + 1]; ++r) {
         ds::tensor<float, host, 1, n> alone;
         ds::ops::weight_gemm(b, ds::rows(x.view(), r, 1), one, alone);
-        support::expect_true("grouped_weight_gemm", support::text(W::name, "row", r),
+        support::expect_true("grouped_weight_gemm", support::text(W::name, r),
                              std::memcmp(alone.data(), y.data() + r * n, n * sizeof(float)) == 0,
                              "a row among experts differs from the row alone");
         for (index_t j = 0; j < n; ++j) {

@@ -186,6 +186,31 @@ def indexing(oracle, kind):
         case.expect("out_idx", oracle.selection(scores, 6), "I64")
         case.expect("out_scores", scores)
         yield case
+    for h, hk, n, m, d in ((1, 1, 1, 1, 1), (4, 2, 5, 9, 8), (3, 1, 40, 70, 4)):
+        case = Case("attention_weights", kind, {"scale": 0.3}, 64, f"{h} {hk} {n} {m} {d}")
+        q, k = case.give("q", normal(1, h, n, d)), case.give("k", normal(2, hk, m, d))
+        mask = [[int(j <= i + m - n and (i, j) != (0, 0)) for j in range(m)] for i in range(n)]
+        case.give("mask", mask, "U8")
+        one_hot = [[float(i == j) for j in range(m)] for i in range(m)]
+        heads = [oracle.attention_head(q[i], k[i * hk // h], one_hot, mask, 0.3)[0]
+                 for i in range(h)]
+        case.expect("out", [[math.fsum(c) / h for c in zip(*rows)] for rows in zip(*heads)])
+        yield case
+    case = Case("kl_divergence", kind, {}, 64)
+    logits = case.give("logits", normal(1, 4, 11))
+    p = case.give("p", [oracle.softmax_row(r) for r in normal(2, 3, 11)] + [[0.0] * 11])
+    case.expect("out", [math.fsum(oracle.kl_row(a, b) for a, b in zip(p, logits)) / 4], "F64")
+    case.expect("dlogits", [[(q * math.fsum(a) - x) / 4 for q, x in zip(oracle.softmax_row(b), a)]
+                            for a, b in zip(p, logits)])
+    yield case
+    for power_of_two in (False, True):
+        case = Case("dequantize_fp8", kind, {"power_of_two": power_of_two}, 1, str(power_of_two))
+        x = case.give("x", [[v * 10.0 ** (4 * i - 6) for v in r]
+                            for i, r in enumerate(normal(1, 3, 130))])
+        both = [oracle.through_fp8(r, power_of_two) for r in x]
+        case.expect("out", [[round_to(kind, v) for v in r] for r, _ in both])
+        case.expect("out_scale", [s for _, s in both], "F32")
+        yield case
     # Whole numbers: many equal scores, the lower position first.
     case = Case("indexer_topk", kind, {"top_k": 20}, 0, "ties")
     draw = random.Random(11)

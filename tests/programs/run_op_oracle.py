@@ -146,6 +146,32 @@ def indexer(q, k, w, scale):
             for i, query in enumerate(q)]
 
 
+def kl_row(p, logits):
+    q = softmax_row(logits)
+    return math.fsum(a * math.log(a / b) for a, b in zip(p, q) if a > 0)
+
+
+def through_fp8(row, power_of_two):
+    """A row through e4m3 codes, one scale for 128 neighbours: its numbers and the scales."""
+    codes = sorted(s * (f * 2.0 ** -9 if e == 0 else (8 + f) * 2.0 ** (e - 10))
+                   for e in range(16) for f in range(8) for s in (1, -1) if (e, f) != (15, 7))
+    out, scales = [], []
+    for first in range(0, len(row), 128):
+        tile = row[first:first + 128]
+        scale = float32(float32(max([1e-4] + [abs(x) for x in tile])) / 448)
+        if power_of_two:
+            mantissa, exponent = math.frexp(scale)
+            scale = 2.0 ** (exponent - 1 if mantissa == 0.5 else exponent)
+        scales.append(scale)
+        for x in tile:
+            x = float32(float32(x) / scale)
+            # Ties go to the code whose last bit is 0: an even multiple of its step.
+            step = lambda c: 2.0 ** (max(math.frexp(abs(c))[1], -5) - 4) if c else 2.0 ** -9
+            best = min(codes, key=lambda c: (abs(c - x), (abs(c) / step(c)) % 2))
+            out.append(float32(best * scale))
+    return out, scales
+
+
 def selection(scores, k):
     """The best k above -inf of each row, best first, filled up with -1."""
     chosen = [[j for j in top_k(row, k) if row[j] > -math.inf] for row in scores]

@@ -14,6 +14,7 @@
 #include "deepseek/backend/reference/context.hpp"
 #include "deepseek/backend/reference/copy.hpp"
 #include "deepseek/backend/reference/cross_entropy.hpp"
+#include "deepseek/backend/reference/dequantize_fp8.hpp"
 #include "deepseek/backend/reference/dropout.hpp"
 #include "deepseek/backend/reference/embedding.hpp"
 #include "deepseek/backend/reference/expert_plan.hpp"
