@@ -252,6 +252,11 @@ def tokens(oracle, kind):
     case.give("offsets", [0, 2, 2, 5], "I64")
     case.expect("out", [5, 6, 5, 6, 7], "I64")
     yield case
+    case = Case("next_tokens", kind, {"last": -100}, 0)
+    case.give("ids", [3, 1, 4, 1, 5], "I64")
+    case.give("offsets", [0, 2, 2, 5], "I64")
+    case.expect("out", [1, -100, 1, 5, -100], "I64")
+    yield case
 
 
 def optimizers(oracle, kind):

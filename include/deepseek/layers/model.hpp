@@ -3,6 +3,9 @@
 //   m(b, x) -> y              inference
 //   m.tape(b); m.forward(b, x, tape) -> y; m.backward(b, tape, dy, gradients)        training
 //   m.decoder(b, capacity); m.decode(b, tokens, decoder) -> y                        with a cache
+//   m.draft(b, next, decoder) -> y                     of a net with multi-token prediction
+// A net may have several outputs in training: make_outputs<T>(memory, tokens) makes a struct of
+// views then (layers/with_mtp.hpp), which forward returns and backward takes the gradients of.
 // Results are views into the tape, the decoder or, for m(b, x), an owning tensor.
 #pragma once
 
@@ -14,6 +17,15 @@
 #include <set>
 
 namespace deepseek {
+
+template <class Net, class T, class S>
+auto make_outputs(arena<S>& memory, index_t tokens) {
+  if constexpr (requires { Net::template make_outputs<T>(memory, tokens); }) {
+    return Net::template make_outputs<T>(memory, tokens);
+  } else {
+    return memory.template make<T, dyn, Net::out>(tokens);
+  }
+}
 
 template <class Net, class T, class B>
 class model {
@@ -67,14 +79,14 @@ class model {
 
   // Records what backward needs; the result lives in the tape until the next forward.
   template <class X>
-  output_view forward(const B& b, const X& x, tape_type& t,
-                      const options& run = {.how = mode::training}) const {
+  auto forward(const B& b, const X& x, tape_type& t,
+               const options& run = {.how = mode::training}) const {
     const auto xv = as_const(as_view(x));
     const scope freed(b.workspace());
     t.recorded_ = false;  // until this one has come to its end
     t.memory_.clear();
     t.run_ = run;
-    auto y = t.memory_.template make<T, dyn, Net::out>(xv.extent(0));
+    const auto y = make_outputs<Net, T>(t.memory_, xv.extent(0));
     run_forward<Net>(make_call(b, run, t.memory_), *parameters_, xv, y, t.kept_);
     t.recorded_ = true;
     return y;
@@ -100,13 +112,20 @@ class model {
       require(length >= 0 && length <= length_, error_code::index_range, "decoder: rewind to ",
               length, " of ", length_, " positions; choose a length from 0 to ", length_);
       length_ = length;
+      drafted_ = std::clamp<index_t>(length - 1, 0, drafted_);
     }
+    // Positions with a draft, those that were drafted from drafts included.
+    index_t drafted() const { return drafted_; }
 
    private:
     friend class model;
+    output_view logits(index_t n) {
+      if (logits_.extent(0) < n) logits_ = output({n, Net::out});
+      return rows(logits_.view(), 0, n);
+    }
     keep<for_decode, Net, T, space> kept_;
     output logits_;
-    index_t length_ = 0, capacity_ = 0;
+    index_t length_ = 0, capacity_ = 0, drafted_ = 0;
   };
   decoder_type decoder(const B&, index_t capacity) const {
     require(capacity > 0, error_code::invalid_argument, "decoder: a capacity of ", capacity,
@@ -117,8 +136,8 @@ class model {
                d.kept_);
     return d;
   }
-  // Appends tokens and returns their logits (valid until the next decode with this decoder). A
-  // token past the capacity is an error and changes nothing.
+  // Appends tokens and returns their logits (valid until the next decode or draft with this
+  // decoder). A token past the capacity is an error and changes nothing.
   template <class X>
   output_view decode(const B& b, const X& x, decoder_type& d, const options& run = {}) const {
     const auto xv = as_const(as_view(x));
@@ -126,13 +145,37 @@ class model {
     require(d.length_ + n <= d.capacity_, error_code::index_range, "decoder: ", d.length_, " + ", n,
             " positions do not fit a capacity of ", d.capacity_,
             "; make the decoder larger or rewind it");
-    if (d.logits_.extent(0) < n) d.logits_ = output({n, Net::out});
+    const output_view y = d.logits(n);
     auto here = run;
     here.start = d.length_;
     const scope freed(b.workspace());
-    const output_view y = rows(d.logits_.view(), 0, n);
     run_forward<Net>(make_call(b, here, b.workspace()), *parameters_, xv, y, d.kept_);
+    d.drafted_ = std::min(d.drafted_, d.length_);
     d.length_ += n;
+    return y;
+  }
+  // Logits for the tokens after next[0], next[1], ..., which follow the positions drafted(),
+  // drafted() + 1, ...: at most length() of them. When all have a draft, one token more may be
+  // given, and again one, each following the last draft; the next decode forgets these.
+  template <class X>
+  output_view draft(const B& b, const X& next, decoder_type& d, const options& run = {}) const {
+    static_assert(PredictsFurther<Net>,
+                  "deepseek::model: this net drafts nothing (it has no multi-token prediction); "
+                  "build it with with_mtp or draft with a second model");
+    const auto xv = as_const(as_view(next));
+    const index_t n = xv.extent(0), left = d.length_ - d.drafted_;
+    require(left > 0 ? n <= left : n <= 1 && d.drafted_ > 0, error_code::index_range, "draft: ", n,
+            " next tokens for ", d.length_, " positions, ", d.drafted_,
+            " of which have a draft; give at most one for each without, or a single one more");
+    require(d.drafted_ + n <= d.capacity_, error_code::index_range, "draft: ", d.drafted_, " + ", n,
+            " positions do not fit a capacity of ", d.capacity_, "; make the decoder larger");
+    const output_view y = d.logits(n);
+    auto here = run;
+    here.start = d.drafted_;
+    const scope freed(b.workspace());
+    Net::draft(make_call(b, here, b.workspace()), *parameters_, xv, y, d.kept_,
+               left > 0 ? draft_from::trunk : draft_from::last_draft);
+    d.drafted_ += n;
     return y;
   }
 
@@ -150,7 +193,7 @@ class model {
   void observe(const B& b, const X& x, calibration_type& seen, const options& run = {}) const {
     const auto xv = as_const(as_view(x));
     const scope freed(b.workspace());
-    auto y = b.workspace().template make<T, dyn, Net::out>(xv.extent(0));
+    const auto y = make_outputs<Net, T>(b.workspace(), xv.extent(0));
     run_forward<Net>(make_call(b, run, b.workspace()), *parameters_, xv, y, seen.kept_);
   }
 

@@ -18,6 +18,7 @@
 #include "deepseek/backend/reference/gemm.hpp"
 #include "deepseek/backend/reference/index_check.hpp"
 #include "deepseek/backend/reference/layer_norm.hpp"
+#include "deepseek/backend/reference/next_tokens.hpp"
 #include "deepseek/backend/reference/optimizer.hpp"
 #include "deepseek/backend/reference/permute.hpp"
 #include "deepseek/backend/reference/positions.hpp"
