@@ -28,6 +28,8 @@ struct mtp_inputs {
   E embedding;  // [tokens, D], of the token after
   H hidden;     // [tokens, D]
 };
+template <class E, class H>
+mtp_inputs(const E&, const H&) -> mtp_inputs<E, H>;
 
 // Columns first .. first + W - 1 of a matrix.
 template <index_t W, class T, class S, index_t N, index_t M>

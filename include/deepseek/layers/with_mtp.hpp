@@ -13,6 +13,7 @@
 
 #include "deepseek/layers/head.hpp"
 #include "deepseek/layers/mtp.hpp"
+#include "deepseek/ops/add.hpp"
 #include "deepseek/ops/copy.hpp"
 #include "deepseek/ops/next_tokens.hpp"
 
@@ -25,6 +26,8 @@ struct mtp_outputs {
   D drafts;  // [tokens, vocabulary]
   index_t extent(int i) const { return logits.extent(i); }
 };
+template <class L, class D>
+mtp_outputs(const L&, const D&) -> mtp_outputs<L, D>;
 template <class>
 inline constexpr bool is_mtp_outputs = false;
 template <class L, class D>
