@@ -24,6 +24,19 @@ inline const reals interleaved = {-1.272232513, -1.838864985, 2.878668100, 4.088
 inline const reals half = {-1.413352521, 1.879118067, -2.828857482, 4.058191135};
 }  // namespace rope
 
+namespace yarn {  // DeepSeek-V3: 64 elements, base 10000, factor 40, 4096 positions, 32 to 1 turns
+inline const ids pairs = {0, 10, 11, 16, 22, 23, 31};
+inline const reals frequencies = {
+    1, 0.0562341325, 0.0390069266, 0.0055, 1.778279411e-4, 3.333803581e-5, 3.333803581e-6};
+constexpr double corr_fast = 10.4722408, corr_slow = 22.5134406, low = 10, high = 23;
+// DeepSeek-V4, compressed layers: base 160000, 65536 positions, factor 16.
+constexpr double v4_corr_fast = 15.4532953, v4_corr_slow = 24.7084238, v4_low = 15, v4_high = 25;
+// g, g^2 and 192^-1/2 g^2 at factor 40 for mscale_all_dim 0.707 (V2) and 1 (V3).
+inline const reals mscale = {0.707, 1}, magnitude = {1.2608037774, 1.3688879454},
+                   factor = {1.5896261652, 1.8738542071}, scale = {0.1147213868, 0.1352337788};
+constexpr double plain_scale = 0.0721687836;
+}  // namespace yarn
+
 namespace gate {  // 8 experts, 2 active
 inline const reals logits = {.2, -.1, .5, .3, -.4, .9, 0, .1};
 inline const reals softmax = {.117896994, .087340241, .159144296, .130296329,
