@@ -39,7 +39,7 @@ struct both_outputs : Net {
   }
   template <class Y>
   static auto split(const Y& y) {
-    return ds::mtp_outputs{ds::column_range<V>(y, 0), ds::column_range<V>(y, V)};
+    return ds::mtp_outputs{ds::columns<0, V>(y), ds::columns<V, V>(y)};
   }
 };
 

@@ -68,7 +68,6 @@ template <class Net>
 concept PredictsFurther = requires {
   typename Net::mtp;
 };
-enum class draft_from { trunk, last_draft };  // whose hidden states a draft starts from
 
 // Row-wise layers treat each row alone: then a row of a batch equals the row alone. Default true.
 template <class L>

@@ -11,6 +11,7 @@
 
 #include "deepseek/layers/initialize.hpp"
 #include "deepseek/layers/layer.hpp"
+#include "deepseek/layers/page_pool.hpp"
 #include "deepseek/quant/format.hpp"
 
 #include <memory>
@@ -103,37 +104,95 @@ class model {
   }
 
   // ---- decoding with a cache
+  // The memory of a cache in pages, which decoders share. Not for several threads at once.
+  class pages_type {
+   public:
+    const page_pool& pool() const { return *pool_; }
+
+   private:
+    friend class model;
+    std::shared_ptr<keep<for_decode, Net, T, space>> kept_;
+    std::shared_ptr<page_pool> pool_;
+  };
+  pages_type pages(const B&, const paging& p) const {
+    pages_type all;
+    all.pool_ = std::make_shared<page_pool>(p);
+    all.kept_ = std::make_shared<keep<for_decode, Net, T, space>>();
+    reserve(*all.kept_, checked_product(p.pages, p.size));
+    return all;
+  }
+
   class decoder_type {
    public:
+    decoder_type(const decoder_type&) = delete;  // see fork
+    decoder_type& operator=(const decoder_type&) = delete;
+    decoder_type(decoder_type&&) = default;
+    decoder_type& operator=(decoder_type&&) = default;
+
     index_t length() const { return length_; }
     index_t capacity() const { return capacity_; }
-    // Forgets positions from `length` on; the cache itself is kept.
+    // Positions with a draft, those that were drafted from drafts included.
+    index_t drafted() const { return drafted_; }
+    // Forgets positions from `length` on; pages that held nothing else are given back.
     void rewind(index_t length) {
       require(length >= 0 && length <= length_, error_code::index_range, "decoder: rewind to ",
               length, " of ", length_, " positions; choose a length from 0 to ", length_);
       length_ = length;
       drafted_ = std::clamp<index_t>(length - 1, 0, drafted_);
+      pages_.keep(length);
     }
-    // Positions with a draft, those that were drafted from drafts included.
-    index_t drafted() const { return drafted_; }
+    // Another decoder that stands where this one does. Pages are shared until one of the two
+    // writes into them; a cache without pages is copied.
+    decoder_type fork() const {
+      decoder_type other(pages_.empty() ? std::make_shared<kept_type>(*kept_) : kept_, capacity_);
+      other.pages_ = pages_;
+      other.length_ = length_;
+      other.drafted_ = drafted_;
+      return other;
+    }
 
    private:
     friend class model;
+    using kept_type = keep<for_decode, Net, T, space>;
+    decoder_type(std::shared_ptr<kept_type> kept, index_t capacity)
+        : kept_(std::move(kept)), capacity_(capacity) {}
+
     output_view logits(index_t n) {
       if (logits_.extent(0) < n) logits_ = output({n, Net::out});
       return rows(logits_.view(), 0, n);
     }
-    keep<for_decode, Net, T, space> kept_;
+    // The options of a call that writes positions first .. end - 1 of the cache.
+    options writing(const B& b, index_t first, index_t end, options run) {
+      run.start = first;
+      if constexpr (std::is_same_v<space, host>) {
+        if (pages_.empty()) return run;
+        pages_.own(first, end, [&](index_t from, index_t to) { copy_page(b, from, to); });
+        run.pages = pages_.table();
+      }
+      return run;
+    }
+    void copy_page(const B& b, index_t from, index_t to) {
+      const index_t size = pages_.table().size;
+      visit_kept([&](auto& own) -> decltype(own.copy_page(
+                                    b, from, to, size)) { own.copy_page(b, from, to, size); },
+                 *kept_);
+    }
+
+    std::shared_ptr<kept_type> kept_;
+    sequence_pages pages_;  // none: a cache of its own, in order
     output logits_;
     index_t length_ = 0, capacity_ = 0, drafted_ = 0;
   };
   decoder_type decoder(const B&, index_t capacity) const {
     require(capacity > 0, error_code::invalid_argument, "decoder: a capacity of ", capacity,
             " positions; write a number > 0");
-    decoder_type d;
-    d.capacity_ = capacity;
-    visit_kept([&](auto& own) -> decltype(own.reserve(capacity)) { own.reserve(capacity); },
-               d.kept_);
+    decoder_type d(std::make_shared<typename decoder_type::kept_type>(), capacity);
+    reserve(*d.kept_, capacity);
+    return d;
+  }
+  decoder_type decoder(const B&, const pages_type& all) const {
+    decoder_type d(all.kept_, all.pool_->pages() * all.pool_->size());
+    d.pages_ = sequence_pages(all.pool_);
     return d;
   }
   // Appends tokens and returns their logits (valid until the next decode or draft with this
@@ -146,10 +205,11 @@ class model {
             " positions do not fit a capacity of ", d.capacity_,
             "; make the decoder larger or rewind it");
     const output_view y = d.logits(n);
-    auto here = run;
-    here.start = d.length_;
+    kept_pages pages(d.pages_);
+    const auto here = d.writing(b, d.length_, d.length_ + n, run);
     const scope freed(b.workspace());
-    run_forward<Net>(make_call(b, here, b.workspace()), *parameters_, xv, y, d.kept_);
+    run_forward<Net>(make_call(b, here, b.workspace()), *parameters_, xv, y, *d.kept_);
+    pages.keep(d.length_ + n);
     d.drafted_ = std::min(d.drafted_, d.length_);
     d.length_ += n;
     return y;
@@ -170,11 +230,12 @@ class model {
     require(d.drafted_ + n <= d.capacity_, error_code::index_range, "draft: ", d.drafted_, " + ", n,
             " positions do not fit a capacity of ", d.capacity_, "; make the decoder larger");
     const output_view y = d.logits(n);
-    auto here = run;
-    here.start = d.drafted_;
+    const index_t end = std::min(d.drafted_ + n + 1, d.capacity_);  // with the state after them
+    kept_pages pages(d.pages_);
+    const auto here = d.writing(b, d.drafted_, end, run);
     const scope freed(b.workspace());
-    Net::draft(make_call(b, here, b.workspace()), *parameters_, xv, y, d.kept_,
-               left > 0 ? draft_from::trunk : draft_from::last_draft);
+    Net::draft(make_call(b, here, b.workspace()), *parameters_, xv, y, *d.kept_, d.length_);
+    pages.keep(std::max(end, d.length_));
     d.drafted_ += n;
     return y;
   }
@@ -200,6 +261,11 @@ class model {
  private:
   static call<B> make_call(const B& b, const options& run, arena<space>& tape) {
     return {b, run, b.workspace(), tape, 0, {}};
+  }
+  // Room for `rows` positions in every layer's cache.
+  template <class K>
+  static void reserve(K& kept, index_t rows) {
+    visit_kept([&](auto& own) -> decltype(own.reserve(rows)) { own.reserve(rows); }, kept);
   }
   // Two equal paths would overwrite each other in a file.
   void check_paths() {

@@ -31,12 +31,6 @@ struct mtp_inputs {
 template <class E, class H>
 mtp_inputs(const E&, const H&) -> mtp_inputs<E, H>;
 
-// Columns first .. first + W - 1 of a matrix.
-template <index_t W, class T, class S, index_t N, index_t M>
-view<T, S, N, W> column_range(const view<T, S, N, M>& v, index_t first) {
-  return {v.data() + first * v.stride(1), {v.extent(0), W}, {v.stride(0), v.stride(1)}};
-}
-
 template <class Block, mtp_config C = mtp_config{}, class F = plain>
 struct mtp_layer {
   static_assert(C.eps > 0, "deepseek::mtp_layer: eps is not positive; write .eps = 1e-6");
@@ -74,8 +68,8 @@ struct mtp_layer {
     auto& memory = c.template arena_for<K>();
     const auto pair = memory.template make<T, dyn, 2 * D>(n);
     const auto joined = memory.template make<T, dyn, D>(n);
-    run_forward(c.in(0), p.enorm, x.embedding, column_range<D>(pair, 0), k.enorm);
-    run_forward(c.in(1), p.hnorm, x.hidden, column_range<D>(pair, D), k.hnorm);
+    run_forward(c.in(0), p.enorm, x.embedding, columns<0, D>(pair), k.enorm);
+    run_forward(c.in(1), p.hnorm, x.hidden, columns<D, D>(pair), k.hnorm);
     run_forward(c.in(2), p.eh_proj, as_const(pair), joined, k.eh_proj);
     run_forward<Block>(c.in(3), p.block, as_const(joined), y, k.block);
     if constexpr (keeps_tape<K>) k.own = {pair, joined};
@@ -93,10 +87,10 @@ struct mtp_layer {
     run_backward<Block>(c.in(3), p.block, as_const(k.own.joined), dy, djoined, k.block, g.block);
     run_backward(c.in(2), p.eh_proj, as_const(k.own.pair), as_const(djoined), dpair, k.eh_proj,
                  g.eh_proj);
-    run_backward(c.in(0), p.enorm, x.embedding, as_const(column_range<D>(dpair, 0)), dx.embedding,
+    run_backward(c.in(0), p.enorm, x.embedding, as_const(columns<0, D>(dpair)), dx.embedding,
                  k.enorm, g.enorm);
-    run_backward(c.in(1), p.hnorm, x.hidden, as_const(column_range<D>(dpair, D)), dx.hidden,
-                 k.hnorm, g.hnorm);
+    run_backward(c.in(1), p.hnorm, x.hidden, as_const(columns<D, D>(dpair)), dx.hidden, k.hnorm,
+                 g.hnorm);
   }
 };
 

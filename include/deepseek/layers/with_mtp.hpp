@@ -12,9 +12,9 @@
 #pragma once
 
 #include "deepseek/layers/head.hpp"
+#include "deepseek/layers/kv_cache.hpp"
 #include "deepseek/layers/mtp.hpp"
 #include "deepseek/ops/add.hpp"
-#include "deepseek/ops/copy.hpp"
 #include "deepseek/ops/next_tokens.hpp"
 
 namespace deepseek {
@@ -100,14 +100,7 @@ struct with_mtp {
     keep<for_backward, Head, T, S> next_head;
   };
   template <class T, class S>
-  struct state {
-    tensor<T, S, dyn, D> hidden;   // [capacity, D], of the trunk
-    tensor<T, S, dyn, D> further;  // [1, D], of the last draft
-    void reserve(index_t capacity) {
-      hidden = tensor<T, S, dyn, D>({capacity, D});
-      further = tensor<T, S, dyn, D>({1, D});
-    }
-  };
+  using state = row_cache<T, S, D>;  // the state that each position gives the mtp layer
 
   template <class C, class P, class X, class Y, class K>
   static void forward(const C& c, const P& p, const X& x, const Y& y, K& k) {
@@ -128,7 +121,7 @@ struct with_mtp {
                     "mtp_outputs as y");
       const auto t = run_trunk(c, p, x, y, k);
       if constexpr (keeps_state<K>) {
-        ops::copy(c.backend, t.given(), rows(k.own.hidden.view(), c.options.start, x.extent(0)));
+        k.own.append(c.backend, c.options, t.given());
       }
     }
   }
@@ -155,17 +148,18 @@ struct with_mtp {
     run_backward<Embedding>(c.in(0), p.embed, x, as_const(dembedded), dx, k.embed, g.embed);
   }
 
-  // Decoding: drafts for the positions from `start` on whose next tokens are given, from the
-  // trunk's states there or, for one token, from the state of the last draft.
+  // Decoding: drafts for the positions from `start` on, whose next tokens are given; the trunk has
+  // seen `length` positions. Behind them a draft goes on from the state that the last one gave.
   template <class C, class P, class X, class Y, class K>
-  static void draft(const C& c, const P& p, const X& next, const Y& y, K& k, draft_from from) {
+  static void draft(const C& c, const P& p, const X& next, const Y& y, K& k, index_t length) {
     const scope freed(c.scratch);
     const index_t n = next.extent(0);
-    const bool trunk = from == draft_from::trunk;
-    const auto hidden =
-        rows(trunk ? k.own.hidden.view() : k.own.further.view(), trunk ? c.options.start : 0, n);
-    const auto d = run_drafts(c, p, mtp_inputs{next, hidden}, y, k);
-    if (n > 0) ops::copy(c.backend, rows(d.given(), n - 1, 1), k.own.further);
+    const auto d = run_drafts(c, p, mtp_inputs{next, k.own.read(c, c.options.start, n)}, y, k);
+    auto after = c.options;
+    after.start += n;
+    if (n > 0 && after.start >= length && after.start < k.own.positions(after.pages)) {
+      k.own.append(c.backend, after, rows(d.given(), n - 1, 1));
+    }
   }
 
  private:
