@@ -33,7 +33,8 @@ constexpr double corr_fast = 10.4722408, corr_slow = 22.5134406, low = 10, high 
 constexpr double v4_corr_fast = 15.4532953, v4_corr_slow = 24.7084238, v4_low = 15, v4_high = 25;
 // g, g^2 and 192^-1/2 g^2 at factor 40 for mscale_all_dim 0.707 (V2) and 1 (V3).
 inline const reals mscale = {0.707, 1}, magnitude = {1.2608037774, 1.3688879454},
-                   factor = {1.5896261652, 1.8738542071}, scale = {0.1147213868, 0.1352337788};
+                   factor = {1.5896261652, 1.8738542071};
+constexpr double v2_scale = 0.1147213868, v3_scale = 0.1352337788;
 constexpr double plain_scale = 0.0721687836;
 }  // namespace yarn
 
