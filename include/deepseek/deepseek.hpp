@@ -6,11 +6,13 @@
 
 #include "deepseek/data/masking.hpp"
 #include "deepseek/layers/attention.hpp"
+#include "deepseek/layers/balance.hpp"
 #include "deepseek/layers/chain.hpp"
 #include "deepseek/layers/checkpointed.hpp"
 #include "deepseek/layers/dropout.hpp"
 #include "deepseek/layers/embedding.hpp"
 #include "deepseek/layers/gate.hpp"
+#include "deepseek/layers/hash_gate.hpp"
 #include "deepseek/layers/head.hpp"
 #include "deepseek/layers/latent_attention.hpp"
 #include "deepseek/layers/linear.hpp"

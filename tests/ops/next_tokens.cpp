@@ -65,7 +65,7 @@ void check_errors(const B& b) {
   ints ids = {1, 2, 3, 4}, out(4, -1), late = {1, 4}, falling = {0, 3, 2, 4}, early = {0, 3};
   CHECK_ERROR(error_code::offsets, "next_tokens: offsets[0] is 1",
               op(b, of(ids), of(late), 0, of(out)));
-  CHECK_ERROR(error_code::offsets, "offsets[1] is 3", "offsets[2] is 2",
+  CHECK_ERROR(error_code::offsets, "offsets[2] is 2", "less than 3",
               op(b, of(ids), of(falling), 0, of(out)));
   CHECK_ERROR(error_code::offsets, "offsets[1] is 3", "4 tokens",
               op(b, of(ids), of(early), 0, of(out)));

@@ -143,8 +143,8 @@ struct with_mtp {
     if (after_norm) ops::add(c.backend, from_drafts, dnormed);
     run_backward(c.in(2), p.norm, as_const(t.hidden), as_const(dnormed), dhidden, k.norm, g.norm);
     if (!after_norm) ops::add(c.backend, from_drafts, dhidden);
-    run_backward<Trunk>(c.in(1), p.trunk, as_const(t.embedded), as_const(dhidden), dembedded,
-                        k.trunk, g.trunk);
+    run_backward<Trunk>(lend_token_ids(c, x).in(1), p.trunk, as_const(t.embedded),
+                        as_const(dhidden), dembedded, k.trunk, g.trunk);
     run_backward<Embedding>(c.in(0), p.embed, x, as_const(dembedded), dx, k.embed, g.embed);
   }
 
@@ -188,7 +188,8 @@ struct with_mtp {
     const auto make = [&] { return memory.template make<T, dyn, D>(x.extent(0)); };
     const trunk_rows<T, typename C::space> r{make(), make(), make()};
     run_forward<Embedding>(c.in(0), p.embed, x, r.embedded, k.embed);
-    run_forward<Trunk>(c.in(1), p.trunk, as_const(r.embedded), r.hidden, k.trunk);
+    run_forward<Trunk>(lend_token_ids(c, x).in(1), p.trunk, as_const(r.embedded), r.hidden,
+                       k.trunk);
     run_forward(c.in(2), p.norm, as_const(r.hidden), r.normed, k.norm);
     run_forward<Head>(c.template with<vocabulary>(&p.embed).in(3), p.head, as_const(r.normed),
                       logits, k.head);
@@ -202,8 +203,8 @@ struct with_mtp {
     const auto make = [&] { return memory.template make<T, dyn, D>(drafts.extent(0)); };
     const draft_rows<T, typename C::space> r{in.embedding, make(), make(), make()};
     run_forward<Embedding>(c.in(0), p.embed, r.next, r.embedded, next_embed(k));
-    run_forward<Mtp>(c.in(4), p.mtp, mtp_inputs{as_const(r.embedded), as_const(in.hidden)},
-                     r.hidden, k.mtp);
+    run_forward<Mtp>(lend_token_ids(c, r.next).in(4), p.mtp,
+                     mtp_inputs{as_const(r.embedded), as_const(in.hidden)}, r.hidden, k.mtp);
     run_forward(c.in(5), p.mtp.norm, as_const(r.hidden), r.normed, k.mtp.norm);
     run_forward<Head>(c.template with<vocabulary>(&p.embed).in(3), p.head, as_const(r.normed),
                       drafts, next_head(k));
@@ -221,7 +222,7 @@ struct with_mtp {
                        as_const(d.normed), dy, dnormed, next_head(k), g.head);
     run_backward(c.in(5), p.mtp.norm, as_const(d.hidden), as_const(dnormed), dhidden, k.mtp.norm,
                  g.mtp.norm);
-    run_backward<Mtp>(c.in(4), p.mtp,
+    run_backward<Mtp>(lend_token_ids(c, d.next).in(4), p.mtp,
                       mtp_inputs{as_const(d.embedded), as_const(k.own.trunk.given())},
                       as_const(dhidden), dx, k.mtp, g.mtp);
   }

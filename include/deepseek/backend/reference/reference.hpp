@@ -6,6 +6,7 @@
 #include "deepseek/backend/reference/add.hpp"
 #include "deepseek/backend/reference/all_finite.hpp"
 #include "deepseek/backend/reference/attention.hpp"
+#include "deepseek/backend/reference/balance_loss.hpp"
 #include "deepseek/backend/reference/combine.hpp"
 #include "deepseek/backend/reference/context.hpp"
 #include "deepseek/backend/reference/copy.hpp"
