@@ -67,7 +67,7 @@ void check_errors(const B& b) {
               op(b, of(ids), of(late), 0, of(out)));
   CHECK_ERROR(error_code::offsets, "offsets[2] is 2", "less than 3",
               op(b, of(ids), of(falling), 0, of(out)));
-  CHECK_ERROR(error_code::offsets, "offsets[1] is 3", "4 tokens",
+  CHECK_ERROR(error_code::offsets, "offsets[1] is 3", "4 rows",
               op(b, of(ids), of(early), 0, of(out)));
   CHECK_ERROR(error_code::shape_mismatch, "out[4]",
               op(b, view(ids.data(), {3}), view(), 0, of(out)));
