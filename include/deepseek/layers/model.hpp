@@ -118,7 +118,7 @@ class model {
     pages_type all;
     all.pool_ = std::make_shared<page_pool>(p);
     all.kept_ = std::make_shared<keep<for_decode, Net, T, space>>();
-    reserve(*all.kept_, checked_product(p.pages, p.size));
+    reserve_pages(*all.kept_, checked_product(p.pages, p.size));
     return all;
   }
 
@@ -266,6 +266,18 @@ class model {
   template <class K>
   static void reserve(K& kept, index_t rows) {
     visit_kept([&](auto& own) -> decltype(own.reserve(rows)) { own.reserve(rows); }, kept);
+  }
+  template <class K>
+  static void reserve_pages(K& kept, index_t rows) {
+    visit_kept(
+        [&](auto& own) -> decltype(own.reserve(rows)) {
+          static_assert(
+              requires { own.copy_page(std::declval<const B&>(), rows, rows, rows); },
+              "deepseek::model: a layer of this net keeps a cache that cannot stand in "
+              "pages; use decoder(b, capacity)");
+          own.reserve(rows);
+        },
+        kept);
   }
   // Two equal paths would overwrite each other in a file.
   void check_paths() {

@@ -76,6 +76,11 @@ struct attention_range {
   }
 };
 
+// What a pattern is bound to for one head of a sequence.
+inline pattern_scope scope_of(const attention_range& range, index_t head) {
+  return {.head = head, .keys = range.keys, .row = range.query, .start = range.start};
+}
+
 template <class P, class S>
 index_t sequence_count(const attention_spec<P, S>& spec) {
   return spec.query_offsets.extent(0) > 0 ? spec.query_offsets.extent(0) - 1 : 1;
@@ -103,47 +108,56 @@ namespace attention_checks {
 
 // k and v have `rows` rows.
 template <class S>
-void require_pages(const page_table<S>& at, index_t keys, index_t rows) {
-  require(at.size > 0, error_code::invalid_argument, "attention: a page of ", at.size,
+void require_pages(const page_table<S>& at, index_t keys, index_t rows, const char* op) {
+  require(at.size > 0, error_code::invalid_argument, op, ": a page of ", at.size,
           " positions; pass a size > 0, or 0 for keys in order");
   const index_t pages = at.pages.extent(0), needed = (keys + at.size - 1) / at.size;
-  require(keys >= 0 && needed <= pages, error_code::index_range, "attention: ", keys,
+  require(keys >= 0 && needed <= pages, error_code::index_range, op, ": ", keys,
           " keys do not fit ", pages, " pages of ", at.size, "; pass a page for each ", at.size,
           " keys");
-  require_data(at.pages, "attention: pages");
+  require_data(at.pages, "attention: page table");
   if constexpr (std::is_same_v<S, host>) {
     for (index_t i = 0; i < needed; ++i) {
       const index_t page = at.pages(i), end = std::min(keys - i * at.size, at.size);
-      require(page >= 0 && page * at.size + end <= rows, error_code::index_range,
-              "attention: pages[", i, "] is ", page, ", outside the ", rows,
-              " rows of k in pages of ", at.size, "; pass numbers of pages that exist");
+      require(page >= 0 && page * at.size + end <= rows, error_code::index_range, op, ": pages[", i,
+              "] is ", page, ", outside the ", rows, " rows of k in pages of ", at.size,
+              "; pass numbers of pages that exist");
     }
   }
 }
 
 template <class P, class S>
-void require_spec(const attention_spec<P, S>& spec, index_t queries, index_t keys) {
+void require_order(const attention_spec<P, S>& spec, const char* op) {
+  require(spec.pages.size == 0, error_code::unsupported, op,
+          ": keys in pages; pass rows in the order of their positions");
+}
+
+template <class P, class S>
+void require_spec(const attention_spec<P, S>& spec, index_t queries, index_t keys,
+                  const char* op = "attention") {
   check_pattern<P>();
-  require(std::isfinite(spec.scale), error_code::invalid_argument, "attention: scale is ",
-          spec.scale, "; pass a finite number, or 0 for 1 / sqrt(d)");
-  require(spec.start >= -1 && spec.start <= (index_t{1} << 48), error_code::invalid_argument,
-          "attention: start is ", spec.start,
+  require(std::isfinite(spec.scale), error_code::invalid_argument, op, ": scale is ", spec.scale,
+          "; pass a finite number, or 0 for 1 / sqrt(d)");
+  require(spec.start >= -1 && spec.start <= (index_t{1} << 48), error_code::invalid_argument, op,
+          ": start is ", spec.start,
           "; pass the position of the first query (0 .. 2^48), or -1 to align the last query with "
           "the last key");
   const index_t nq = spec.query_offsets.extent(0), nk = spec.key_offsets.extent(0);
-  require(nq == nk, error_code::shape_mismatch, "attention: query_offsets[", nq,
-          "] and key_offsets[", nk, "] differ in length; pass sequences + 1 of each, or neither");
+  require(nq == nk, error_code::shape_mismatch, op, ": query_offsets[", nq, "] and key_offsets[",
+          nk, "] differ in length; pass sequences + 1 of each, or neither");
   if (spec.pages.size != 0) {
-    require(nq == 0, error_code::unsupported,
-            "attention: keys in pages and several sequences; run one sequence at a time");
-    require_pages(spec.pages, spec.keys, keys);
+    require(nq == 0, error_code::unsupported, op,
+            ": keys in pages and several sequences; run one sequence at a time");
+    require_pages(spec.pages, spec.keys, keys, op);
   }
   if (nq == 0) return;
-  require_data(spec.query_offsets, "attention: query_offsets");
-  require_data(spec.key_offsets, "attention: key_offsets");
+  const std::string of_queries = std::string(op) + ": query_offsets";
+  const std::string of_keys = std::string(op) + ": key_offsets";
+  require_data(spec.query_offsets, of_queries.c_str());
+  require_data(spec.key_offsets, of_keys.c_str());
   if constexpr (std::is_same_v<S, host>) {
-    require_offsets(spec.query_offsets, queries, "attention: query_offsets");
-    require_offsets(spec.key_offsets, keys, "attention: key_offsets");
+    require_offsets(spec.query_offsets, queries, of_queries.c_str());
+    require_offsets(spec.key_offsets, keys, of_keys.c_str());
   }
 }
 
@@ -239,8 +253,7 @@ struct attention_backward_op {
     require_data(g.dk, "attention_backward: dk");
     require_data(g.dv, "attention_backward: dv");
     attention_checks::require_spec(spec, in.q.extent(0), in.k.extent(0));
-    require(spec.pages.size == 0, error_code::unsupported,
-            "attention_backward: keys in pages; pass keys and values in order");
+    attention_checks::require_order(spec, "attention_backward");
     attention_backward_impl(b, in, from, g, attention_checks::resolved(spec, in.q.extent(2)));
   }
 };
