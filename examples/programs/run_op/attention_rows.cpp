@@ -20,6 +20,7 @@ template <class T>
 struct attention_case {
   array<T, 3> q, k, v;
   array<std::uint8_t, 2> mask;
+  array<std::int32_t, 1> pages;
   ds::attention_spec<ds::given_mask> spec;
   array<T, 3> o;
   array<ds::accumulate_t<T>, 2> lse;
@@ -32,7 +33,10 @@ struct attention_case {
         o({q.extent(0), q.extent(1), v.extent(2)}),
         lse({q.extent(0), q.extent(1)}) {
     const auto m = mask.view();
-    ds::require(m.extent(0) == q.extent(1) && m.extent(1) == k.extent(1),
+    const index_t size = in.integer("page_size", 0);
+    ds::require(size > 0 || !in.has("page_size"), error_code::invalid_argument,
+                "attention: page_size is ", size, "; leave it out for keys in order");
+    ds::require(m.extent(0) == q.extent(1) && (size > 0 || m.extent(1) == k.extent(1)),
                 error_code::shape_mismatch, "attention: mask", ds::shape_string(m),
                 " does not match q", ds::shape_string(q.view()), " and k",
                 ds::shape_string(k.view()), "; pass mask[queries, keys]");
@@ -40,6 +44,10 @@ struct attention_case {
     ds::require(scale != 0 || !in.has("scale"), error_code::invalid_argument,
                 "attention: scale is 0; leave it out for 1 / sqrt(d)");
     spec = {.pattern = ds::given_mask(ds::as_const(m)), .scale = scale, .start = 0};
+    if (size == 0) return;
+    pages = in.read_ids<1>("pages");
+    spec.pages = {pages.view(), size};
+    spec.keys = m.extent(1);
   }
   auto inputs() const { return ds::attention_inputs{swapped(q), swapped(k), swapped(v)}; }
   auto outputs() { return ds::attention_outputs{swapped(o), ds::transposed(lse.view())}; }

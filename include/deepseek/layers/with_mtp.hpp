@@ -6,7 +6,7 @@
 // Embedding and Head are shared: their gradients are sums of both uses. Trunk ends with its last
 // layer; the final norm is here. y a view: logits only (inference). y = mtp_outputs{logits,
 // drafts}: both (training, calibration). The last row of a sequence has no token after it: id 0
-// stands there, no target may be given for its draft; no other row sees it.
+// stands there, its draft has no target, no other row sees it; experts' loads count it.
 // Decoding keeps h of each position; draft() runs the Mtp on what it is told comes next.
 // Source: DeepSeek-V3 technical report 2024, section 2.2.
 #pragma once
@@ -24,7 +24,6 @@ template <class L, class D = L>
 struct mtp_outputs {
   L logits;  // [tokens, vocabulary]
   D drafts;  // [tokens, vocabulary]
-  index_t extent(int i) const { return logits.extent(i); }
 };
 template <class L, class D>
 mtp_outputs(const L&, const D&) -> mtp_outputs<L, D>;
