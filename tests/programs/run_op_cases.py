@@ -240,6 +240,24 @@ def attention(oracle, kind):
         case.expect("out", [o for o, _ in both])
         case.expect("out_lse", [lse for _, lse in both])
         yield case
+    # Keys 0 .. 6 in pages 3, 0, 4, 1 of two rows; the other rows must not matter.
+    case = Case("attention", kind, {"scale": 0.5, "page_size": 2}, 24, "pages")
+    pages = [3, 0, 4, 1]
+    q, keys, values = case.give("q", normal(1, 2, 3, 4)), normal(2, 7, 4), normal(3, 7, 4)
+    rows = [[[NAN] * 4 for _ in range(10)] for _ in range(2)]
+    for t in range(7):
+        row = pages[t // 2] * 2 + t % 2
+        rows[0][row], rows[1][row] = keys[t], values[t]
+    case.give("pages", pages, "I64")
+    k, v = case.give("k", [rows[0]])[0], case.give("v", [rows[1]])[0]
+    order = [pages[t // 2] * 2 + t % 2 for t in range(7)]
+    mask = [[int(j <= i + 4) for j in range(7)] for i in range(3)]
+    case.give("mask", mask, "U8")
+    both = [oracle.attention_head(q[i], [k[t] for t in order], [v[t] for t in order], mask, 0.5)
+            for i in range(2)]
+    case.expect("out", [o for o, _ in both])
+    case.expect("out_lse", [lse for _, lse in both])
+    yield case
     for style in ("interleaved", "half"):
         case = Case("rope", kind, {"theta": 10000.0, "style": style}, 8, style)
         x, pos = case.give("x", normal(1, 3, 4, 8)), [0, 3, 1000, 2]
@@ -364,6 +382,11 @@ def tokens(oracle, kind):
     case = Case("positions", kind, {"start": 5}, 0)
     case.give("offsets", [0, 2, 2, 5], "I64")
     case.expect("out", [5, 6, 5, 6, 7], "I64")
+    yield case
+    case = Case("next_tokens", kind, {"last": -100}, 0)
+    case.give("ids", [3, 1, 4, 1, 5], "I64")
+    case.give("offsets", [0, 2, 2, 5], "I64")
+    case.expect("out", [1, -100, 1, 5, -100], "I64")
     yield case
 
 

@@ -10,6 +10,7 @@ template <class T>
 struct attention_case {
   array<T, 3> q, k, v;
   array<std::uint8_t, 2> mask;
+  array<std::int32_t, 1> pages;
   ds::attention_spec<ds::given_mask> spec;
   array<T, 3> o;
   array<ds::accumulate_t<T>, 2> lse;
@@ -21,7 +22,15 @@ struct attention_case {
         mask(in.read_mask<2>("mask")),
         o({q.extent(0), q.extent(1), v.extent(2)}),
         lse({q.extent(0), q.extent(1)}) {
-    spec = masked(in, mask, q.extent(1), k.extent(1));
+    const index_t size = in.integer("page_size", 0);
+    ds::require(size > 0 || !in.has("page_size"), error_code::invalid_argument,
+                "attention: page_size is ", size, "; leave it out for keys in order");
+    const index_t keys = size > 0 ? mask.extent(1) : k.extent(1);
+    spec = masked(in, mask, q.extent(1), keys);
+    if (size == 0) return;
+    pages = in.read_ids<1>("pages");
+    spec.pages = {pages.view(), size};
+    spec.keys = keys;
   }
   auto inputs() const { return ds::attention_inputs{swapped(q), swapped(k), swapped(v)}; }
   auto outputs() { return ds::attention_outputs{swapped(o), ds::transposed(lse.view())}; }

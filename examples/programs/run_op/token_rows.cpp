@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// run_op: what knows tokens: embedding, cross entropy, the k largest of a row, positions.
+// run_op: what knows tokens: embedding, cross entropy, the k largest of a row, positions, next
+// tokens.
 #include "run_op/op_rows.hpp"
 
 namespace run_op {
@@ -101,6 +102,17 @@ struct positions {
   }
 };
 
+// Each sequence's tokens moved up by one; `last` at its end.
+struct next_tokens {
+  template <class T>
+  static void run(const auto& b, op_case& in, results& out) {
+    auto ids = in.read_ids<1>("ids");
+    const auto offsets = in.read_ids<1>("offsets");
+    ds::ops::next_tokens(b, ids, offsets, static_cast<std::int32_t>(in.integer("last")), ids);
+    out.add("out", ids);
+  }
+};
+
 }  // namespace
 
 std::span<const op_row> token_rows() {
@@ -110,7 +122,8 @@ std::span<const op_row> token_rows() {
                                     row_of<cross_entropy_gradient>("cross_entropy_gradient"),
                                     row_of<top_k>("top_k"),
                                     row_of<top_k_backward>("top_k_backward"),
-                                    row_of<positions>("positions")};
+                                    row_of<positions>("positions"),
+                                    row_of<next_tokens>("next_tokens")};
   return rows;
 }
 

@@ -21,10 +21,16 @@ auto pattern_of(const Call& c) {
 }
 
 template <class Pattern, class Call>
-auto seen_keys(const Call& c, double scale) {
+auto seen_keys(const Call& c, double scale, index_t queries) {
   const auto seen = pattern_of<Pattern>(c);
-  return attention_spec<std::remove_const_t<decltype(seen)>>{seen, scale, c.options.sequences,
-                                                             c.options.sequences, c.options.start};
+  return attention_spec<std::remove_const_t<decltype(seen)>>{
+      seen,
+      scale,
+      c.options.sequences,
+      c.options.sequences,
+      c.options.start,
+      c.options.pages,
+      c.options.pages.size == 0 ? 0 : c.options.start + queries};
 }
 
 }  // namespace deepseek

@@ -31,6 +31,7 @@
 #include "deepseek/backend/reference/latent_attention.hpp"
 #include "deepseek/backend/reference/layer_norm.hpp"
 #include "deepseek/backend/reference/lightning_indexer.hpp"
+#include "deepseek/backend/reference/next_tokens.hpp"
 #include "deepseek/backend/reference/optimizer.hpp"
 #include "deepseek/backend/reference/permute.hpp"
 #include "deepseek/backend/reference/positions.hpp"
