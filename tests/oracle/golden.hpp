@@ -47,6 +47,15 @@ inline const reals weights = {.237415391, .159144296};
 inline const reals divided = {.598687660, .401312340};
 // The gate that takes the softmax of the softmax.
 inline const reals twice = {.139693362, .129176367};
+// With a selection bias, 4 groups of which 2 are kept, 3 active.
+inline const reals bias = {0, .3, -.2, 0, .5, -.6, .1, .2};
+inline const ids limited = {5, 2, 3};  // softmax, best of a group, scale 16
+inline const reals limited_weights = {3.798646256, 2.546308733, 2.084741267};
+inline const ids balanced = {1, 7, 6};  // sigmoid + bias, sum of two, scale 2.5
+inline const reals balanced_weights = {.791701354, .874965312, .833333333};
+inline const reals balanced_groups = {1.324854810, .996901848, 1.012261843, 1.324979187};
+inline const ids root = {4, 1, 7};  // sqrt(softplus) + bias, one group, scale 1.5
+inline const reals root_weights = {.451081552, .505552855, .543365593};
 }  // namespace gate
 
 namespace balance {  // 3 tokens, 4 experts, 2 active; scores are divided by their row sum first

@@ -225,14 +225,29 @@ def attention(oracle, kind):
 
 
 def experts(oracle, kind):
-    for norm in (False, True):
-        case = Case("gate", kind, {"groups": 1, "top_groups": 1, "top_k": 3, "score": "softmax",
-                                   "scale": 2.5, "norm": norm}, 64, str(norm))
-        x, w = case.give("x", normal(1, 6, 8)), case.give("w", normal(2, 9, 8))
-        case.give("bias", [0.0] * 9, "F64")
-        ids, weights = oracle.gate(x, w, 3, 2.5, norm)
+    for score, groups, norm in (("softmax", 1, False), ("softmax", 1, True), ("softmax", 4, False),
+                                ("sigmoid", 1, True), ("sigmoid", 4, True), ("sigmoid", 2, False),
+                                ("sqrt_softplus", 1, True)):
+        attrs = {"groups": groups, "top_groups": (groups + 1) // 2, "top_k": 3, "score": score,
+                 "scale": 2.5, "norm": norm}
+        case = Case("gate", kind, attrs, 64, f"{score} {groups} {norm}")
+        x, w = case.give("x", normal(1, 6, 8)), case.give("w", normal(2, 8, 8))
+        bias = [0.0] * 8 if score == "softmax" else [0, .3, -.2, 0, .5, -.6, .1, .2]
+        case.give("bias", bias, "F64")
+        ids, weights = oracle.gate(x, w, bias, attrs)
         case.expect("out_idx", ids, "I64")
         case.expect("out", weights)
+        yield case
+    # Logits of one token; the values are known apart from these programs.
+    logits = [.2, -.1, .5, .3, -.4, .9, 0, .1]
+    case = Case("gate", "f64", {"groups": 4, "top_groups": 2, "top_k": 3, "score": "sigmoid",
+                                "scale": 2.5, "norm": True}, 4e7, "golden")
+    if kind == "f64":
+        case.give("x", [[1.0]])
+        case.give("w", [[z] for z in logits])
+        case.give("bias", [0, .3, -.2, 0, .5, -.6, .1, .2], "F64")
+        case.expect("out_idx", [[1, 7, 6]], "I64")
+        case.expect("out", [[.791701354, .874965312, .833333333]])
         yield case
     ids = [[2, 0], [1, 2], [2, 3]]
     offsets, source, slot = oracle.plan(ids, 5)
@@ -373,17 +388,23 @@ def refusals():
     case.give("w", normal(1, 2, 2, 2))
     case.give("offsets", [0, 9, 4], "I64")
     yield "offsets", case, 2, "offsets", ("offsets[3]",)
-    for attrs, status, code, word in (({"score": "sigmoid"}, 77, "unsupported", "sigmoid"),
-                                      ({"score": "other"}, 2, "config", "other"),
-                                      ({"groups": 4, "top_groups": 2}, 77, "unsupported", "groups"),
-                                      ({"groups": 3}, 2, "config", "groups 3"),
-                                      ({"top_k": 9}, 2, "config", "top_k is 9"),
-                                      ({"top_k": 1.5}, 2, "config", "whole")):
+    for attrs, code, word in (({"score": "other"}, "config", "other"),
+                              ({"groups": 3}, "config", "groups 3"),
+                              ({"groups": 2, "top_groups": 3}, "config", "top_groups 3"),
+                              ({"groups": 8, "top_groups": 1}, "invalid_argument",
+                               "2 active experts of the 1"),
+                              ({"top_k": 9}, "config", "top_k is 9"),
+                              ({"top_k": 1.5}, "config", "whole")):
         case = Case("gate", "f32", {"top_k": 2, "score": "softmax", "scale": 1} | attrs)
         case.give("x", normal(1, 2, 4))
         case.give("w", normal(1, 8, 4))
         case.give("bias", [0.0] * 8, "F64")
-        yield f"gate {attrs}", case, status, code, (word,)
+        yield f"gate {attrs}", case, 2, code, (word,)
+    case = Case("gate", "f32", {"top_k": 2, "score": "sigmoid", "scale": 1})
+    case.give("x", normal(1, 2, 4))
+    case.give("w", normal(1, 8, 4))
+    case.give("bias", [0.0] * 7, "F64")
+    yield "gate bias", case, 2, "shape_mismatch", ("bias[7]", "expected 8")
     case = Case("indexer_topk", "f32", {"top_k": -1})
     for name, shape in (("q", (2, 1, 3)), ("k", (4, 3)), ("w", (2, 1))):
         case.give(name, normal(1, *shape))

@@ -24,8 +24,8 @@ struct codes {
     const ds::int8_layout at{w.extent(1), w.extent(2)};
     ds::require(at.k <= ds::int8_layout::deepest, error_code::invalid_argument, "quant_gemm: K is ",
                 at.k, "; pass at most ", ds::int8_layout::deepest);
-    ds::require_finite_weight(w, "quant_gemm");
     for (index_t e = 0; e < w.extent(0); ++e) {
+      ds::require_finite_matrix("quant_gemm", ds::slice(w, e), e);
       for (index_t n = 0; n < at.n; ++n) {
         sum.view()(e, n) = ds::make_int8_channel<A>(
             ds::slice(ds::slice(w, e), n), scale.view()(e, n),

@@ -63,6 +63,22 @@ void run_backward(const C& c, const P& p, const X& x, const DY& dy, const DX& dx
   }
 }
 
+// Call tag: the ids of the rows' tokens, a view [tokens] of int32. Lent to what comes after an
+// embedding by the composite that owns it.
+struct token_ids {};
+template <class C, class X>
+auto lend_token_ids(const C& c, const X& x) {
+  if constexpr (is_view<X>) {
+    if constexpr (X::rank == 1 && std::is_integral_v<typename X::value_type>) {
+      return c.template with<token_ids>(as_const(x));
+    } else {
+      return c;
+    }
+  } else {
+    return c;
+  }
+}
+
 // The static width of a view of rows must be what the layer expects (or run-time).
 template <class X, index_t Expected>
 inline constexpr bool width_fits = X::rank == 2 && (X::static_extents[X::rank - 1] == dyn ||

@@ -10,6 +10,7 @@
 
 #include "deepseek/layers/linear.hpp"
 #include "deepseek/layers/model.hpp"
+#include "deepseek/layers/weight_formats.hpp"
 #include "deepseek/ops/quant_gemm.hpp"
 #include "deepseek/quant/int8_weight.hpp"
 
@@ -52,9 +53,11 @@ model<quantized<Net, Format>, T, B> quantize(
 }
 template <class Format, class Net, class T, class B>
 model<quantized<Net, Format>, T, B> quantize(const B& b, const model<Net, T, B>& m) {
-  static_assert(Format::range != activation_range::observed,
-                "deepseek::quantize: this format needs the range of the inputs; pass a calibration "
-                "as third argument or use w8a8_per_token");
+  if constexpr (Int8Format<Format>) {
+    static_assert(Format::range != activation_range::observed,
+                  "deepseek::quantize: this format needs the range of the inputs; pass a "
+                  "calibration as third argument or use w8a8_per_token");
+  }
   return quantize<Format>(b, m, m.calibration());
 }
 

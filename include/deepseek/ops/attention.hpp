@@ -90,19 +90,6 @@ attention_range sequence_range(const attention_spec<P, S>& spec, index_t s, inde
 
 namespace attention_checks {
 
-template <class Offsets>
-void require_offsets(const Offsets& offsets, index_t rows, const char* object) {
-  require(offsets(0) == 0, error_code::offsets, object, "[0] is ", offsets(0),
-          "; the first sequence begins at 0");
-  const index_t last = offsets.extent(0) - 1;
-  for (index_t i = 0; i < last; ++i) {
-    require(offsets(i) <= offsets(i + 1), error_code::offsets, object, "[", i + 1, "] is ",
-            offsets(i + 1), ", less than ", offsets(i), " before it; a sequence has >= 0 rows");
-  }
-  require(offsets(last) == rows, error_code::offsets, object, "[", last, "] is ", offsets(last),
-          " for ", rows, " rows; the last sequence ends at the last row");
-}
-
 template <class P, class S>
 void require_spec(const attention_spec<P, S>& spec, index_t queries, index_t keys,
                   const char* op = "attention") {

@@ -5,15 +5,31 @@
 // `reformatted<L, F>` maps a layer type to the same layer in another format.
 #pragma once
 
+#include "deepseek/core/dtype.hpp"
 #include "deepseek/core/parameters.hpp"
 
 namespace deepseek {
 
 struct plain {
   static constexpr const char* name = "plain";
+  static constexpr bool stores_elements = true, accepts_nonfinite = true;
   template <class T, class S, index_t O, index_t I>
   using weight = tensor<T, S, O, I>;
 };
+
+// Weights in bf16, 2 bytes each, as checkpoints hold them; row-major [out, in] like plain ones, so
+// that ops::gemm takes any part of them. Activations keep their type and sums are theirs.
+struct bf16_weights {
+  static constexpr const char* name = "bf16_weights";
+  static constexpr bool stores_elements = true, accepts_nonfinite = true;
+  template <class T, class S, index_t O, index_t I>
+  using weight = tensor<bf16, S, O, I>;
+};
+
+// Says of a stored weight which format made it and from what: a plain [O, I], or one of each of the
+// E experts of a stack.
+template <class F, index_t O, index_t I, index_t E>
+struct formatted {};
 
 template <class L, class F>
 struct reformat {

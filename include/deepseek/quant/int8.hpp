@@ -13,6 +13,7 @@
 #include "deepseek/core/parameters.hpp"
 #include "deepseek/quant/calibrate.hpp"
 #include "deepseek/quant/int8_layout.hpp"
+#include "deepseek/quant/make_weight.hpp"
 
 #include <limits>
 
@@ -60,17 +61,6 @@ struct int8_operand {
   int8_operand expert(index_t e) const {
     return {rows(q, e, 1), rows(scale, e, 1), rows(sum, e, 1), depth, range, x_scale, x_zero};
   }
-};
-
-template <class S>
-struct stack_of {
-  using space = S;
-  static constexpr index_t count = 1;
-};
-template <index_t N, class S>
-struct stack_of<stacked<N, S>> {
-  using space = S;
-  static constexpr index_t count = N;
 };
 
 // q, scale and sum of each expert; nothing for the activations, whose range is found in each call.

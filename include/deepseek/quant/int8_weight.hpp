@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// make_weight(format, plain weight, observed range, out): int8 codes, scales, column sums and the
-// range of the input (formulas: quant/int8.hpp), on the host, once.
-// plain [out, in], or [experts, out, in] in a stack. Computed in accumulate_t of its elements.
-// Errors: nonfinite (a weight is NaN or infinite; named), invalid_argument (never calibrated).
+// make_expert_weight of the int8 formats (quant/make_weight.hpp): codes, scales, column sums and
+// the range of the input (formulas: quant/int8.hpp). Computed in accumulate_t of the matrix's
+// elements. Errors: nonfinite (a weight is NaN or infinite; named), invalid_argument (never
+// calibrated).
 #pragma once
 
 #include "deepseek/quant/int8.hpp"
@@ -28,21 +28,6 @@ std::int32_t make_int8_channel(const Row& from, float& scale, const auto& put) {
   return sum;
 }
 
-template <class W>
-void require_finite_weight(const W& w, const char* format) {
-  for (index_t e = 0; e < w.extent(0); ++e) {
-    for (index_t n = 0; n < w.extent(1); ++n) {
-      for (index_t k = 0; k < w.extent(2); ++k) {
-        const double value = static_cast<double>(w(e, n, k));
-        require(std::abs(value) <= static_cast<double>(std::numeric_limits<float>::max()),
-                error_code::nonfinite, format, ": weight[", e, ", ", n, ", ", k,
-                "] (expert, output, input) is ", value,
-                "; quantize a model whose weights are finite floats");
-      }
-    }
-  }
-}
-
 template <class F, class T, class Out>
 void make_observed_range(const observed_range& seen, Out& out) {
   require(seen.calls > 0, error_code::invalid_argument, F::name,
@@ -55,23 +40,23 @@ void make_observed_range(const observed_range& seen, Out& out) {
   out.x_zero.data()[0] = r.zero;
 }
 
-template <Int8Format F, class Plain, class Out>
-void make_weight(const F&, const Plain& plain, const observed_range& seen, Out& out) {
-  using T = typename Plain::value_type;
+template <Int8Format F, class M, class Out>
+void make_expert_weight(const F&, const M& w, const observed_range& seen, Out& out,
+                        index_t expert) {
+  using T = typename M::value_type;
   static_assert(std::is_same_v<typename Out::space, host>,
                 "deepseek::quantize: weights are quantized on the host; quantize there and copy");
   constexpr int8_layout at = Out::layout;
-  const view<const T, host, dyn, dyn, dyn> w(plain.data(), {Out::experts, at.n, at.k});
-  require_finite_weight(w, F::name);
+  require_weight_shape(F::name, w, {Out::experts, at.n, at.k}, expert);
+  require_finite_matrix(F::name, w, expert);
   if constexpr (F::range == activation_range::observed) make_observed_range<F, T>(seen, out);
-  out.q.zero();
-  for (index_t e = 0; e < Out::experts; ++e) {
-    for (index_t n = 0; n < at.n; ++n) {
-      std::int8_t* const to = out.q.data() + e * at.size();
-      out.sum.data()[e * at.n + n] = make_int8_channel<accumulate_t<T>>(
-          slice(slice(w, e), n), out.scale.data()[e * at.n + n],
-          [&](index_t k, std::int8_t q) { to[at.at(n, k)] = q; });
-    }
+  std::int8_t* const to = out.q.data() + expert * at.size();
+  std::fill_n(to, at.size(), std::int8_t(0));
+  for (index_t n = 0; n < at.n; ++n) {
+    const index_t row = expert * at.n + n;
+    out.sum.data()[row] =
+        make_int8_channel<accumulate_t<T>>(matrix_row<M>{w, n}, out.scale.data()[row],
+                                           [&](index_t k, std::int8_t q) { to[at.at(n, k)] = q; });
   }
 }
 

@@ -28,6 +28,7 @@
 #include "deepseek/backend/cpu/layer_norm.hpp"
 #include "deepseek/backend/cpu/lightning_indexer.hpp"
 #include "deepseek/backend/cpu/lightning_indexer_backward.hpp"
+#include "deepseek/backend/cpu/mixed_gemm.hpp"
 #include "deepseek/backend/cpu/optimizer.hpp"
 #include "deepseek/backend/cpu/permute.hpp"
 #include "deepseek/backend/cpu/quant_gemm.hpp"
@@ -41,3 +42,4 @@
 #include "deepseek/backend/cpu/thread_pool.hpp"
 #include "deepseek/backend/cpu/top_k.hpp"
 #include "deepseek/backend/cpu/vector_math.hpp"
+#include "deepseek/backend/cpu/weight_gemm.hpp"

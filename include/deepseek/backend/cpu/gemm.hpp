@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // gemm, grouped_gemm and add_column_sums on the cpu: kernels/gemm.hpp for float and double operands
 // of any strides. c needs unit stride in one direction (its transpose is computed where that is the
-// rows); other outputs, mixed and 16-bit types take the reference loops.
+// rows); bf16 weights: mixed_gemm.hpp; other outputs, mixed and 16-bit types take the reference
+// loops.
 // c += a b forms the product apart and adds it once, so adding twice is exactly twice as much.
 #pragma once
 
