@@ -8,14 +8,6 @@
 namespace run_op {
 namespace {
 
-// [A, B, d] seen as [B, A, d].
-template <class Array>
-auto swapped(Array& t) {
-  const auto v = t.view();
-  return ds::view<typename decltype(v)::element_type, ds::host, ds::dyn, ds::dyn, ds::dyn>(
-      v.data(), {v.extent(1), v.extent(0), v.extent(2)}, {v.stride(1), v.stride(0), v.stride(2)});
-}
-
 template <class T>
 struct attention_case {
   array<T, 3> q, k, v;

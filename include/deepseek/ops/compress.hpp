@@ -63,7 +63,7 @@ void require_entries(const compress_spec<S>& spec, index_t tokens, index_t entri
   index_t expected = tokens / spec.ratio - spec.first;
   if constexpr (std::is_same_v<S, host>) {
     if (!one) {
-      attention_checks::require_offsets(spec.sequences, tokens, "compress: sequences");
+      require_offsets(spec.sequences, tokens, "compress: sequences");
       expected = 0;
       for (index_t s = 0; s + 1 < spec.sequences.extent(0); ++s) {
         expected += (spec.sequences(s + 1) - spec.sequences(s)) / spec.ratio;
