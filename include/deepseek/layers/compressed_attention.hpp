@@ -126,6 +126,10 @@ struct compressed_attention {
   struct state {
     recent_rows<T, S, D, C.window, 64> window;
     tensor<T, S, dyn, D> entries;
+    // What grows with the tokens.
+    static constexpr index_t bytes_per_token() {
+      return compresses ? D * static_cast<index_t>(sizeof(T)) / (compresses ? C.ratio : 1) : 0;
+    }
     void reserve(index_t capacity) {
       window.reserve(capacity);
       if constexpr (compresses) entries = tensor<T, S, dyn, D>({capacity / C.ratio, D});

@@ -50,6 +50,9 @@ struct entry_indexer {
   template <class T, class S>
   struct state {
     tensor<T, S, dyn, D> entries;
+    static constexpr index_t bytes_per_token() {
+      return D * static_cast<index_t>(sizeof(T)) / C.entries.ratio;
+    }
     void reserve(index_t capacity) {
       entries = tensor<T, S, dyn, D>({capacity / C.entries.ratio, D});
     }
