@@ -14,6 +14,7 @@
 #include "deepseek/layers/compressor.hpp"
 #include "deepseek/layers/dropout.hpp"
 #include "deepseek/layers/embedding.hpp"
+#include "deepseek/layers/entry_indexer.hpp"
 #include "deepseek/layers/gate.hpp"
 #include "deepseek/layers/grouped_linear.hpp"
 #include "deepseek/layers/hash_gate.hpp"

@@ -405,6 +405,7 @@ def optimizers(oracle, kind):
 
 
 def cases(oracle):
+    import run_op_compressed
     import run_op_gradients
     for kind in KINDS:
         yield from products(oracle, kind)
@@ -416,11 +417,13 @@ def cases(oracle):
         yield from indexing(oracle, kind)
         yield from experts(oracle, kind)
         yield from tokens(oracle, kind)
+        yield from run_op_compressed.cases(oracle, kind)
     for kind in ("f64", "f32"):
         yield from optimizers(oracle, kind)
         yield from quantized(oracle, kind)
     yield from integers(oracle)
     yield from run_op_gradients.cases(oracle)
+    yield from run_op_compressed.gradients()
 
 
 def small_softmax(kind):

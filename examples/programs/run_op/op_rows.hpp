@@ -27,8 +27,10 @@ struct op_row {
 };
 
 std::span<const op_row> attention_rows();
+std::span<const op_row> compressed_rows();
 std::span<const op_row> element_rows();
 std::span<const op_row> expert_rows();
+std::span<const op_row> hyper_rows();
 std::span<const op_row> indexer_rows();
 std::span<const op_row> latent_rows();
 std::span<const op_row> norm_rows();
@@ -112,6 +114,14 @@ auto like(const Like& other) {
 template <class Like>
 auto like(const Like& other) {
   return like<typename Like::value_type>(other);
+}
+
+// [A, B, d] seen as [B, A, d].
+template <class Array>
+auto swapped(Array& t) {
+  const auto v = t.view();
+  return ds::view<typename decltype(v)::element_type, ds::host, ds::dyn, ds::dyn, ds::dyn>(
+      v.data(), {v.extent(1), v.extent(0), v.extent(2)}, {v.stride(1), v.stride(0), v.stride(2)});
 }
 
 }  // namespace run_op
