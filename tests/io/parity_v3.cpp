@@ -33,9 +33,8 @@ inline constexpr ds::gate_config gate = [] {
 using attention = ds::latent_attention<latent, ds::causal>;
 using dense = ds::transformer_block<attention, ds::swiglu<32, 40>>;
 using sparse = ds::transformer_block<attention, ds::moe<experts, ds::top_k_gate<gate>>>;
-struct net
-    : ds::chain<ds::embedding<48, 32>, ds::repeat<1, dense>, ds::repeat<2, sparse, 1>,
-                ds::rms_norm<32>, ds::called<"head", ds::linear<32, 48>>> {};
+struct net : ds::chain<ds::embedding<48, 32>, ds::repeat<1, dense>, ds::repeat<2, sparse, 1>,
+                       ds::rms_norm<32>, ds::called<"head", ds::linear<32, 48>>> {};
 
 }  // namespace
 
