@@ -36,7 +36,8 @@ struct folder : support::temp_dir {
   std::map<std::string, stored> tensors;
 
   void add(const std::string& name, const std::vector<std::int64_t>& shape) {
-    stored t{.shape = shape};
+    stored t;
+    t.shape = shape;
     t.values.resize(static_cast<std::size_t>(
         std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>())));
     std::iota(t.values.begin(), t.values.end(), 100.0F * static_cast<float>(tensors.size()));
