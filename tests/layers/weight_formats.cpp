@@ -49,10 +49,18 @@ bool same_bits(const Y& a, const Y& b) {
          std::memcmp(a.data(), b.data(), static_cast<std::size_t>(a.size()) * sizeof(float)) == 0;
 }
 
-// What the format holds, as floats: the bf16 tensor itself, or its values.
-template <class Out>
-void widen(const Out& from, auto& to) {
-  for (ds::index_t i = 0; i < to.size(); ++i) to.data()[i] = static_cast<float>(from.data()[i]);
+// What the format holds, as floats: the elements of a tensor, or what codes stand for.
+template <class W>
+void widen(const W& from, auto& to) {
+  if constexpr (ds::is_tensor<W>) {
+    for (ds::index_t i = 0; i < to.size(); ++i) to.data()[i] = static_cast<float>(from.data()[i]);
+  } else {
+    const auto w = from.operand();
+    for (ds::index_t i = 0; i < to.size(); ++i) {
+      const ds::index_t row = i / w.in();
+      to.data()[i] = w.expert(row / w.out())(row % w.out(), i % w.in());
+    }
+  }
 }
 
 // The plain model with the weights of the quantized one.
@@ -79,7 +87,8 @@ plain_model widened(const ds::cpu& b, const plain_model& m, const Small& small) 
 }  // namespace
 
 TEST_CASE_TEMPLATE("a net in this format is the plain net with the weights it holds", Format,
-                   ds::bf16_weights) {
+                   ds::bf16_weights, ds::fp8_blocks, ds::fp8_blocks_ue8m0, ds::int4_groups<32>,
+                   ds::int4_groups<64>) {
   const ds::cpu b{{.threads = 2}};
   const auto m = make_model(b);
   const auto small = ds::quantize<Format>(b, m);

@@ -169,6 +169,35 @@ def elements(kind):
         yield case
 
 
+def indexing(oracle, kind):
+    case = Case("hadamard", kind, {}, 12)
+    case.expect("out", [oracle.hadamard_row(r) for r in case.give("x", normal(1, 3, 32))])
+    yield case
+    for n, m, h, d in ((1, 1, 1, 1), (5, 9, 3, 8), (3, 40, 13, 16), (6, 4, 2, 3)):
+        case = Case("lightning_indexer", kind, {"scale": 0.25}, 64, f"{n} {m} {h} {d}")
+        q, w = case.give("q", normal(1, n, h, d)), case.give("w", normal(2, n, h))
+        k = case.give("k", normal(3, m, d))
+        case.expect("out", oracle.indexer(q, k, w, 0.25))
+        yield case
+        case = Case("indexer_topk", kind, {"top_k": 6}, 64, f"{n} {m} {h} {d}")
+        q, w = case.give("q", normal(1, n, h, d)), case.give("w", normal(2, n, h))
+        k = case.give("k", normal(3, m, d))
+        scores = oracle.indexer(q, k, w, 1)
+        case.expect("out_idx", oracle.selection(scores, 6), "I64")
+        case.expect("out_scores", scores)
+        yield case
+    # Whole numbers: many equal scores, the lower position first.
+    case = Case("indexer_topk", kind, {"top_k": 20}, 0, "ties")
+    draw = random.Random(11)
+    whole = lambda *shape: nest([float(draw.randint(-1, 1)) for _ in range(math.prod(shape))],
+                                list(shape))
+    q, k, w = case.give("q", whole(7, 2, 4)), case.give("k", whole(30, 4)), case.give("w", whole(7, 2))
+    scores = oracle.indexer(q, k, w, 1)
+    case.expect("out_idx", oracle.selection(scores, 20), "I64")
+    case.expect("out_scores", scores)
+    yield case
+
+
 def attention(oracle, kind):
     for h, hk, n, m, d, dv in ((2, 1, 5, 7, 4, 3), (4, 2, 9, 9, 6, 8), (1, 1, 70, 70, 3, 2)):
         scale = 0.3
@@ -290,6 +319,7 @@ def cases(oracle):
         yield from rows(oracle, kind)
         yield from elements(kind)
         yield from attention(oracle, kind)
+        yield from indexing(oracle, kind)
         yield from experts(oracle, kind)
         yield from tokens(oracle, kind)
     for kind in ("f64", "f32"):
@@ -335,7 +365,7 @@ def refusals():
     case = x("f32")
     case.tensors["x"] = Tensor("F64", [1, 2], [0, 1])
     yield "stored wider", case, 2, "dtype", ("F64", "F32")
-    for op in ("mla", "indexer_topk"):
+    for op in ("mla",):
         yield op, changed(x("f32"), op=op), 77, "unsupported", (op, "this version")
     case = Case("gemm", "f32", {})
     case.give("a", normal(1, 2, 3))
@@ -375,6 +405,13 @@ def refusals():
     case.give("w", normal(1, 8, 4))
     case.give("bias", [0.0] * 7, "F64")
     yield "gate bias", case, 2, "shape_mismatch", ("bias[7]", "expected 8")
+    case = Case("indexer_topk", "f32", {"top_k": -1})
+    for name, shape in (("q", (2, 1, 3)), ("k", (4, 3)), ("w", (2, 1))):
+        case.give(name, normal(1, *shape))
+    yield "no keys", case, 2, "config", ("top_k is -1",)
+    case = Case("hadamard", "f32", {})
+    case.give("x", normal(1, 2, 6))
+    yield "not a power", case, 2, "config", ("6", "power of two")
     case = Case("attention", "f32", {"scale": 1})
     for name, shape in (("q", (3, 4, 2)), ("k", (2, 5, 2)), ("v", (2, 5, 2))):
         case.give(name, normal(1, *shape))

@@ -88,6 +88,11 @@ def cases(oracle):
                                    for i in range(2)],
                   {"q": normal(1, 2, 3, 3), "k": normal(2, 1, 4, 3), "v": normal(3, 1, 4, 2)},
                   {"dq": "q", "dk": "k", "dv": "v"}, {"scale": 0.7}, (("mask", mask, "U8"),))
+    def shown(q, k, w):  # hidden scores do not count
+        return [[max(v, -1e9) * (v > -1e9) for v in r] for r in oracle.indexer(q, k, w, 0.5)]
+    yield case_of("lightning_indexer_backward", shown,
+                  {"q": normal(1, 3, 2, 4), "k": normal(2, 5, 4), "w": normal(3, 3, 2)},
+                  {"dq": "q", "dk": "k", "dw": "w"}, {"scale": 0.5})
     table = case_of("embedding_backward", lambda table: [table[i] for i in (2, 0, 2)],
                     {"table": x}, {"dtable": "table"}, fixed=(("ids", [2, 0, 2], "I64"),))
     yield table

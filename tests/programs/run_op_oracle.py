@@ -99,6 +99,26 @@ def gate_weights(s, chosen, scale, norm):
     return [scale * s[i] / total for i in chosen]
 
 
+def hadamard_row(x):
+    n = len(x)
+    return [math.fsum(v if bin(i & j).count("1") % 2 == 0 else -v for j, v in enumerate(x))
+            / math.sqrt(n) for i in range(n)]
+
+
+def indexer(q, k, w, scale):
+    """scale sum_h w ReLU(q_h . k) for causal pairs, the last query at the last key, else -inf."""
+    return [[scale * math.fsum(weight * relu(math.fsum(a * b for a, b in zip(head, key)))
+                               for head, weight in zip(query, w[i]))
+             if j <= i + len(k) - len(q) else -math.inf for j, key in enumerate(k)]
+            for i, query in enumerate(q)]
+
+
+def selection(scores, k):
+    """The best k above -inf of each row, best first, filled up with -1."""
+    chosen = [[j for j in top_k(row, k) if row[j] > -math.inf] for row in scores]
+    return [c + [-1] * (k - len(c)) for c in chosen]
+
+
 def gate(x, w, bias, attrs):
     ids, weights = [], []
     for logits in gemm(x, transposed(w)):

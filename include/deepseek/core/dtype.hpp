@@ -21,7 +21,7 @@
 namespace deepseek {
 
 // The element types, named at run time.
-enum class dtype { f64, f32, bf16, f16, i8, u8, i32, i64 };
+enum class dtype { f64, f32, bf16, f16, i8, u8, i32, i64, f8_e4m3, f8_e8m0 };
 
 namespace detail {
 
@@ -180,13 +180,14 @@ template <Floating T>
 inline constexpr double unit_roundoff = float_traits<T>::unit_roundoff;
 
 constexpr std::string_view to_string(dtype type) {
-  constexpr std::string_view names[] = {"f64", "f32", "bf16", "f16", "i8", "u8", "i32", "i64"};
+  constexpr std::string_view names[] = {"f64", "f32", "bf16", "f16",     "i8",
+                                        "u8",  "i32", "i64",  "f8_e4m3", "f8_e8m0"};
   return names[static_cast<int>(type)];
 }
 
 // Bytes of one element.
 constexpr std::size_t size_of(dtype type) {
-  constexpr std::size_t bytes[] = {8, 4, 2, 2, 1, 1, 4, 8};
+  constexpr std::size_t bytes[] = {8, 4, 2, 2, 1, 1, 4, 8, 1, 1};
   return bytes[static_cast<int>(type)];
 }
 

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "deepseek/core/dtype.hpp"
+#include "deepseek/core/float8.hpp"
 #include "deepseek/core/parameters.hpp"
 #include "deepseek/io/safetensors.hpp"
 #include "deepseek/io/safetensors_writer.hpp"
@@ -26,6 +27,8 @@ constexpr file_dtype file_dtype_of() {
   if constexpr (std::is_same_v<T, std::int32_t>) return file_dtype::i32;
   if constexpr (std::is_same_v<T, std::int8_t>) return file_dtype::i8;
   if constexpr (std::is_same_v<T, std::uint8_t>) return file_dtype::u8;
+  if constexpr (std::is_same_v<T, f8_e4m3>) return file_dtype::f8_e4m3;
+  if constexpr (std::is_same_v<T, f8_e8m0>) return file_dtype::f8_e8m0;
 }
 
 template <class Tensor>

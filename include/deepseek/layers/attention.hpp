@@ -7,6 +7,7 @@
 #pragma once
 
 #include "deepseek/core/dtype.hpp"
+#include "deepseek/layers/attention_sink.hpp"
 #include "deepseek/layers/kv_cache.hpp"
 #include "deepseek/layers/linear.hpp"
 #include "deepseek/layers/rotary.hpp"
@@ -26,6 +27,7 @@ struct attention_config {
   rope_scaling scaling = {};
   double scale = 0;                     // 0: head_dim^-1/2 times the scaling's softmax factor
   bias projection_bias = bias::absent;  // of Wq, Wk, Wv
+  sinks sink = sinks::absent;           // a learned logit in the denominator of each head
   bool operator==(const attention_config&) const = default;
 
   constexpr index_t kv() const { return kv_heads > 0 ? kv_heads : heads; }
@@ -51,6 +53,7 @@ struct multi_head_attention {
                 "length is out of range); see ops/rope_scaling.hpp");
   static constexpr index_t Q = C.heads * C.width(), KV = C.kv() * C.width();
   static constexpr index_t out = C.dim;
+  static constexpr bool has_sinks = C.sink == sinks::present;
   static constexpr const char* label = "attn";
   template <class G>
   using with_format = multi_head_attention<C, Pattern, G>;
@@ -61,9 +64,10 @@ struct multi_head_attention {
     each<Of, linear<C.dim, Q, F, C.projection_bias>> wq;
     each<Of, linear<C.dim, KV, F, C.projection_bias>> wk, wv;
     each<Of, linear<Q, C.dim, F>> wo;
+    each<Of, head_sinks_or_absent<C.heads, C.sink>> attn_sink;
     static constexpr auto fields() {
       return std::tuple{named("wq", &parts::wq), named("wk", &parts::wk), named("wv", &parts::wv),
-                        named("wo", &parts::wo)};
+                        named("wo", &parts::wo), named("attn_sink", &parts::attn_sink)};
     }
   };
   template <class T, class S>
@@ -94,6 +98,9 @@ struct multi_head_attention {
     } else {
       attend(c, q, k, v, o, lse);
     }
+    if constexpr (has_sinks) {
+      ops::attention_sink(c.backend, p.attn_sink.logits, attention_outputs{heads(o), lse});
+    }
     run_forward(c.in(3), p.wo, as_const(o), y, kept.wo);
     if constexpr (keeps_tape<K>) kept.own = {q, o, k, v, lse};
   }
@@ -109,6 +116,11 @@ struct multi_head_attention {
     auto dx_part = c.scratch.template make<T, dyn, C.dim>(n);
     const auto& s = kept.own;
     run_backward(c.in(3), p.wo, as_const(s.o), dy, d_o, kept.wo, g.wo);
+    if constexpr (has_sinks) {
+      ops::attention_sink_backward(c.backend, p.attn_sink.logits,
+                                   attention_outputs{heads(s.o), s.lse}, heads(d_o),
+                                   g.attn_sink.logits);
+    }
     ops::attention_backward(c.backend, attention_inputs{heads(s.q), kv_heads(s.k), kv_heads(s.v)},
                             attention_outputs{heads(s.o), s.lse},
                             attention_gradients{heads(d_o), heads(dq), kv_heads(dk), kv_heads(dv)},

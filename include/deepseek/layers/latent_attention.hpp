@@ -90,12 +90,7 @@ struct latent_attention {
   static void forward(const Call& c, const W& p, const X& x, const Y& y, K& kept) {
     const scope freed(c.scratch);
     auto s = make<typename Y::value_type>(c.template arena_for<K>(), x.extent(0));
-    queries(c, p, x, s, kept);
-    run_forward(c.in(1), p.wkv_a, x, s.raw, kept.wkv_a);
-    run_forward(c.in(2), p.kv_norm, columns<0, R>(as_const(s.raw)), columns<0, R>(s.row),
-                kept.kv_norm);
-    ops::copy(c.backend, columns<R, P>(s.raw), columns<R, P>(s.row));
-    turn(c, s.q, s.row, rope_turn::forward);
+    project(c, p, x, s, kept);
     if constexpr (keeps_state<K>) {
       attend(c, p, s, kept.own.append(c.backend, c.options.start, s.row), kept);
     } else {
@@ -139,7 +134,7 @@ struct latent_attention {
     ops::add(c.backend, dx_part, dx);
   }
 
- private:
+ protected:
   template <class T, class S>
   static saved<T, S> make(arena<S>& memory, index_t n) {
     return {.raw = memory.template make<T, dyn, R + P>(n),
@@ -150,6 +145,17 @@ struct latent_attention {
             .q_latent = memory.template make<T, dyn, C.q_rank>(n),
             .o = memory.template make<T, dyn, H * V>(n),
             .lse = memory.template make<accumulate_t<T>, dyn, H>(n)};
+  }
+
+  // The queries and the rows that a cache keeps, in s.
+  template <class Call, class W, class X, class Saved, class K>
+  static void project(const Call& c, const W& p, const X& x, const Saved& s, K& kept) {
+    queries(c, p, x, s, kept);
+    run_forward(c.in(1), p.wkv_a, x, s.raw, kept.wkv_a);
+    run_forward(c.in(2), p.kv_norm, columns<0, R>(as_const(s.raw)), columns<0, R>(s.row),
+                kept.kv_norm);
+    ops::copy(c.backend, columns<R, P>(s.raw), columns<R, P>(s.row));
+    turn(c, s.q, s.row, rope_turn::forward);
   }
 
   template <class Call, class W, class X, class Saved, class K>

@@ -19,6 +19,11 @@ concept Layer = requires {
   { L::label } -> std::convertible_to<const char*>;
 };
 
+struct absent {  // in the place of a part that is not there
+  static constexpr index_t out = 0;
+  static constexpr const char* label = "absent";
+};
+
 template <class Given, class P>
 struct layer_choice {
   using type = Given;

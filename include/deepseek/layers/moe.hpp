@@ -39,11 +39,6 @@ struct stack {
 template <class Kind, index_t N, class L, class T, class S>
 struct keep<Kind, stack<N, L>, T, S> : keep<Kind, L, T, S> {};
 
-struct absent {  // in the place of a part that is not there
-  static constexpr index_t out = 0;
-  static constexpr const char* label = "absent";
-};
-
 template <moe_config C>
 using default_expert = swiglu<C.dim, C.hidden>;
 template <moe_config C>

@@ -10,6 +10,7 @@
 
 #include "deepseek/layers/linear.hpp"
 #include "deepseek/layers/model.hpp"
+#include "deepseek/layers/weight_formats.hpp"
 #include "deepseek/ops/quant_gemm.hpp"
 #include "deepseek/quant/int8_weight.hpp"
 

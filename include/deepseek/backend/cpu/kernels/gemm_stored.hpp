@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <limits>
 #include <span>
 
 #include "deepseek/backend/cpu/kernels/gemm.hpp"
@@ -47,10 +48,12 @@ struct word_tile {
 // f(first step, number of steps, factors of the group's first step): full words, then the rest of
 // one.
 template <class W, class Factors, class F>
-DEEPSEEK_INLINE void along_words(std::ptrdiff_t steps, const Factors& factors, const F& f) {
+DEEPSEEK_INLINE void along_words(const W& w, std::ptrdiff_t steps, const Factors& factors,
+                                 const F& f) {
+  const std::ptrdiff_t group = w.group;
   for (std::ptrdiff_t k = 0; k < steps;) {
     const auto of_group = factors(k);
-    const std::ptrdiff_t end = std::min(steps, k + W::group);
+    const std::ptrdiff_t end = std::min(steps, k + group);
     for (; k + W::per_word <= end; k += W::per_word) f(k, W::per_word, of_group);
     if (k < end) f(k, static_cast<int>(end - k), of_group);
     k = end;
@@ -110,7 +113,7 @@ __attribute__((noinline)) void multiply_words(const W& w, const word_tile& t) {
       });
     });
   };
-  along_words<W>(t.at.k, factors, word);
+  along_words(w, t.at.k, factors, word);
   simd::unrolled<Rows * Vectors>([&](auto q) __attribute__((always_inline)) {
     pack{acc[q]}.store(t.sums + q / Vectors * stored_columns + q % Vectors * width);
   });
@@ -155,6 +158,15 @@ std::int32_t* word_scratch(std::ptrdiff_t n, std::ptrdiff_t k) {
       n / word_block::lanes * turned_words(W::turned_bytes(std::min(k, W::chunk)))));
 }
 
+inline constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
+
+template <class W, class F>
+void mark_nan(const word_block& words, weight_place at, const F& mark) {
+  if constexpr (requires { W::for_each_nan(words, at, mark); }) {
+    W::for_each_nan(words, at, mark);
+  }
+}
+
 template <WordForm W>
 void multiply_few(const stored_problem<W>& p, gemm_part part) {
   alignas(64) float sums[most_few_rows * stored_columns];
@@ -170,6 +182,9 @@ void multiply_few(const stored_problem<W>& p, gemm_part part) {
         i += multiply_some_rows(p.b, {words, at, a.at(i, k0), a.row, sums + i * stored_columns},
                                 rows - i);
       }
+      mark_nan<W>(words, at, [&](std::ptrdiff_t, std::ptrdiff_t j) {
+        for (std::ptrdiff_t r = 0; r < rows; ++r) sums[r * stored_columns + j] = not_a_number;
+      });
     }
     const gemm_output<float> c = p.c.at(part.m0, n0);
     const std::ptrdiff_t n = std::min(stored_columns, part.n1 - n0);
@@ -194,8 +209,8 @@ void decode_panel(const W& w, weight_place at, float* out) {
     const auto factors = [&](std::ptrdiff_t k) __attribute__((always_inline)) {
       return factors_of<W, vectors>(w, part.k0 + k, part.n0);
     };
-    along_words<W>(
-        part.k, factors,
+    along_words(
+        w, part.k, factors,
         [&](std::ptrdiff_t k, int count,
             const vector_factors<W, vectors>& f) __attribute__((always_inline)) {
           simd::unrolled<vectors>([&](auto v) __attribute__((always_inline)) {
@@ -209,6 +224,9 @@ void decode_panel(const W& w, weight_place at, float* out) {
             });
           });
         });
+    mark_nan<W>(words, part, [&](std::ptrdiff_t k, std::ptrdiff_t j) {
+      if (j < columns) to[k * columns + j] = not_a_number;
+    });
   }
 }
 

@@ -5,7 +5,8 @@
 // in registers; what lies outside the matrix is zero.
 // A word-form type W names: per_word, chunk (steps of k turned at once), group (steps with the same
 // factors, a divisor of chunk), turned_bytes(k) of a row (0: it is stored as words), words(place,
-// scratch), factors(k, n) and value<i>(word, factors): the weights of step i of a word, as floats.
+// scratch), factors(k, n) and value<i>(word, factors): the weights of step i of a word, as floats;
+// where value<i> gives a number for NaN, also for_each_nan.
 #pragma once
 
 #include <algorithm>
@@ -24,6 +25,7 @@ struct word_block {
   static constexpr std::ptrdiff_t lanes = 16;
   const std::int32_t* data;
   std::ptrdiff_t panel;  // words from 16 columns to the next 16
+  bool marked = false;  // holds codes that the form's value<i> cannot tell: for_each_nan gives them
 
   const std::int32_t* column(std::ptrdiff_t j) const {
     return data + j / lanes * panel + j % lanes;

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// The products of linear with weights in fp8 blocks and int4 groups; those of a stack meet the rows
+// of their segments. fp8_activations makes codes of the inputs too.
+#pragma once
+
+#include "deepseek/layers/linear.hpp"
+#include "deepseek/ops/fp8_gemm.hpp"
+#include "deepseek/ops/weight_gemm.hpp"
+
+namespace deepseek {
+
+template <class W>
+concept CodedWeight = requires(const W& w) {
+  requires is_coded_operand<decltype(w.operand())>;
+};
+template <class W>
+concept CodedInputs = CodedWeight<W> && requires {
+  requires W::input == fp8_input::codes;
+};
+
+template <class C, class X, CodedWeight W, class Y, class Bias>
+void weight_product(const C& c, const X& x, const W& w, const Y& y, const Bias& bias_view) {
+  if constexpr (W::is_stack) {
+    const auto& offsets = c.template get<segments>();
+    if constexpr (CodedInputs<W>) {
+      ops::grouped_fp8_gemm(c.backend, x, w.operand(), offsets, y);
+    } else {
+      ops::grouped_weight_gemm(c.backend, x, w.operand(), offsets, y);
+    }
+    if constexpr (is_view<Bias>) ops::add_expert_bias(c.backend, bias_view, offsets, y);
+  } else if constexpr (CodedInputs<W>) {
+    ops::fp8_gemm(c.backend, x, w.operand(), y, bias_view);
+  } else {
+    ops::weight_gemm(c.backend, x, w.operand(), y, bias_view);
+  }
+}
+
+}  // namespace deepseek
