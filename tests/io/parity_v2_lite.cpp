@@ -27,9 +27,8 @@ inline constexpr ds::moe_config experts{
 using attention = ds::latent_attention<latent, ds::causal>;
 using dense = ds::transformer_block<attention, ds::swiglu<32, 40>>;
 using sparse = ds::transformer_block<attention, ds::moe<experts>>;
-struct net
-    : ds::chain<ds::embedding<48, 32>, ds::repeat<1, dense>, ds::repeat<2, sparse, 1>,
-                ds::rms_norm<32>, ds::called<"head", ds::linear<32, 48>>> {};
+struct net : ds::chain<ds::embedding<48, 32>, ds::repeat<1, dense>, ds::repeat<2, sparse, 1>,
+                       ds::rms_norm<32>, ds::called<"head", ds::linear<32, 48>>> {};
 
 }  // namespace
 

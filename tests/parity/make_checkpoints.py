@@ -90,6 +90,9 @@ def make_model(kind, values, seed):
                 tensor.copy_(noise)
             else:
                 tensor.copy_(noise / tensor.shape[-1] ** 0.5)
+            if "o_proj" in name or "down_proj" in name:  # a branch adds about half of the stream
+                routed = values.get("routed_scaling_factor", 1) if "experts.down" in name else 1
+                tensor.mul_(0.5 / routed)
     return model
 
 
