@@ -104,7 +104,7 @@ def coded_weights(oracle, kind):
     near = 64
     x, w = normal(1, 5, 150), normal(2, 140, 150)
     experts, offsets = normal(3, 3, 20, 150), [0, 2, 2, 5]
-    held = {"fp8_weight_gemm": oracle.fp8_weights, "fp8_gemm": oracle.fp8_weights,
+    held = {"fp8_weight_gemm": oracle.fp8_weights, "fp8_gemm": lambda v: oracle.fp8_weights(v, float),
             "int4_gemm": lambda v: oracle.int4_weights(v, 64)}
     for op, weights in held.items():
         inputs = oracle.fp8_values if op == "fp8_gemm" else lambda v: v

@@ -197,14 +197,14 @@ def fp8_values(x):
     return [[q * s[k // 128] for k, q in enumerate(row)] for row, s in zip(codes, scales)]
 
 
-def fp8_weights(w):
-    """w [n][k] as blocks of 128 x 128 hold it."""
+def fp8_weights(w, number=float32):
+    """w [n][k] as blocks of 128 x 128 hold it; number: what a code times its scale becomes."""
     out = []
     for i in range(0, len(w), 128):
         block = singles(w[i:i + 128])
         scales = [fp8_scale([v for row in block for v in row[j:j + 128]], False)
                   for j in range(0, len(w[0]), 128)]
-        out += [[float32(e4m3(float32(v / scales[k // 128])) * scales[k // 128])
+        out += [[number(e4m3(float32(v / scales[k // 128])) * scales[k // 128])
                  for k, v in enumerate(row)] for row in block]
     return out
 
