@@ -3,8 +3,8 @@
 // back.
 #include "deepseek/ops/combine.hpp"
 #include "deepseek/ops/expert_plan.hpp"
+#include "deepseek/ops/gate.hpp"
 #include "deepseek/ops/permute.hpp"
-#include "deepseek/ops/softmax_gate.hpp"
 
 #include "deepseek/backend/cpu/combine.hpp"
 #include "deepseek/backend/cpu/gate.hpp"
@@ -18,7 +18,7 @@ namespace bench {
 namespace {
 
 struct gate_case {
-  static constexpr const char* op = "softmax_gate";
+  static constexpr const char* op = "gate";
   matrix logits, scores, weights;
   integer_matrix ids;
 
@@ -29,7 +29,8 @@ struct gate_case {
         ids({s.tokens, s.active}) {}
   template <class B>
   void run(const B& b) {
-    ds::ops::softmax_gate(b, scores, ds::gate_outputs{weights, ids}, ds::renormalize::yes);
+    ds::ops::gate(b, scores, ds::none{}, ds::gate_outputs{weights, ids},
+                  {.norm = ds::renormalize::yes});
   }
   work cost() const {
     const double elements = static_cast<double>(scores.size());
@@ -37,6 +38,26 @@ struct gate_case {
   }
   std::vector<output> outputs() const {
     return {out(scores, static_cast<double>(scores.extent(1))), out(weights), out(ids)};
+  }
+};
+
+// Sigmoid, selection bias, 4 of 8 groups: the gate of DeepSeek-V3.
+struct balanced_gate_case : gate_case {
+  static constexpr const char* op = "balanced_gate";
+  ds::tensor<float, ds::host, ds::dyn> bias;
+
+  explicit balanced_gate_case(const routing_size& s)
+      : gate_case(s),
+        bias(filled<ds::tensor<float, ds::host, ds::dyn>>({s.experts}, 2, {-0.1, 0.1})) {}
+  template <class B>
+  void run(const B& b) {
+    ds::ops::gate(b, scores, bias, ds::gate_outputs{weights, ids},
+                  {.score = ds::gate_score::sigmoid,
+                   .norm = ds::renormalize::yes,
+                   .scale = 2.5,
+                   .groups = 8,
+                   .top_groups = 4,
+                   .group = ds::group_score::best_two});
   }
 };
 
@@ -53,7 +74,7 @@ struct plan_case {
         offsets({s.experts + 1}),
         source({s.tokens * s.active}) {
     matrix scores = filled<matrix>({s.tokens, s.experts}, 1), weights({s.tokens, s.active});
-    ds::ops::softmax_gate(ds::reference(), scores, ds::gate_outputs{weights, ids});
+    ds::ops::gate(ds::reference(), scores, ds::none{}, ds::gate_outputs{weights, ids});
   }
   template <class B>
   void run(const B& b) {
@@ -135,6 +156,7 @@ struct combine_backward_case : routed_data {
 
 void add_cases() {
   add_both<gate_case>(routing.name, routing);
+  add_both<balanced_gate_case>(many_experts.name, many_experts);
   add_reference<plan_case>(routing.name, routing);
   add_cpu<plan_case>("loops", routing.name, routing);
   add_both<permute_case>(routing.name, routing);

@@ -46,14 +46,11 @@ bool spans_hold(const P& p, ds::index_t q0, ds::index_t q1, ds::index_t keys) {
   return true;
 }
 
-}  // namespace
-
-TEST_CASE_TEMPLATE("every pattern keeps the contract", P, ds::causal, ds::everyone, ds::local<3>,
-                   ds::sliding<5>, ds::block<4>, ds::block<4, 1>, ds::random_blocks<4, 2>, own,
-                   mixed) {
+template <class P>
+void keeps_the_contract(const P& made) {
   static_assert(ds::Pattern<P>);
   constexpr ds::index_t keys = 23;
-  const auto p = ds::bind_pattern(ds::make_pattern<P>({7, 3}), {1, keys});
+  const auto p = ds::bind_pattern(made, {1, keys});
   bool agrees = true, held = true, bits = true;
   for (ds::index_t q0 = 0; q0 < 21; q0 += 3) {
     for (ds::index_t k0 = 0; k0 < keys; k0 += 2) {
@@ -66,4 +63,21 @@ TEST_CASE_TEMPLATE("every pattern keeps the contract", P, ds::causal, ds::everyo
   CHECK(agrees);
   CHECK(held);
   CHECK(bits);
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("every pattern keeps the contract", P, ds::causal, ds::everyone, ds::local<3>,
+                   ds::sliding<5>, ds::compressed<3>, ds::block<4>, ds::block<4, 1>,
+                   ds::random_blocks<4, 2>, own, mixed) {
+  keeps_the_contract(ds::make_pattern<P>({7, 3}));
+}
+TEST_CASE("a table of keys keeps the contract") {
+  std::int32_t ids[24][4];
+  for (std::int32_t q = 0; q < 24; ++q) {
+    for (std::int32_t i = 0; i < 4; ++i) ids[q][i] = q % 5 == 4 ? -1 : q / 2 + 3 * i;
+  }
+  const ds::view<const std::int32_t, ds::host, 24, 4> table(ids[0], {24, 4});
+  keeps_the_contract(ds::index_set(table));
+  keeps_the_contract(ds::index_set(table, ds::index_order::ascending));
 }

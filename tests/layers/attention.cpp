@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// multi_head_attention: gradients of MHA, GQA and MQA, with each rotary layout and several patterns.
+// multi_head_attention: gradients of MHA, GQA and MQA, with each rotary layout and several
+// patterns.
 #include "deepseek/layers/attention.hpp"
 
 #include "deepseek/pattern/band.hpp"
@@ -51,11 +52,32 @@ TEST_CASE("attention layer: MQA of its own width and scale, random blocks, no ro
 TEST_CASE("attention layer: kv_heads as many as heads is MHA; the pattern changes the result") {
   const ds::reference b;
   rows_of<double, 8> x(6);
-  constexpr ds::attention_config all{
-      .dim = 8, .heads = 2, .kv_heads = 2, .rope = ds::rotary::half};
+  constexpr ds::attention_config all{.dim = 8, .heads = 2, .kv_heads = 2, .rope = ds::rotary::half};
   const layer_test::trial<ds::multi_head_attention<mha, ds::causal>, double> a;
   const layer_test::trial<ds::multi_head_attention<all, ds::causal>, double> same;
   const layer_test::trial<ds::multi_head_attention<mha, ds::everyone>, double> open;
   CHECK(support::same_bits(a.forward(b, x.view()), same.forward(b, x.view())));
   CHECK(!support::same_bits(a.forward(b, x.view()), open.forward(b, x.view())));
+}
+
+TEST_CASE("attention layer: a sink in every head") {
+  constexpr ds::attention_config with_sinks{
+      .dim = 8, .heads = 4, .kv_heads = 2, .sink = ds::sinks::present};
+  check<with_sinks, ds::causal>("attention layer");
+  const ds::reference b;
+  rows_of<double, 8> x(6);
+  using layer = ds::multi_head_attention<with_sinks, ds::causal>;
+  layer_test::trial<layer, double> t;
+  std::string names;
+  ds::visit([&](const ds::tensor_name& at, const auto&) { names += at.path + " "; }, t.p);
+  CHECK(names.find(" attn_sink ") != std::string::npos);
+  // No sink at all is a logit of -infinity.
+  constexpr ds::attention_config without{.dim = 8, .heads = 4, .kv_heads = 2};
+  layer_test::trial<ds::multi_head_attention<without, ds::causal>, double> plain;
+  const auto y = t.forward(b, x.view());
+  CHECK(!support::same_bits(y, plain.forward(b, x.view())));
+  for (ds::index_t h = 0; h < 4; ++h) {
+    t.p.attn_sink.logits.view()(h) = -std::numeric_limits<double>::infinity();
+  }
+  CHECK(support::same_bits(t.forward(b, x.view()), plain.forward(b, x.view())));
 }

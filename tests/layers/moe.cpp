@@ -57,7 +57,7 @@ std::vector<double> swiglu(const P& p, std::size_t i, const std::vector<double>&
 oracle::gate_result route(const std::vector<double>& x, const std::vector<double>& gate,
                           std::size_t active, ds::renormalize norm) {
   const auto logits = oracle::linear(x, gate, {}, {x.size() / dim, dim, experts});
-  return oracle::gate_softmax_top_k(
+  return oracle::gate_top_k(
       logits, {x.size() / dim, experts, active,
                norm == ds::renormalize::yes ? oracle::gate_weights::divided_by_sum
                                             : oracle::gate_weights::as_they_are});
@@ -89,7 +89,7 @@ void check_values(const B& b, ds::index_t tokens) {
   const auto y = t.forward(b, x.view(), run);
   support::expect("moe", support::text("tokens", tokens),
                   support::compare({.type = ds::dtype::f64, .relative = 1e-14}, y, want, dim));
-  const auto loss = oracle::balance_loss(routed.probability, routed.ids, n, experts).loss;
+  const auto loss = oracle::balance_loss(routed.probability, routed.ids, {n, experts}).loss;
   CHECK(report.auxiliary_loss == doctest::Approx(C.balance * loss).epsilon(1e-12));
   // The load is counted by backward, into the gradients, as often as it runs.
   std::vector<double> load(experts);

@@ -57,6 +57,11 @@ void check(const B& b) {
   support::expect_true("positions", "one sequence", positions(b, 7, {}, 3, 1) == ints{7, 8, 9},
                        "wrong");
   support::expect_true("positions", "empty", positions(b, 7, {}, 0, 1).empty(), "wrong");
+  const ints four = {0, 1, 1, 4};
+  std::int32_t out[4] = {};
+  ds::ops::positions(b, 3, view(const_cast<std::int32_t*>(four.data()), {4}), view(out, {4}), 128);
+  support::expect_true("positions", "step", ints(out, out + 4) == ints{384, 384, 512, 640},
+                       "wrong");
   support::facet("positions", "forward");
   support::facet("positions", "strides");
   support::facet("positions", "zero");
@@ -78,6 +83,8 @@ void check_errors(const B& b) {
   CHECK_ERROR(error_code::invalid_argument, "start is -1", op(b, -1, view(), out));
   CHECK_ERROR(error_code::invalid_argument, "out[4]", op(b, 0, view(), null));
   CHECK_ERROR(error_code::overflow, "start 2147483647", op(b, 2147483647, view(), out));
+  CHECK_ERROR(error_code::invalid_argument, "step is 0", op(b, 0, view(), out, 0));
+  CHECK_ERROR(error_code::overflow, "start 16777215", op(b, 16777215, view(), out, 128));
   for (std::int32_t v : data) CHECK(v == 0);
   support::facet("positions", "errors");
 }

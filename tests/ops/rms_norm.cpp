@@ -127,3 +127,23 @@ TEST_CASE("rms_norm: golden values; tensors are borrowed, weights may be bf16") 
     CHECK(dw.data()[i] == doctest::Approx(want));
   }
 }
+TEST_CASE_TEMPLATE("rms_norm: no weight is a weight of ones", B, ds::reference, ds::cpu) {
+  const B b;
+  b.workspace().fill_with(0xff);
+  ds::tensor<float, ds::host, 5, 33> x, dy, y, want, dx, want_dx;
+  ds::tensor<float, ds::host, 33> ones, dw;
+  for (ds::index_t i = 0; i < x.size(); ++i) {
+    x.data()[i] = std::sin(static_cast<float>(i));
+    dy.data()[i] = std::cos(2 * static_cast<float>(i));
+  }
+  for (ds::index_t i = 0; i < 33; ++i) ones.data()[i] = 1;
+  ds::ops::rms_norm(b, x, ds::none{}, y, 1e-6);
+  ds::ops::rms_norm(b, x, ones, want, 1e-6);
+  ds::ops::rms_norm_backward(b, ds::rms_norm_inputs{x, ds::none{}}, dy,
+                             ds::rms_norm_gradients{dx, ds::none{}}, 1e-6);
+  ds::ops::rms_norm_backward(b, ds::rms_norm_inputs{x, ones}, dy,
+                             ds::rms_norm_gradients{want_dx, dw}, 1e-6);
+  CHECK(std::memcmp(y.data(), want.data(), sizeof(float) * 165) == 0);
+  CHECK(std::memcmp(dx.data(), want_dx.data(), sizeof(float) * 165) == 0);
+  CHECK(b.workspace().bytes_used() == 0);
+}

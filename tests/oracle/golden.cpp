@@ -66,15 +66,31 @@ TEST_CASE("rms_norm and rope") {
 TEST_CASE("softmax gate and balance loss") {
   namespace g = golden::gate;
   oracle::gate_shape shape{1, 8, 2, oracle::gate_weights::as_they_are, 1};
-  const auto plain = oracle::gate_softmax_top_k(g::logits, shape);
+  const auto plain = oracle::gate_top_k(g::logits, shape);
   CHECK(farthest(plain.probability, g::softmax) < nine_digits);
   CHECK(plain.ids == g::chosen);
   CHECK(farthest(plain.weights, g::weights) < nine_digits);
-  const auto twice = oracle::gate_softmax_top_k(plain.probability, shape);
+  const auto twice = oracle::gate_top_k(plain.probability, shape);
   CHECK(twice.ids == g::chosen);
   CHECK(farthest(twice.weights, g::twice) < nine_digits);
   shape.weights = oracle::gate_weights::divided_by_sum;
-  CHECK(farthest(oracle::gate_softmax_top_k(g::logits, shape).weights, g::divided) < nine_digits);
+  CHECK(farthest(oracle::gate_top_k(g::logits, shape).weights, g::divided) < nine_digits);
+
+  shape = {1, 8, 3, oracle::gate_weights::as_they_are, 16};
+  shape.groups = 4, shape.top_groups = 2;
+  CHECK(oracle::gate_top_k(g::logits, shape).ids == g::limited);
+  CHECK(farthest(oracle::gate_top_k(g::logits, shape).weights, g::limited_weights) < 3e-9);
+  shape = {1,       8, 3, oracle::gate_weights::divided_by_sum, 2.5, oracle::gate_scores::sigmoid,
+           g::bias, 4, 2, oracle::group_rank::sum_of_two};
+  const auto balanced = oracle::gate_top_k(g::logits, shape);
+  CHECK(farthest(balanced.group_value, g::balanced_groups) < nine_digits);
+  CHECK(balanced.ids == g::balanced);
+  CHECK(farthest(balanced.weights, g::balanced_weights) < nine_digits);
+  shape = {
+      1,      8, 3, oracle::gate_weights::divided_by_sum, 1.5, oracle::gate_scores::sqrt_softplus,
+      g::bias};
+  CHECK(oracle::gate_top_k(g::logits, shape).ids == g::root);
+  CHECK(farthest(oracle::gate_top_k(g::logits, shape).weights, g::root_weights) < nine_digits);
 
   namespace b = golden::balance;
   reals scores = b::scores;
@@ -84,7 +100,11 @@ TEST_CASE("softmax gate and balance loss") {
     for (std::size_t e = 0; e < 4; ++e) scores[t * 4 + e] /= sum;
   }
   CHECK(oracle::top_k(scores, 3, 4, 2).ids == b::chosen);
-  const auto got = oracle::balance_loss(scores, b::chosen, 3, 4);
+  oracle::balance_shape divides{3, 4};
+  divides.divided = true;
+  CHECK(std::fabs(oracle::balance_loss(b::scores, b::chosen, divides).loss - b::loss) <
+        nine_digits);
+  const auto got = oracle::balance_loss(scores, b::chosen, {3, 4});
   CHECK(farthest(got.fraction, b::fraction) < 1e-14);
   CHECK(farthest(got.probability, b::probability) < nine_digits);
   CHECK(std::fabs(got.loss - b::loss) < nine_digits);

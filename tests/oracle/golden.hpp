@@ -24,6 +24,20 @@ inline const reals interleaved = {-1.272232513, -1.838864985, 2.878668100, 4.088
 inline const reals half = {-1.413352521, 1.879118067, -2.828857482, 4.058191135};
 }  // namespace rope
 
+namespace yarn {  // DeepSeek-V3: 64 elements, base 10000, factor 40, 4096 positions, 32 to 1 turns
+inline const ids pairs = {0, 10, 11, 16, 22, 23, 31};
+inline const reals frequencies = {
+    1, 0.0562341325, 0.0390069266, 0.0055, 1.778279411e-4, 3.333803581e-5, 3.333803581e-6};
+constexpr double corr_fast = 10.4722408, corr_slow = 22.5134406, low = 10, high = 23;
+// DeepSeek-V4, compressed layers: base 160000, 65536 positions, factor 16.
+constexpr double v4_corr_fast = 15.4532953, v4_corr_slow = 24.7084238, v4_low = 15, v4_high = 25;
+// g, g^2 and 192^-1/2 g^2 at factor 40 for mscale_all_dim 0.707 (V2) and 1 (V3).
+inline const reals mscale = {0.707, 1}, magnitude = {1.2608037774, 1.3688879454},
+                   factor = {1.5896261652, 1.8738542071};
+constexpr double v2_scale = 0.1147213868, v3_scale = 0.1352337788;
+constexpr double plain_scale = 0.0721687836;
+}  // namespace yarn
+
 namespace gate {  // 8 experts, 2 active
 inline const reals logits = {.2, -.1, .5, .3, -.4, .9, 0, .1};
 inline const reals softmax = {.117896994, .087340241, .159144296, .130296329,
@@ -33,6 +47,15 @@ inline const reals weights = {.237415391, .159144296};
 inline const reals divided = {.598687660, .401312340};
 // The gate that takes the softmax of the softmax.
 inline const reals twice = {.139693362, .129176367};
+// With a selection bias, 4 groups of which 2 are kept, 3 active.
+inline const reals bias = {0, .3, -.2, 0, .5, -.6, .1, .2};
+inline const ids limited = {5, 2, 3};  // softmax, best of a group, scale 16
+inline const reals limited_weights = {3.798646256, 2.546308733, 2.084741267};
+inline const ids balanced = {1, 7, 6};  // sigmoid + bias, sum of two, scale 2.5
+inline const reals balanced_weights = {.791701354, .874965312, .833333333};
+inline const reals balanced_groups = {1.324854810, .996901848, 1.012261843, 1.324979187};
+inline const ids root = {4, 1, 7};  // sqrt(softplus) + bias, one group, scale 1.5
+inline const reals root_weights = {.451081552, .505552855, .543365593};
 }  // namespace gate
 
 namespace balance {  // 3 tokens, 4 experts, 2 active; scores are divided by their row sum first
@@ -70,5 +93,10 @@ inline const reals scores = {1, 2, 3}, values = {1, 2, 4};
 constexpr double out = 3.240451338, lse = 3.407605964;
 constexpr double sink = .5, with_sink = 3.072664490;  // a logit that enters the denominator only
 }  // namespace merge
+
+namespace sinkhorn {  // 20 iterations, eps 1e-6
+inline const reals logits = {.5, -.5, 1, .2};
+inline const reals y = {.524978591, .475020409, .475020409, .524978591};
+}  // namespace sinkhorn
 
 }  // namespace oracle::golden

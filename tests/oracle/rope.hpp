@@ -2,7 +2,8 @@
 // Rotary position embedding of x[tokens, heads, dim], over the whole (even) dim.
 //   angle of pair i at position p: p base^(-2i/dim); (a, b) -> (a cos - b sin, a sin + b cos)
 //   interleaved: pair i is (x[2i], x[2i+1]); half: (x[i], x[i + dim/2]). direction -1 rotates back
-//   (the gradient).
+//   (the gradient). `frequencies`, where given, stand for base^(-2i/dim); cos and sin are
+//   multiplied by `amplitude`.
 #pragma once
 
 #include <cmath>
@@ -19,6 +20,8 @@ struct rope_shape {
   pairing layout = pairing::interleaved;
   double base = 10000;
   double direction = 1;
+  std::vector<double> frequencies = {};
+  double amplitude = 1;
 };
 
 inline std::vector<double> rope(std::vector<double> x, const std::vector<std::int64_t>& positions,
@@ -31,11 +34,13 @@ inline std::vector<double> rope(std::vector<double> x, const std::vector<std::in
         double& a = x.at(row + (neighbours ? 2 * i : i));
         double& b = x.at(row + (neighbours ? 2 * i + 1 : i + s.dim / 2));
         const double power = -2 * static_cast<double>(i) / static_cast<double>(s.dim);
-        const double angle =
-            s.direction * static_cast<double>(positions[t]) * std::pow(s.base, power);
+        const double frequency =
+            s.frequencies.empty() ? std::pow(s.base, power) : s.frequencies.at(i);
+        const double angle = s.direction * static_cast<double>(positions[t]) * frequency;
+        const double cosine = s.amplitude * std::cos(angle), sine = s.amplitude * std::sin(angle);
         const double old_a = a, old_b = b;
-        a = old_a * std::cos(angle) - old_b * std::sin(angle);
-        b = old_a * std::sin(angle) + old_b * std::cos(angle);
+        a = old_a * cosine - old_b * sine;
+        b = old_a * sine + old_b * cosine;
       }
     }
   }

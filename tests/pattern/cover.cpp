@@ -5,6 +5,7 @@
 #include "deepseek/pattern/block.hpp"
 #include "deepseek/pattern/combine.hpp"
 #include "deepseek/pattern/given_mask.hpp"
+#include "deepseek/pattern/index_set.hpp"
 #include "deepseek/pattern/random_blocks.hpp"
 
 #include <doctest/doctest.h>
@@ -210,4 +211,29 @@ TEST_CASE("a pattern is a constant expression") {
                 floor_divide(-5, 4) == -2);
   static_assert(std::is_empty_v<causal> && sizeof(both<causal, local<4>>) <= 8);
   CHECK(row_bits(bound, 1, 0) == 3);
+}
+
+TEST_CASE("a table of keys, in order and not, with holes, doubles and ids beyond the keys") {
+  constexpr std::int32_t ascending[6][5] = {{0, 1, 2, 3, 4},      {2, 3, 9, 9, 12},
+                                            {-1, -1, -1, -1, -1}, {1, 5, 70, -1, -1},
+                                            {0, -1, -1, -1, -1},  {3, 4, 5, 6, 7}};
+  constexpr std::int32_t any[6][5] = {{4, 2, 0, 1, 3},    {9, 2, 12, 3, 9},    {-1, -1, -1, -1, -1},
+                                      {-1, 70, 5, -7, 1}, {-1, 0, -1, -1, -1}, {7, 6, 5, 4, 3}};
+  const auto rule = [&](index_t q, index_t k) {
+    if (q < 0 || q > 5) return false;
+    for (std::int32_t id : ascending[q]) {
+      if (id == k) return true;
+    }
+    return false;
+  };
+  const view<const std::int32_t, host, 6, 5> sorted(ascending[0], {6, 5}), mixed(any[0], {6, 5});
+  check("ascending", index_set(sorted, index_order::ascending), cover_is::exact, rule);
+  check("any order", index_set(mixed), cover_is::exact, rule);
+  // The last three rows belong to a sequence that begins at position 10.
+  const pattern_scope later{.keys = keys, .row = 3, .start = 10};
+  const index_set bound = index_set(sorted, index_order::ascending).bind(later);
+  CHECK(bound.visible(10, 5));
+  CHECK(!bound.visible(3, 5));
+  CHECK(bound.visible(12, 7));
+  CHECK(!bound.visible(13, 7));
 }

@@ -104,7 +104,8 @@ def coded_weights(oracle, kind):
     near = 64
     x, w = normal(1, 5, 150), normal(2, 140, 150)
     experts, offsets = normal(3, 3, 20, 150), [0, 2, 2, 5]
-    held = {"fp8_weight_gemm": oracle.fp8_weights, "fp8_gemm": lambda v: oracle.fp8_weights(v, float),
+    held = {"fp8_weight_gemm": oracle.fp8_weights,
+            "fp8_gemm": lambda v: oracle.fp8_weights(v, float),
             "int4_gemm": lambda v: oracle.int4_weights(v, 64)}
     for op, weights in held.items():
         inputs = oracle.fp8_values if op == "fp8_gemm" else lambda v: v
@@ -196,6 +197,35 @@ def elements(kind):
         yield case
 
 
+def indexing(oracle, kind):
+    case = Case("hadamard", kind, {}, 12)
+    case.expect("out", [oracle.hadamard_row(r) for r in case.give("x", normal(1, 3, 32))])
+    yield case
+    for n, m, h, d in ((1, 1, 1, 1), (5, 9, 3, 8), (3, 40, 13, 16), (6, 4, 2, 3)):
+        case = Case("lightning_indexer", kind, {"scale": 0.25}, 64, f"{n} {m} {h} {d}")
+        q, w = case.give("q", normal(1, n, h, d)), case.give("w", normal(2, n, h))
+        k = case.give("k", normal(3, m, d))
+        case.expect("out", oracle.indexer(q, k, w, 0.25))
+        yield case
+        case = Case("indexer_topk", kind, {"top_k": 6}, 64, f"{n} {m} {h} {d}")
+        q, w = case.give("q", normal(1, n, h, d)), case.give("w", normal(2, n, h))
+        k = case.give("k", normal(3, m, d))
+        scores = oracle.indexer(q, k, w, 1)
+        case.expect("out_idx", oracle.selection(scores, 6), "I64")
+        case.expect("out_scores", scores)
+        yield case
+    # Whole numbers: many equal scores, the lower position first.
+    case = Case("indexer_topk", kind, {"top_k": 20}, 0, "ties")
+    draw = random.Random(11)
+    whole = lambda *shape: nest([float(draw.randint(-1, 1)) for _ in range(math.prod(shape))],
+                                list(shape))
+    q, k, w = case.give("q", whole(7, 2, 4)), case.give("k", whole(30, 4)), case.give("w", whole(7, 2))
+    scores = oracle.indexer(q, k, w, 1)
+    case.expect("out_idx", oracle.selection(scores, 20), "I64")
+    case.expect("out_scores", scores)
+    yield case
+
+
 def attention(oracle, kind):
     for h, hk, n, m, d, dv in ((2, 1, 5, 7, 4, 3), (4, 2, 9, 9, 6, 8), (1, 1, 70, 70, 3, 2)):
         scale = 0.3
@@ -223,14 +253,29 @@ def attention(oracle, kind):
 
 
 def experts(oracle, kind):
-    for norm in (False, True):
-        case = Case("gate", kind, {"groups": 1, "top_groups": 1, "top_k": 3, "score": "softmax",
-                                   "scale": 2.5, "norm": norm}, 64, str(norm))
-        x, w = case.give("x", normal(1, 6, 8)), case.give("w", normal(2, 9, 8))
-        case.give("bias", [0.0] * 9, "F64")
-        ids, weights = oracle.gate(x, w, 3, 2.5, norm)
+    for score, groups, norm in (("softmax", 1, False), ("softmax", 1, True), ("softmax", 4, False),
+                                ("sigmoid", 1, True), ("sigmoid", 4, True), ("sigmoid", 2, False),
+                                ("sqrt_softplus", 1, True)):
+        attrs = {"groups": groups, "top_groups": (groups + 1) // 2, "top_k": 3, "score": score,
+                 "scale": 2.5, "norm": norm}
+        case = Case("gate", kind, attrs, 64, f"{score} {groups} {norm}")
+        x, w = case.give("x", normal(1, 6, 8)), case.give("w", normal(2, 8, 8))
+        bias = [0.0] * 8 if score == "softmax" else [0, .3, -.2, 0, .5, -.6, .1, .2]
+        case.give("bias", bias, "F64")
+        ids, weights = oracle.gate(x, w, bias, attrs)
         case.expect("out_idx", ids, "I64")
         case.expect("out", weights)
+        yield case
+    # Logits of one token; the values are known apart from these programs.
+    logits = [.2, -.1, .5, .3, -.4, .9, 0, .1]
+    case = Case("gate", "f64", {"groups": 4, "top_groups": 2, "top_k": 3, "score": "sigmoid",
+                                "scale": 2.5, "norm": True}, 4e7, "golden")
+    if kind == "f64":
+        case.give("x", [[1.0]])
+        case.give("w", [[z] for z in logits])
+        case.give("bias", [0, .3, -.2, 0, .5, -.6, .1, .2], "F64")
+        case.expect("out_idx", [[1, 7, 6]], "I64")
+        case.expect("out", [[.791701354, .874965312, .833333333]])
         yield case
     ids = [[2, 0], [1, 2], [2, 3]]
     offsets, source, slot = oracle.plan(ids, 5)
@@ -302,6 +347,7 @@ def cases(oracle):
         yield from rows(oracle, kind)
         yield from elements(kind)
         yield from attention(oracle, kind)
+        yield from indexing(oracle, kind)
         yield from experts(oracle, kind)
         yield from tokens(oracle, kind)
     for kind in ("f64", "f32"):
@@ -348,7 +394,7 @@ def refusals():
     case = x("f32")
     case.tensors["x"] = Tensor("F64", [1, 2], [0, 1])
     yield "stored wider", case, 2, "dtype", ("F64", "F32")
-    for op in ("mla", "indexer_topk"):
+    for op in ("mla",):
         yield op, changed(x("f32"), op=op), 77, "unsupported", (op, "this version")
     case = Case("gemm", "f32", {})
     case.give("a", normal(1, 2, 3))
@@ -371,17 +417,30 @@ def refusals():
     case.give("w", normal(1, 2, 2, 2))
     case.give("offsets", [0, 9, 4], "I64")
     yield "offsets", case, 2, "offsets", ("offsets[3]",)
-    for attrs, status, code, word in (({"score": "sigmoid"}, 77, "unsupported", "sigmoid"),
-                                      ({"score": "other"}, 2, "config", "other"),
-                                      ({"groups": 4, "top_groups": 2}, 77, "unsupported", "groups"),
-                                      ({"groups": 3}, 2, "config", "groups 3"),
-                                      ({"top_k": 9}, 2, "config", "top_k is 9"),
-                                      ({"top_k": 1.5}, 2, "config", "whole")):
+    for attrs, code, word in (({"score": "other"}, "config", "other"),
+                              ({"groups": 3}, "config", "groups 3"),
+                              ({"groups": 2, "top_groups": 3}, "config", "top_groups 3"),
+                              ({"groups": 8, "top_groups": 1}, "invalid_argument",
+                               "2 active experts of the 1"),
+                              ({"top_k": 9}, "config", "top_k is 9"),
+                              ({"top_k": 1.5}, "config", "whole")):
         case = Case("gate", "f32", {"top_k": 2, "score": "softmax", "scale": 1} | attrs)
         case.give("x", normal(1, 2, 4))
         case.give("w", normal(1, 8, 4))
         case.give("bias", [0.0] * 8, "F64")
-        yield f"gate {attrs}", case, status, code, (word,)
+        yield f"gate {attrs}", case, 2, code, (word,)
+    case = Case("gate", "f32", {"top_k": 2, "score": "sigmoid", "scale": 1})
+    case.give("x", normal(1, 2, 4))
+    case.give("w", normal(1, 8, 4))
+    case.give("bias", [0.0] * 7, "F64")
+    yield "gate bias", case, 2, "shape_mismatch", ("bias[7]", "expected 8")
+    case = Case("indexer_topk", "f32", {"top_k": -1})
+    for name, shape in (("q", (2, 1, 3)), ("k", (4, 3)), ("w", (2, 1))):
+        case.give(name, normal(1, *shape))
+    yield "no keys", case, 2, "config", ("top_k is -1",)
+    case = Case("hadamard", "f32", {})
+    case.give("x", normal(1, 2, 6))
+    yield "not a power", case, 2, "config", ("6", "power of two")
     case = Case("attention", "f32", {"scale": 1})
     for name, shape in (("q", (3, 4, 2)), ("k", (2, 5, 2)), ("v", (2, 5, 2))):
         case.give(name, normal(1, *shape))

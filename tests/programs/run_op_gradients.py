@@ -88,6 +88,11 @@ def cases(oracle):
                                    for i in range(2)],
                   {"q": normal(1, 2, 3, 3), "k": normal(2, 1, 4, 3), "v": normal(3, 1, 4, 2)},
                   {"dq": "q", "dk": "k", "dv": "v"}, {"scale": 0.7}, (("mask", mask, "U8"),))
+    def shown(q, k, w):  # hidden scores do not count
+        return [[max(v, -1e9) * (v > -1e9) for v in r] for r in oracle.indexer(q, k, w, 0.5)]
+    yield case_of("lightning_indexer_backward", shown,
+                  {"q": normal(1, 3, 2, 4), "k": normal(2, 5, 4), "w": normal(3, 3, 2)},
+                  {"dq": "q", "dk": "k", "dw": "w"}, {"scale": 0.5})
     table = case_of("embedding_backward", lambda table: [table[i] for i in (2, 0, 2)],
                     {"table": x}, {"dtable": "table"}, fixed=(("ids", [2, 0, 2], "I64"),))
     yield table
@@ -116,24 +121,53 @@ def cases(oracle):
                                       for t in range(4)],
                   {"x": normal(1, 8, 3), "weights": normal(2, 4, 2)},
                   {"dx": "x", "dweights": "weights"}, fixed=(("slot", nest(slot, [4, 2]), "I64"),))
-    fixed_choice = [oracle.top_k(r, 2) for r in x]
-    for norm in (False, True):
-        def gate(logits):
-            out = []
-            for r, chosen_ids in zip(logits, fixed_choice):
-                p = oracle.softmax_row(r)
-                total = math.fsum(p[i] for i in chosen_ids) if norm else 1.0
-                out.append([p[i] / total for i in chosen_ids])
-            return out
-        yield case_of("gate_backward", gate, {"logits": x}, {"dlogits": "logits"}, {"norm": norm})
-    # f_i = E / (K T) count_i, P_i = mean of column i; K T = the last offset.
-    offsets, alpha = [0, 3, 3, 8], 0.1
-    share = [3 / 8 * n for n in (3, 0, 5)]
-    balance = case_of("balance_loss",
-                      lambda x: [alpha * math.fsum(f * math.fsum(c) / 4
-                                                   for f, c in zip(share, zip(*x)))],
-                      {"x": normal(1, 4, 3)}, {}, {"alpha": alpha}, (("offsets", offsets, "I64"),))
-    del balance.tensors["dout"]
-    balance.expect("dx", [[alpha * f / 4 for f in share]] * 4)
-    balance.expect("out_load", [3, 0, 5], "F32")
-    yield balance
+    bias = [.1, -.3, 0, .4, .2, -.2]
+    for score, groups, norm in (("softmax", 1, False), ("softmax", 1, True), ("softmax", 3, False),
+                                ("sigmoid", 3, True), ("sigmoid", 1, False),
+                                ("sqrt_softplus", 1, True)):
+        attrs = {"score": score, "groups": groups, "top_groups": (groups + 1) // 2, "norm": norm,
+                 "scale": 1.5}
+        chosen_ids = [oracle.gate_choice(oracle.gate_scores(r, score), bias, 2, score, groups,
+                                         attrs["top_groups"]) for r in x]
+
+        def gate(logits, score=score, norm=norm, chosen_ids=chosen_ids):
+            return [oracle.gate_weights(oracle.gate_scores(r, score), ids, 1.5, norm)
+                    for r, ids in zip(logits, chosen_ids)]
+        yield case_of("gate_backward", gate, {"logits": x}, {"dlogits": "logits"}, attrs,
+                      (("bias", bias, "F64"),))
+    yield from balances()
+
+
+def balances():
+    """L = alpha / B sum over sequences of sum_d f_d P_d; f is a constant."""
+    ids, alpha = [[2, 0], [1, 2], [2, 3], [0, 1]], 0.1
+    for groups, top, count, share, starts in ((0, 1, "assignments", "as_it_is", [0, 4]),
+                                              (0, 1, "assignments", "divided", [0, 1, 4]),
+                                              (2, 1, "assignments", "as_it_is", [0, 4]),
+                                              (2, 2, "tokens", "divided", [0, 2, 4])):
+        size = 4 // groups if groups else 1
+
+        def loss(x, size=size, top=top, count=count, share=share, starts=starts):
+            total = 0.0
+            for first, end in zip(starts, starts[1:]):
+                for d in range(4 // size):
+                    met = [[i // size for i in ids[t]].count(d) for t in range(first, end)]
+                    hits = sum(met) if count == "assignments" else sum(m > 0 for m in met)
+                    f = 4 // size * hits / ((2 if count == "assignments" else top) * (end - first))
+                    p = math.fsum(math.fsum(x[t][d * size:(d + 1) * size]) /
+                                  (math.fsum(x[t]) if share == "divided" else 1.0)
+                                  for t in range(first, end)) / (end - first)
+                    total += f * p
+            return [alpha * total / (len(starts) - 1)]
+        x = [[abs(v) + 0.1 for v in r] for r in normal(1, 4, 4)]
+        case = case_of("balance_loss", loss, {"x": x}, {},
+                       {"alpha": alpha, "groups": groups, "top_groups": top, "count": count,
+                        "share": share}, (("ids", ids, "I64"), ("offsets", starts, "I64")))
+        del case.tensors["dout"]
+        case.expect("out", loss(x))
+        case.expect("dx", differences(loss, {"x": x}, [1.0], "x"))
+        yield case
+    load = Case("expert_load", "f64", {}, 0)
+    load.give("offsets", [0, 3, 3, 8], "I64")
+    load.expect("out", [3, 0, 5], "F32")
+    yield load

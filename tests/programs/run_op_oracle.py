@@ -76,14 +76,57 @@ def top_k(row, k):
     return sorted(range(len(row)), key=lambda i: (-row[i], i))[:k]
 
 
-def gate(x, w, k, factor, norm):
+def gate_scores(logits, score):
+    if score == "softmax":
+        return softmax_row(logits)
+    if score == "sigmoid":
+        return [1 / (1 + math.exp(-z)) for z in logits]
+    return [math.sqrt(math.log1p(math.exp(z))) for z in logits]
+
+
+def gate_choice(s, bias, k, score, groups, top_groups):
+    """The k best of s + bias in the top groups: by their best (softmax) or best two added."""
+    ranked = [u + v for u, v in zip(s, bias)]
+    size = len(s) // groups
+    counted = 1 if score == "softmax" else 2
+    values = [sum(sorted(ranked[g * size:(g + 1) * size])[-counted:]) for g in range(groups)]
+    kept = top_k(values, top_groups)
+    return top_k([r if i // size in kept else -math.inf for i, r in enumerate(ranked)], k)
+
+
+def gate_weights(s, chosen, scale, norm):
+    total = math.fsum(s[i] for i in chosen) if norm else 1.0
+    return [scale * s[i] / total for i in chosen]
+
+
+def hadamard_row(x):
+    n = len(x)
+    return [math.fsum(v if bin(i & j).count("1") % 2 == 0 else -v for j, v in enumerate(x))
+            / math.sqrt(n) for i in range(n)]
+
+
+def indexer(q, k, w, scale):
+    """scale sum_h w ReLU(q_h . k) for causal pairs, the last query at the last key, else -inf."""
+    return [[scale * math.fsum(weight * relu(math.fsum(a * b for a, b in zip(head, key)))
+                               for head, weight in zip(query, w[i]))
+             if j <= i + len(k) - len(q) else -math.inf for j, key in enumerate(k)]
+            for i, query in enumerate(q)]
+
+
+def selection(scores, k):
+    """The best k above -inf of each row, best first, filled up with -1."""
+    chosen = [[j for j in top_k(row, k) if row[j] > -math.inf] for row in scores]
+    return [c + [-1] * (k - len(c)) for c in chosen]
+
+
+def gate(x, w, bias, attrs):
     ids, weights = [], []
     for logits in gemm(x, transposed(w)):
-        p = softmax_row(logits)
-        chosen = top_k(p, k)
-        total = math.fsum(p[i] for i in chosen) if norm else 1.0
+        s = gate_scores(logits, attrs["score"])
+        chosen = gate_choice(s, bias, attrs["top_k"], attrs["score"], attrs["groups"],
+                             attrs["top_groups"])
         ids.append(chosen)
-        weights.append([factor * p[i] / total for i in chosen])
+        weights.append(gate_weights(s, chosen, attrs["scale"], attrs["norm"]))
     return ids, weights
 
 

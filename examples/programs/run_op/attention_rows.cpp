@@ -95,11 +95,6 @@ void mla(const machine&, op_case&, results&) {
   ds::fail(error_code::unsupported,
            "mla: this version has no latent attention; attention with heads is there");
 }
-void indexer_topk(const machine&, op_case&, results&) {
-  ds::fail(error_code::unsupported,
-           "indexer_topk: this version has no index-based sparse attention; top_k and attention "
-           "with a mask are there");
-}
 
 }  // namespace
 
@@ -107,8 +102,7 @@ std::span<const op_row> attention_rows() {
   static constexpr op_row rows[] = {row_of<attention>("attention"),
                                     row_of<attention_backward>("attention_backward"),
                                     row_of<rope>("rope"),
-                                    {"mla", &mla},
-                                    {"indexer_topk", &indexer_topk}};
+                                    {"mla", &mla}};
   return rows;
 }
 

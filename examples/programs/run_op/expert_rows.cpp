@@ -7,27 +7,37 @@
 namespace run_op {
 namespace {
 
-// The library's gate is the softmax gate without groups and without a selection bias.
-void require_softmax_gate(op_case& in, index_t experts) {
+// score, groups, top_groups, scale, norm. Groups are ranked by their best for softmax, by the sum
+// of their best two otherwise.
+ds::gate_rule read_rule(op_case& in, index_t experts) {
+  ds::gate_rule rule;
   const std::string score = in.word("score", "softmax");
-  ds::require(score == "softmax" || score == "sigmoid", error_code::config, "gate: score is ",
-              ds::escaped(score), "; write softmax or sigmoid");
-  ds::require(score == "softmax", error_code::unsupported,
-              "gate: this version has no sigmoid gate; supported is score softmax");
-  const index_t groups = in.integer("groups", 1), top_groups = in.integer("top_groups", groups);
-  ds::require(groups >= 1 && experts % groups == 0 && top_groups >= 1 && top_groups <= groups,
-              error_code::config, "gate: groups ", groups, " and top_groups ", top_groups,
-              " do not fit ", experts, " experts; groups divides experts, top_groups <= groups");
-  ds::require(groups == top_groups, error_code::unsupported,
-              "gate: this version chooses among all ", "experts, not from ", top_groups, " of ",
-              groups, " groups; supported is groups 1");
-  const auto bias = in.read_f64<1>("bias");
-  ds::require(bias.extent(0) == experts, error_code::shape_mismatch, "gate: bias",
-              ds::shape_string(bias.view()), " for ", experts, " experts; pass one for each");
-  for (index_t e = 0; e < experts; ++e) {
-    ds::require(bias.data()[e] == 0, error_code::unsupported, "gate: bias[", e, "] is ",
-                bias.data()[e],
-                "; this version has no selection bias; supported is a bias of zeros");
+  if (score != "softmax") {
+    ds::require(score == "sigmoid" || score == "sqrt_softplus", error_code::config, in.op(),
+                ": score is ", ds::escaped(score), "; write softmax, sigmoid or sqrt_softplus");
+    rule.score = score == "sigmoid" ? ds::gate_score::sigmoid : ds::gate_score::sqrt_softplus;
+    rule.group = ds::group_score::best_two;
+  }
+  rule.groups = in.integer("groups", 1);
+  rule.top_groups = in.integer("top_groups", rule.groups);
+  const index_t groups = rule.groups, top = rule.top_groups;
+  ds::require(groups >= 1 && experts % groups == 0 && top >= 1 && top <= groups, error_code::config,
+              in.op(), ": groups ", groups, " and top_groups ", top, " do not fit ", experts,
+              " experts; groups divides experts, top_groups <= groups");
+  rule.scale = in.number("scale", 1);
+  rule.norm = in.flag("norm", false) ? ds::renormalize::yes : ds::renormalize::no;
+  return rule;
+}
+
+// The gate with the case's bias, in double, or without one.
+void choose(const auto& b, op_case& in, auto& scores, auto& weights, auto& ids) {
+  const ds::gate_rule rule = read_rule(in, scores.extent(1));
+  const ds::gate_outputs out{weights, ids};
+  if (in.gives("bias")) {
+    const auto bias = in.read_f64<1>("bias");
+    ds::ops::gate(b, scores, bias, out, rule);
+  } else {
+    ds::ops::gate(b, scores, ds::none{}, out, rule);
   }
 }
 
@@ -42,14 +52,11 @@ struct gate {
   template <class T>
   static void run(const auto& b, op_case& in, results& out) {
     const auto x = in.read<T, 2>("x"), w = in.read<T, 2>("w");
-    require_softmax_gate(in, w.extent(0));
     const index_t tokens = x.extent(0), k = read_choices(in, w.extent(0));
     array<ds::accumulate_t<T>, 2> scores({tokens, w.extent(0)}), weights({tokens, k});
     array<std::int32_t, 2> ids({tokens, k});
     ds::ops::gemm(b, x, ds::transposed(w.view()), scores);
-    const auto norm = in.flag("norm", false) ? ds::renormalize::yes : ds::renormalize::no;
-    ds::ops::softmax_gate(b, scores, ds::gate_outputs{weights, ids}, norm);
-    ds::ops::scale(b, in.number("scale", 1), weights);
+    choose(b, in, scores, weights, ids);
     out.add("out_idx", ids);
     out.add("out", weights);
   }
@@ -68,10 +75,9 @@ struct gate_backward {
     auto weights = like(dweights);
     auto ids = like<std::int32_t>(dweights);
     auto dlogits = like(scores);
-    const auto norm = in.flag("norm", false) ? ds::renormalize::yes : ds::renormalize::no;
-    ds::ops::softmax_gate(b, scores, ds::gate_outputs{weights, ids}, norm);
-    ds::ops::softmax_gate_backward(b, ds::gate_saved{scores, weights, ids}, dweights, dlogits,
-                                   norm);
+    choose(b, in, scores, weights, ids);
+    ds::ops::gate_backward(b, ds::gate_saved{scores, weights, ids}, dweights, dlogits,
+                           read_rule(in, scores.extent(1)));
     out.add("dlogits", dlogits);
   }
 };
@@ -138,22 +144,51 @@ struct combine_backward {
   }
 };
 
+ds::balance_spec<ds::host> read_balance(op_case& in) {
+  const std::string count = in.word("count", "assignments"), share = in.word("share", "as_it_is");
+  ds::require(count == "assignments" || count == "tokens", error_code::config,
+              "balance_loss: count is ", ds::escaped(count), "; write assignments or tokens");
+  ds::require(share == "as_it_is" || share == "divided", error_code::config,
+              "balance_loss: share is ", ds::escaped(share), "; write as_it_is or divided");
+  return {.alpha = in.number("alpha"),
+          .groups = in.integer("groups", 0),
+          .top_groups = in.integer("top_groups", 1),
+          .count = count == "tokens" ? ds::balance_count::tokens : ds::balance_count::assignments,
+          .share = share == "divided" ? ds::balance_share::divided : ds::balance_share::as_it_is};
+}
+
 struct balance_loss {
   template <class T>
   static void run(const auto& b, op_case& in, results& out) {
     using A = ds::accumulate_t<T>;
-    const auto probabilities = in.read<A, 2>("x");
-    const auto offsets = in.read_ids<1>("offsets");
-    const double alpha = in.number("alpha");
+    const auto scores = in.read<A, 2>("x");
+    const auto ids = in.read_ids<2>("ids");
+    auto spec = read_balance(in);
+    array<std::int32_t, 1> sequences;
+    if (in.gives("offsets")) {
+      sequences = in.read_ids<1>("offsets");
+      spec.sequences = ds::as_const(sequences.view());
+    }
+    const ds::balance_inputs given{scores, ids};
     array<double, 1> loss({1});
-    auto gradient = like(probabilities);
-    loss.data()[0] = ds::ops::balance_loss(b, probabilities, offsets, alpha);
-    ds::ops::balance_loss_gradient(b, offsets, gradient, alpha);
-    array<float, 1> load({probabilities.extent(1)});
-    ds::ops::expert_load(b, offsets, load);
+    auto gradient = like(scores);
+    loss.data()[0] = ds::ops::balance_loss(b, given, spec);
+    ds::ops::balance_loss_backward(b, given, gradient, spec);
     out.add("out", loss);
     out.add("dx", gradient);
-    out.add("out_load", load);
+  }
+};
+
+// How many rows each expert gets: offsets [E + 1] of a plan.
+struct expert_load {
+  template <class T>
+  static void run(const auto& b, op_case& in, results& out) {
+    const auto offsets = in.read_ids<1>("offsets");
+    ds::require(offsets.extent(0) > 0, error_code::shape_mismatch,
+                "expert_load: offsets[0]; pass one for each expert and the end");
+    array<float, 1> load({offsets.extent(0) - 1});
+    ds::ops::expert_load(b, offsets, load);
+    out.add("out", load);
   }
 };
 
@@ -167,7 +202,8 @@ std::span<const op_row> expert_rows() {
                                     row_of<permute_backward>("permute_backward"),
                                     row_of<combine>("combine"),
                                     row_of<combine_backward>("combine_backward"),
-                                    row_of<balance_loss>("balance_loss")};
+                                    row_of<balance_loss>("balance_loss"),
+                                    row_of<expert_load>("expert_load")};
   return rows;
 }
 

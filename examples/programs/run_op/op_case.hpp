@@ -67,6 +67,8 @@ class op_case {
     return read_as<std::int32_t, Rank>(name, {"I64", "I32"});
   }
 
+  bool gives(const char* name) const { return file_.find(name) != nullptr; }
+
   // Attributes: see attributes.hpp.
   bool has(const char* key) const { return attrs_.has(key); }
   double number(const char* key, auto... otherwise) { return attrs_.number(key, otherwise...); }

@@ -28,6 +28,7 @@ struct op_row {
 std::span<const op_row> attention_rows();
 std::span<const op_row> element_rows();
 std::span<const op_row> expert_rows();
+std::span<const op_row> indexer_rows();
 std::span<const op_row> norm_rows();
 std::span<const op_row> optimizer_rows();
 std::span<const op_row> product_rows();

@@ -11,6 +11,10 @@ namespace deepseek {
 
 enum class mode { inference, training };
 
+// How latent attention is computed: keys and values of every head formed, or their weights absorbed
+// into queries and outputs; by_cost: what the layer says, else the cheaper of the two.
+enum class latent_form { by_cost, naive, absorbed };
+
 // What layers report while they run: the sum of auxiliary losses (already weighted).
 struct run_report {
   double auxiliary_loss = 0;
@@ -25,8 +29,10 @@ struct run_options {
   mode how = mode::inference;
   std::uint64_t seed = 0;
   std::uint64_t step = 0;
-  index_t start = 0;  // absolute position of the first row (decoding with a cache)
+  index_t start = 0;            // absolute position of the first row (decoding with a cache)
+  index_t sequence_length = 0;  // that dynamic rotary scaling assumes; 0: where the call ends
   sequence_offsets<Space> sequences = {};
+  latent_form latent = latent_form::by_cost;
   double gradient_scale = 1;     // auxiliary gradients are injected times this
   run_report* report = nullptr;  // where layers add what they report, if anybody asks
 };

@@ -106,6 +106,12 @@ auto& field_of(P& p) {
 template <class P>
 using field_sequence = std::make_index_sequence<std::tuple_size_v<decltype(P::fields())>>;
 
+// The name of a field of what is at `at`: what lies in state is state.
+template <class Pointer>
+tensor_name below(const tensor_name& at, const field<Pointer>& m) {
+  return {join_path(at.path, m.name), at.role == field_role::state ? at.role : m.role};
+}
+
 // Calls f(tensor_name, tensor, tensors...) for each tensor of one or several structs of one layer
 // type; their element types may differ (weights in bf16, gradients in float).
 template <class F, class P, class... Q>
@@ -119,12 +125,8 @@ void visit_at(const tensor_name& at, F&& f, P& p, Q&... q) {
     }
   } else if constexpr (has_fields<U>) {
     [&]<std::size_t... I>(std::index_sequence<I...>) {
-      const auto below = [&](const auto& m) {
-        return tensor_name{join_path(at.path, m.name),
-                           at.role == field_role::state ? at.role : m.role};
-      };
       const auto one = [&]<std::size_t J>(std::integral_constant<std::size_t, J>) {
-        visit_at(below(std::get<J>(U::fields())), f, field_of<J>(p), field_of<J>(q)...);
+        visit_at(below(at, std::get<J>(U::fields())), f, field_of<J>(p), field_of<J>(q)...);
       };
       (one(std::integral_constant<std::size_t, I>{}), ...);
     }
@@ -134,6 +136,26 @@ void visit_at(const tensor_name& at, F&& f, P& p, Q&... q) {
 template <class F, class P, class... Q>
 void visit(F&& f, P& p, Q&... q) {
   visit_at({"", field_role::trained}, f, p, q...);
+}
+
+// Walks a struct by the names of its plain form: f(tensor_name, tensor) for what that form holds
+// too; a layer that keeps something made from a plain tensor instead (a weight in another format)
+// has visit_plain(at, f, parameters) and calls f with what it needs to make it.
+template <class F, class P>
+void visit_plain_at(const tensor_name& at, F&& f, P& p) {
+  using U = std::remove_const_t<P>;
+  if constexpr (requires { U::layer::visit_plain(at, f, p); }) {
+    U::layer::visit_plain(at, f, p);
+  } else if constexpr (is_tensor<U>) {
+    f(at, p);
+  } else if constexpr (is_numbered<U>) {
+    for (index_t i = 0; i < U::count; ++i) {
+      visit_plain_at({join_path(at.path, std::to_string(U::first + i)), at.role}, f, p[i]);
+    }
+  } else if constexpr (has_fields<U>) {
+    std::apply([&](const auto&... m) { (visit_plain_at(below(at, m), f, p.*(m.pointer)), ...); },
+               U::fields());
+  }
 }
 
 // Walks two structs of equal names but different types (plain and quantized parameters), and what

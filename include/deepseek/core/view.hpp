@@ -126,6 +126,22 @@ DEEPSEEK_HOST_DEVICE view<T, S, E...> slice(const view<T, S, E0, E...>& v, index
   return {v.data() + i * v.stride(0), extents, strides};
 }
 
+// Elements First .. First + Count - 1 of the last extent, of rows or of heads.
+template <index_t First, index_t Count, class T, class S, index_t N, index_t W>
+DEEPSEEK_HOST_DEVICE view<T, S, N, Count> columns(const view<T, S, N, W>& v) {
+  static_assert(W == dyn || First + Count <= W,
+                "deepseek::columns: more columns than there are; write columns<first, count>");
+  return {v.data() + First * v.stride(1), {v.extent(0), Count}, {v.stride(0), v.stride(1)}};
+}
+template <index_t First, index_t Count, class T, class S, index_t N, index_t H, index_t W>
+DEEPSEEK_HOST_DEVICE view<T, S, N, H, Count> columns(const view<T, S, N, H, W>& v) {
+  static_assert(W == dyn || First + Count <= W,
+                "deepseek::columns: more columns than there are; write columns<first, count>");
+  return {v.data() + First * v.stride(2),
+          {v.extent(0), v.extent(1), Count},
+          {v.stride(0), v.stride(1), v.stride(2)}};
+}
+
 // The last two extents exchanged; no data moves.
 template <class T, class S, index_t A, index_t B>
 DEEPSEEK_HOST_DEVICE view<T, S, B, A> transposed(const view<T, S, A, B>& v) {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The safetensors files of a checkpoint folder, opened and checked against one another.
 // With model.safetensors.index.json: the shards it names, sorted by name, and each tensor must be
-// in the shard that its weight_map says, and nowhere else. Without: every *.safetensors, sorted by
-// name. Errors: io (no file there, a shard is absent), schema (weight_map), missing_tensor and
-// unexpected_tensor (up to 20 names), limit (index above 100 MB), and those of safetensors_file.
-// Source: the Hugging Face layout of sharded checkpoints.
+// in the shard that its weight_map says, and nowhere else. Without: model.safetensors alone, if it
+// is there, else every *.safetensors, sorted by name. Errors: io (no file there, a shard is
+// absent), schema (weight_map), missing_tensor and unexpected_tensor (up to 20 names), limit (index
+// above 100 MB), and those of safetensors_file. Source: the Hugging Face layout of sharded
+// checkpoints.
 #pragma once
 
 #include <algorithm>
@@ -23,6 +24,7 @@
 namespace deepseek {
 
 inline constexpr std::string_view checkpoint_index_name = "model.safetensors.index.json";
+inline constexpr std::string_view single_checkpoint_name = "model.safetensors";
 
 // Names for a message, at most 20: "a", "b" and 3 more.
 inline std::string listed(const std::vector<std::string>& names) {
@@ -102,6 +104,8 @@ inline std::vector<safetensors_file> open_checkpoint(const std::filesystem::path
     for (const auto& [tensor, shard] : map) names.push_back(shard);
     std::ranges::sort(names);
     names.erase(std::unique(names.begin(), names.end()), names.end());
+  } else if (std::filesystem::exists(folder / single_checkpoint_name, ignored)) {
+    names = {std::string(single_checkpoint_name)};
   } else {
     names = detail::files_in(folder);
   }

@@ -7,17 +7,15 @@
 #pragma once
 
 #include "deepseek/core/dtype.hpp"
+#include "deepseek/layers/attention_sink.hpp"
 #include "deepseek/layers/kv_cache.hpp"
 #include "deepseek/layers/linear.hpp"
+#include "deepseek/layers/rotary.hpp"
+#include "deepseek/layers/seen_keys.hpp"
 #include "deepseek/ops/add.hpp"
-#include "deepseek/ops/attention.hpp"
-#include "deepseek/ops/positions.hpp"
-#include "deepseek/ops/rope.hpp"
 #include "deepseek/pattern/pattern.hpp"
 
 namespace deepseek {
-
-enum class rotary { none, half, interleaved };
 
 struct attention_config {
   index_t dim = 0;       // model width, > 0
@@ -25,9 +23,11 @@ struct attention_config {
   index_t kv_heads = 0;  // 0: as many as heads; must divide heads
   index_t head_dim = 0;  // 0: dim / heads
   rotary rope = rotary::half;
-  double theta = 1e4;                   // rotary base, > 1
-  double scale = 0;                     // 0: head_dim^-1/2
+  double theta = 1e4;  // rotary base, > 1
+  rope_scaling scaling = {};
+  double scale = 0;                     // 0: head_dim^-1/2 times the scaling's softmax factor
   bias projection_bias = bias::absent;  // of Wq, Wk, Wv
+  sinks sink = sinks::absent;           // a learned logit in the denominator of each head
   bool operator==(const attention_config&) const = default;
 
   constexpr index_t kv() const { return kv_heads > 0 ? kv_heads : heads; }
@@ -48,8 +48,12 @@ struct multi_head_attention {
   static_assert(C.rope == rotary::none || C.width() % 2 == 0,
                 "deepseek::multi_head_attention: head_dim is odd (rotary embedding turns pairs); "
                 "use an even head_dim or rotary::none");
+  static_assert(C.rope == rotary::none || rope_scaling_problem(C.scaling, C.theta) == nullptr,
+                "deepseek::multi_head_attention: the rotary scaling cannot be used (a factor or a "
+                "length is out of range); see ops/rope_scaling.hpp");
   static constexpr index_t Q = C.heads * C.width(), KV = C.kv() * C.width();
   static constexpr index_t out = C.dim;
+  static constexpr bool has_sinks = C.sink == sinks::present;
   static constexpr const char* label = "attn";
   template <class G>
   using with_format = multi_head_attention<C, Pattern, G>;
@@ -60,9 +64,10 @@ struct multi_head_attention {
     each<Of, linear<C.dim, Q, F, C.projection_bias>> wq;
     each<Of, linear<C.dim, KV, F, C.projection_bias>> wk, wv;
     each<Of, linear<Q, C.dim, F>> wo;
+    each<Of, head_sinks_or_absent<C.heads, C.sink>> attn_sink;
     static constexpr auto fields() {
       return std::tuple{named("wq", &parts::wq), named("wk", &parts::wk), named("wv", &parts::wv),
-                        named("wo", &parts::wo)};
+                        named("wo", &parts::wo), named("attn_sink", &parts::attn_sink)};
     }
   };
   template <class T, class S>
@@ -93,6 +98,9 @@ struct multi_head_attention {
     } else {
       attend(c, q, k, v, o, lse);
     }
+    if constexpr (has_sinks) {
+      ops::attention_sink(c.backend, p.attn_sink.logits, attention_outputs{heads(o), lse});
+    }
     run_forward(c.in(3), p.wo, as_const(o), y, kept.wo);
     if constexpr (keeps_tape<K>) kept.own = {q, o, k, v, lse};
   }
@@ -108,6 +116,11 @@ struct multi_head_attention {
     auto dx_part = c.scratch.template make<T, dyn, C.dim>(n);
     const auto& s = kept.own;
     run_backward(c.in(3), p.wo, as_const(s.o), dy, d_o, kept.wo, g.wo);
+    if constexpr (has_sinks) {
+      ops::attention_sink_backward(c.backend, p.attn_sink.logits,
+                                   attention_outputs{heads(s.o), s.lse}, heads(d_o),
+                                   g.attn_sink.logits);
+    }
     ops::attention_backward(c.backend, attention_inputs{heads(s.q), kv_heads(s.k), kv_heads(s.v)},
                             attention_outputs{heads(s.o), s.lse},
                             attention_gradients{heads(d_o), heads(dq), kv_heads(dk), kv_heads(dv)},
@@ -121,6 +134,10 @@ struct multi_head_attention {
   }
 
  private:
+  static double scale() {
+    if (C.scale != 0) return C.scale;
+    return softmax_scale_factor(C.scaling) / std::sqrt(static_cast<double>(C.width()));
+  }
   template <class V>
   static auto heads(const V& v) {
     return as_heads<C.heads, C.width()>(v);
@@ -131,9 +148,7 @@ struct multi_head_attention {
   }
   template <class Call>
   static auto spec(const Call& c) {
-    const auto seen = make_pattern<Pattern>(pattern_key{c.options.seed, c.site});
-    return attention_spec<std::remove_const_t<decltype(seen)>>{
-        seen, C.scale, c.options.sequences, c.options.sequences, c.options.start};
+    return seen_keys<Pattern>(c, scale());
   }
   template <class Call, class VQ, class VK, class VV, class VO, class L>
   static void attend(const Call& c, const VQ& q, const VK& k, const VV& v, const VO& o,
@@ -145,17 +160,16 @@ struct multi_head_attention {
   template <class Call, class VQ, class VK>
   static void turn(const Call& c, const VQ& q, const VK& k, rope_turn direction) {
     if constexpr (C.rope != rotary::none) {
-      const scope freed(c.scratch);
-      auto at = c.scratch.template make<std::int32_t, dyn>(q.extent(0));
-      ops::positions(c.backend, c.options.start, c.options.sequences, at);
       const rope_spec how{
-          .theta = C.theta,
-          .layout = C.rope == rotary::half ? rope_layout::half : rope_layout::interleaved,
-          .turn = direction};
-      ops::rope(c.backend, heads(q), at, heads(q), how);
-      ops::rope(c.backend, kv_heads(k), at, kv_heads(k), how);
+          .theta = C.theta, .layout = layout_of(C.rope), .turn = direction, .scaling = C.scaling};
+      rotate(c, how, heads(q), kv_heads(k));
     }
   }
 };
+
+// Dynamic scaling turns a row by the length of the call.
+template <attention_config C, class P, class F>
+inline constexpr bool rows_are_independent<multi_head_attention<C, P, F>> =
+    C.rope == rotary::none || !depends_on_length(C.scaling);
 
 }  // namespace deepseek

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // chain<L...>: y = Ln(... L2(L1(x))). Each intermediate is kept once, by the chain, in training;
-// in inference it lives in scratch until the chain ends. Parts are named by their labels.
+// in inference it lives in scratch until the chain ends. Parts are named by their labels. A chain
+// of token ids lends them to all parts but the first (the embedding).
 #pragma once
 
 #include "deepseek/layers/layer.hpp"
@@ -86,7 +87,7 @@ struct chain {
       auto h = c.template arena_for<K>().template make<T, dyn, at<I>::out>(x.extent(0));
       run_forward<at<I>>(c.in(I), p.template get<I>(), x, h, k.template get<I>());
       if constexpr (keeps_tape<K>) output_of<I>(k.own) = h;
-      forward_from<I + 1>(c, p, h, y, k);
+      forward_from<I + 1>(lend_token_ids(c, x), p, h, y, k);
     }
   }
   template <std::size_t I, class C, class P, class X, class DY, class DX, class K, class G>
@@ -100,8 +101,8 @@ struct chain {
       const auto h = as_const(output_of<I - 1>(k.own));
       const scope freed(c.scratch);
       auto dh = c.scratch.template make<T, dyn, at<I - 1>::out>(h.extent(0));
-      run_backward<at<I>>(c.in(I), p.template get<I>(), h, dy, dh, k.template get<I>(),
-                          g.template get<I>());
+      run_backward<at<I>>(lend_token_ids(c, x).in(I), p.template get<I>(), h, dy, dh,
+                          k.template get<I>(), g.template get<I>());
       backward_from<I - 1>(c, p, x, as_const(dh), dx, k, g);
     }
   }

@@ -56,15 +56,16 @@ struct tied {
     auto h = c.template arena_for<K>().template make<typename Y::value_type, dyn, Embedding::out>(
         x.extent(0));
     run_forward<Embedding>(c.in(0), p.embed, x, h, k.embed);
-    run_forward<Body>(c.template with<vocabulary>(&p.embed).in(1), p.body, as_const(h), y, k.body);
+    run_forward<Body>(lend_token_ids(c, x).template with<vocabulary>(&p.embed).in(1), p.body,
+                      as_const(h), y, k.body);
     if constexpr (keeps_tape<K>) k.own.h = h;
   }
   template <class C, class P, class X, class DY, class DX, class K, class G>
   static void backward(const C& c, const P& p, const X& x, const DY& dy, const DX& dx, K& k, G& g) {
     const scope freed(c.scratch);
     auto dh = c.scratch.template make<typename DY::value_type, dyn, Embedding::out>(x.extent(0));
-    run_backward<Body>(c.template with<vocabulary>(&p.embed, &g.embed).in(1), p.body,
-                       as_const(k.own.h), dy, dh, k.body, g.body);
+    run_backward<Body>(lend_token_ids(c, x).template with<vocabulary>(&p.embed, &g.embed).in(1),
+                       p.body, as_const(k.own.h), dy, dh, k.body, g.body);
     run_backward<Embedding>(c.in(0), p.embed, x, as_const(dh), dx, k.embed, g.embed);
   }
 };

@@ -19,6 +19,11 @@ concept Layer = requires {
   { L::label } -> std::convertible_to<const char*>;
 };
 
+struct absent {  // in the place of a part that is not there
+  static constexpr index_t out = 0;
+  static constexpr const char* label = "absent";
+};
+
 template <class Given, class P>
 struct layer_choice {
   using type = Given;
@@ -55,6 +60,22 @@ void run_backward(const C& c, const P& p, const X& x, const DY& dy, const DX& dx
                 "parameters, x, dy, dx, kept, gradients) or run it without a tape");
   if constexpr (ok) {
     L::backward(c, p, x, dy, dx, k, g);
+  }
+}
+
+// Call tag: the ids of the rows' tokens, a view [tokens] of int32. Lent to what comes after an
+// embedding by the composite that owns it.
+struct token_ids {};
+template <class C, class X>
+auto lend_token_ids(const C& c, const X& x) {
+  if constexpr (is_view<X>) {
+    if constexpr (X::rank == 1 && std::is_integral_v<typename X::value_type>) {
+      return c.template with<token_ids>(as_const(x));
+    } else {
+      return c;
+    }
+  } else {
+    return c;
   }
 }
 

@@ -8,6 +8,7 @@
 #include "deepseek/ops/grouped_gemm.hpp"
 #include "deepseek/quant/calibrate.hpp"
 #include "deepseek/quant/format.hpp"
+#include "deepseek/quant/make_weight.hpp"
 
 namespace deepseek {
 
@@ -41,12 +42,14 @@ struct linear {
   template <class T, class S, bias B>
   struct storage_of {
     using layer = linear;
+    static constexpr index_t experts = stack_of<S>::count;
     typename F::template weight<T, S, O, I> weight;
     static constexpr auto fields() { return std::tuple{named("weight", &storage_of::weight)}; }
   };
   template <class T, class S>
   struct storage_of<T, S, bias::present> {
     using layer = linear;
+    static constexpr index_t experts = stack_of<S>::count;
     typename F::template weight<T, S, O, I> weight;
     tensor<T, S, O> bias;
     static constexpr auto fields() {
@@ -104,6 +107,17 @@ struct linear {
   static void convert(const P& p, const K& k, Q& q) {
     make_weight(typename Q::layer::format{}, p.weight, k.own, q.weight);
     if constexpr (Bias == bias::present) q.bias = p.bias;
+  }
+  // A weight in another format is shown as such, a plain one as the tensor that it is.
+  template <class Visitor, class P>
+  static void visit_plain(const tensor_name& at, Visitor&& f, P& p) {
+    const tensor_name name{join_path(at.path, "weight"), at.role};
+    if constexpr (is_tensor<std::remove_const_t<decltype(p.weight)>>) {
+      f(name, p.weight);
+    } else {
+      f(name, formatted<F, O, I, P::experts>{}, p.weight);
+    }
+    if constexpr (Bias == bias::present) f({join_path(at.path, "bias"), at.role}, p.bias);
   }
 };
 

@@ -2,15 +2,16 @@
 // moe<config, Gate, Expert, Shared>: y = sum over the chosen experts of w_k Expert_k(x), plus the
 // shared expert, always on and unweighted. Rows are sorted by expert and the expert layer runs once
 // over all of them (weights side by side, grouped products); combined in a fixed order.
-// A layer made of linear parts (swiglu, mlp) is an expert. Balance loss: ops/balance_loss.hpp,
+// A layer made of linear parts (swiglu, mlp) is an expert. Balance losses: layers/balance.hpp,
 // injected in backward. Sources: Shazeer et al. 2017; DeepSeekMoE 2024.
 #pragma once
 
+#include "deepseek/layers/balance.hpp"
 #include "deepseek/layers/gate.hpp"
 #include "deepseek/layers/mlp.hpp"
-#include "deepseek/ops/balance_loss.hpp"
 #include "deepseek/ops/combine.hpp"
 #include "deepseek/ops/expert_plan.hpp"
+#include "deepseek/ops/fill.hpp"
 #include "deepseek/ops/permute.hpp"
 
 namespace deepseek {
@@ -21,7 +22,9 @@ struct moe_config {
   index_t routed = 0;  // experts that a gate chooses from
   index_t shared = 0;  // shared experts, fused into one of width shared x hidden
   index_t active = 1;  // routed experts per token, 1 .. routed
-  double balance = 0;  // weight of the balance loss, >= 0
+  double balance = 0;  // weight of the experts' balance loss, >= 0
+  balance_form form = balance_form::batch;  // over what it is taken
+  device_balance devices = {};              // the losses of devices and of their traffic
   bool operator==(const moe_config&) const = default;
 };
 
@@ -35,11 +38,6 @@ struct stack {
 };
 template <class Kind, index_t N, class L, class T, class S>
 struct keep<Kind, stack<N, L>, T, S> : keep<Kind, L, T, S> {};
-
-struct absent {  // in the place of a part that is not there
-  static constexpr index_t out = 0;
-  static constexpr const char* label = "absent";
-};
 
 template <moe_config C>
 using default_expert = swiglu<C.dim, C.hidden>;
@@ -59,10 +57,15 @@ struct moe {
                 "experts than there are); write a smaller .active");
   static_assert(C.balance >= 0,
                 "deepseek::moe: the balance weight is negative; write .balance = 0.01");
+  static_assert(C.devices.count > 0 && C.routed % C.devices.count == 0,
+                "deepseek::moe: devices.count does not divide the routed experts (every device "
+                "holds the same number); write a divisor of .routed");
+  static_assert(gate_suits<Gate, C.routed, C.active>);
   static_assert(Expert::out == C.dim,
                 "deepseek::moe: the expert's width is not dim; give both the same");
   static constexpr index_t E = C.routed, K = C.active, D = C.dim, out = C.dim;
   static constexpr bool has_shared = !std::is_same_v<Shared, absent>;
+  using balances = balance_losses<C>;
   static constexpr const char* label = "ffn";
   template <class F>
   using with_format = moe<C, Gate, reformatted<Expert, F>, reformatted<Shared, F>>;
@@ -70,7 +73,7 @@ struct moe {
   template <class Of>
   struct parts {
     using layer = moe;
-    each<Of, router<D, E>> gate;
+    each<Of, router<D, E, K, Gate>> gate;
     each<Of, stack<E, Expert>> experts;
     each<Of, Shared> shared_experts;
     static constexpr auto fields() {
@@ -94,7 +97,7 @@ struct moe {
     const scope freed(c.scratch);
     auto r = make<typename Y::value_type>(c.template arena_for<Kept>(), x.extent(0));
     run_forward(c.in(2), p.gate, x, r.scores, k.gate);
-    Gate::forward(c, r.scores, gate_outputs{r.weights, r.ids});
+    Gate::forward(c, p.gate.choice, r.scores, gate_outputs{r.weights, r.ids});
     ops::expert_plan(c.backend, r.ids, E, expert_plan_views{r.offsets, r.source, r.slot});
     ops::permute(c.backend, x, r.source, K, r.xs);
     run_forward<Expert>(c.template with<segments>(as_const(r.offsets)).in(0), p.experts,
@@ -105,9 +108,8 @@ struct moe {
       run_forward(c.in(1), p.shared_experts, x, extra, k.shared_experts);
       ops::add(c.backend, extra, y);
     }
-    if (C.balance > 0 && c.options.report != nullptr) {
-      c.options.report->auxiliary_loss +=
-          ops::balance_loss(c.backend, r.scores, r.offsets, C.balance);
+    if (c.options.report != nullptr) {
+      c.options.report->auxiliary_loss += balances::value(c, balance_inputs{r.scores, r.ids});
     }
     if constexpr (keeps_tape<Kept>) k.own = r;
   }
@@ -128,7 +130,8 @@ struct moe {
     run_backward<Expert>(c.template with<segments>(as_const(r.offsets)).in(0), p.experts,
                          as_const(r.xs), as_const(dys), dxs, k.experts, g.experts);
     ops::permute_backward(c.backend, dxs, r.slot, dx);
-    ops::balance_loss_gradient(c.backend, r.offsets, dscores, C.balance * c.options.gradient_scale);
+    ops::fill(c.backend, 0.0, dscores);
+    balances::add_gradient(c, balance_inputs{r.scores, r.ids}, dscores);
     Gate::backward(c, gate_saved{r.scores, r.weights, r.ids}, dweights, dscores);
     run_backward(c.in(2), p.gate, x, as_const(dscores), dx, k.gate, g.gate);
     ops::expert_load(c.backend, r.offsets, g.gate.load);

@@ -23,6 +23,20 @@ void require_same_shape(const View& v, const Like& like, const char* object) {
   for (int i = 0; i < View::rank; ++i) require_extent(v, i, like.extent(i), object);
 }
 
+// Offsets of packed sequences: from 0 to `rows`, not falling. Host memory.
+template <class Offsets>
+void require_offsets(const Offsets& offsets, index_t rows, const char* object) {
+  require(offsets(0) == 0, error_code::offsets, object, "[0] is ", offsets(0),
+          "; the first sequence begins at 0");
+  const index_t last = offsets.extent(0) - 1;
+  for (index_t i = 0; i < last; ++i) {
+    require(offsets(i) <= offsets(i + 1), error_code::offsets, object, "[", i + 1, "] is ",
+            offsets(i + 1), ", less than ", offsets(i), " before it; a sequence has >= 0 rows");
+  }
+  require(offsets(last) == rows, error_code::offsets, object, "[", last, "] is ", offsets(last),
+          " for ", rows, " rows; the last sequence ends at the last row");
+}
+
 // What is added under a square root so that it stays away from zero.
 inline void require_epsilon(double eps, const char* op) {
   require(std::isfinite(eps) && eps >= 0, error_code::invalid_argument, op, ": eps is ", eps,

@@ -64,6 +64,11 @@ struct attention_range {
   index_t query, queries, key, keys, start;
 };
 
+// What a pattern is bound to for one head of a sequence.
+inline pattern_scope scope_of(const attention_range& range, index_t head) {
+  return {.head = head, .keys = range.keys, .row = range.query, .start = range.start};
+}
+
 template <class P, class S>
 index_t sequence_count(const attention_spec<P, S>& spec) {
   return spec.query_offsets.extent(0) > 0 ? spec.query_offsets.extent(0) - 1 : 1;
@@ -85,37 +90,27 @@ attention_range sequence_range(const attention_spec<P, S>& spec, index_t s, inde
 
 namespace attention_checks {
 
-template <class Offsets>
-void require_offsets(const Offsets& offsets, index_t rows, const char* object) {
-  require(offsets(0) == 0, error_code::offsets, object, "[0] is ", offsets(0),
-          "; the first sequence begins at 0");
-  const index_t last = offsets.extent(0) - 1;
-  for (index_t i = 0; i < last; ++i) {
-    require(offsets(i) <= offsets(i + 1), error_code::offsets, object, "[", i + 1, "] is ",
-            offsets(i + 1), ", less than ", offsets(i), " before it; a sequence has >= 0 rows");
-  }
-  require(offsets(last) == rows, error_code::offsets, object, "[", last, "] is ", offsets(last),
-          " for ", rows, " rows; the last sequence ends at the last row");
-}
-
 template <class P, class S>
-void require_spec(const attention_spec<P, S>& spec, index_t queries, index_t keys) {
+void require_spec(const attention_spec<P, S>& spec, index_t queries, index_t keys,
+                  const char* op = "attention") {
   check_pattern<P>();
-  require(std::isfinite(spec.scale), error_code::invalid_argument, "attention: scale is ",
-          spec.scale, "; pass a finite number, or 0 for 1 / sqrt(d)");
-  require(spec.start >= -1 && spec.start <= (index_t{1} << 48), error_code::invalid_argument,
-          "attention: start is ", spec.start,
+  require(std::isfinite(spec.scale), error_code::invalid_argument, op, ": scale is ", spec.scale,
+          "; pass a finite number, or 0 for 1 / sqrt(d)");
+  require(spec.start >= -1 && spec.start <= (index_t{1} << 48), error_code::invalid_argument, op,
+          ": start is ", spec.start,
           "; pass the position of the first query (0 .. 2^48), or -1 to align the last query with "
           "the last key");
   const index_t nq = spec.query_offsets.extent(0), nk = spec.key_offsets.extent(0);
-  require(nq == nk, error_code::shape_mismatch, "attention: query_offsets[", nq,
-          "] and key_offsets[", nk, "] differ in length; pass sequences + 1 of each, or neither");
+  require(nq == nk, error_code::shape_mismatch, op, ": query_offsets[", nq, "] and key_offsets[",
+          nk, "] differ in length; pass sequences + 1 of each, or neither");
   if (nq == 0) return;
-  require_data(spec.query_offsets, "attention: query_offsets");
-  require_data(spec.key_offsets, "attention: key_offsets");
+  const std::string of_queries = std::string(op) + ": query_offsets";
+  const std::string of_keys = std::string(op) + ": key_offsets";
+  require_data(spec.query_offsets, of_queries.c_str());
+  require_data(spec.key_offsets, of_keys.c_str());
   if constexpr (std::is_same_v<S, host>) {
-    require_offsets(spec.query_offsets, queries, "attention: query_offsets");
-    require_offsets(spec.key_offsets, keys, "attention: key_offsets");
+    require_offsets(spec.query_offsets, queries, of_queries.c_str());
+    require_offsets(spec.key_offsets, keys, of_keys.c_str());
   }
 }
 

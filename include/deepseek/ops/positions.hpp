@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// positions: out[i] = start + (i - offsets[q]) for the sequence q that holds row i.
+// positions: out[i] = step (start + i - offsets[q]) for the sequence q that holds row i; step 1, or
+// the positions that a row stands for.
 // offsets[sequences + 1] (int32), from 0 to tokens, not falling; an empty view: one sequence.
 // out[tokens] (int32). Errors: shape_mismatch, invalid_argument (null data, start), offsets (first
 // not 0, falling, last not tokens), overflow (a position above 2^31 - 1). Cost: one pass.
@@ -15,7 +16,8 @@ struct positions_op {
   static constexpr std::string_view name = "positions";
 
   template <class B, class Offsets, class Out>
-  void operator()(const B& b, index_t start, const Offsets& offsets_in, Out&& out_in) const {
+  void operator()(const B& b, index_t start, const Offsets& offsets_in, Out&& out_in,
+                  index_t step = 1) const {
     const auto offsets = as_const(as_view(offsets_in));
     const auto out = as_view(out_in);
     check_spaces(b, offsets, out);
@@ -29,9 +31,12 @@ struct positions_op {
     constexpr index_t largest = std::numeric_limits<std::int32_t>::max();
     require(start >= 0, error_code::invalid_argument, "positions: start is ", start,
             "; pass the number of tokens already seen, >= 0");
-    require(start <= largest - out.extent(0), error_code::overflow, "positions: start ", start,
-            " + ", out.extent(0), " tokens exceeds 2^31 - 1; pass a smaller start");
-    positions_impl(b, start, offsets, out);
+    require(step >= 1, error_code::invalid_argument, "positions: step is ", step,
+            "; pass the positions of a row, >= 1");
+    require(start <= largest / step - out.extent(0), error_code::overflow, "positions: start ",
+            start, " + ", out.extent(0), " tokens exceeds ", largest / step,
+            "; pass a smaller start");
+    positions_impl(b, start, offsets, out, step);
   }
 };
 namespace ops {

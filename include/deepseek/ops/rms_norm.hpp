@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // rms_norm: y = w * x * r with r = 1 / sqrt(mean(x^2) + eps), row by row.
-// x[rows, dim] w[dim] y[rows, dim]; y may be x.
+// x[rows, dim] w[dim] y[rows, dim]; y may be x. w (and dw) may be none{}: all ones.
 // Backward, with xhat = x * r: dx = r * (dy * w - xhat * mean(dy * w * xhat)), written (dx may be
 // dy); dw += sum over rows of dy * xhat. r is computed again from x: nothing is saved.
 // Types may differ; sums and statistics in accumulate_t of the (widest) output, rounded once.
@@ -11,6 +11,7 @@
 #pragma once
 
 #include "deepseek/ops/argument.hpp"
+#include "deepseek/ops/fill.hpp"
 
 namespace deepseek {
 
@@ -19,9 +20,25 @@ struct rms_norm_op {
 
   template <class B, class X, class W, class Y>
   void operator()(const B& b, const X& x_in, const W& w_in, Y&& y_in, double eps) const {
-    const auto x = as_const(as_view(x_in));
-    const auto w = as_const(as_view(w_in));
-    const auto y = as_view(y_in);
+    if constexpr (std::is_same_v<W, none>) {
+      const scope freed(b.workspace());
+      return (*this)(b, x_in, filled<decltype(as_view(y_in))>(b, as_view(x_in), 1), y_in, eps);
+    } else {
+      run(b, as_const(as_view(x_in)), as_const(as_view(w_in)), as_view(y_in), eps);
+    }
+  }
+
+  // A row [dim] of one number in scratch memory, as wide as x and of the type of Y.
+  template <class Y, class B, class X>
+  static auto filled(const B& b, const X& x, double value) {
+    const auto row = b.workspace().template make<typename Y::value_type, dyn>(x.extent(1));
+    ops::fill(b, value, row);
+    return row;
+  }
+
+ private:
+  template <class B, class X, class W, class Y>
+  static void run(const B& b, const X& x, const W& w, const Y& y, double eps) {
     check_spaces(b, x, w, y);
     static_assert(x.rank == 2 && w.rank == 1,
                   "deepseek::rms_norm: wrong ranks; pass x[rows, dim], w[dim], y[rows, dim]");
@@ -60,9 +77,21 @@ struct rms_norm_backward_op {
 
   template <class B, class In, class DY, class Out>
   void operator()(const B& b, const In& in, const DY& dy_in, const Out& out, double eps) const {
-    const rms_norm_inputs views{as_const(as_view(in.x)), as_const(as_view(in.w))};
-    const auto dy = as_const(as_view(dy_in));
-    const rms_norm_gradients gradients{as_view(out.dx), as_view(out.dw)};
+    if constexpr (std::is_same_v<std::remove_cvref_t<decltype(in.w)>, none>) {
+      const scope freed(b.workspace());
+      using DX = decltype(as_view(out.dx));
+      const auto x = as_view(in.x);
+      const auto w = rms_norm_op::filled<DX>(b, x, 1), dw = rms_norm_op::filled<DX>(b, x, 0);
+      (*this)(b, rms_norm_inputs{x, w}, dy_in, rms_norm_gradients{as_view(out.dx), dw}, eps);
+    } else {
+      run(b, rms_norm_inputs{as_const(as_view(in.x)), as_const(as_view(in.w))},
+          as_const(as_view(dy_in)), rms_norm_gradients{as_view(out.dx), as_view(out.dw)}, eps);
+    }
+  }
+
+ private:
+  template <class B, class In, class DY, class Out>
+  static void run(const B& b, const In& views, const DY& dy, const Out& gradients, double eps) {
     check_spaces(b, views.x, views.w, dy, gradients.dx, gradients.dw);
     static_assert(views.x.rank == 2 && views.w.rank == 1 && gradients.dw.rank == 1,
                   "deepseek::rms_norm_backward: wrong ranks; pass x, dy, dx [rows, dim], w, dw "

@@ -4,13 +4,15 @@
 // x[tokens, heads, dim] positions[tokens] (int32) y[tokens, heads, dim]; y may be x.
 // Only elements first .. first + count - 1 of a head are rotated, the others are copied. Pairs:
 // interleaved (2 i, 2 i + 1), half (i, i + count / 2). The backward is rope with the other turn.
-// Types: angle, sin and cos in double, rounded to accumulate_t of y; arithmetic there.
-// Errors: shape_mismatch, invalid_argument (null data, theta, slice), config (count is odd).
+// With a scaling (ops/rope_scaling.hpp) the frequencies are its, sine and cosine times its
+// amplitude. Types: angle, sin and cos in double, rounded to accumulate_t of y; arithmetic there.
+// Errors: shape_mismatch, invalid_argument (null data, theta, scaling, slice), config (odd count).
 // Bits do not depend on threads. Cost: 3 flops an element; bound by memory.
 // Source: Su et al., RoFormer (2021), section 3.2.
 #pragma once
 
 #include "deepseek/ops/argument.hpp"
+#include "deepseek/ops/rope_scaling.hpp"
 
 namespace deepseek {
 
@@ -23,6 +25,8 @@ struct rope_spec {
   rope_turn turn = rope_turn::forward;
   index_t first = 0;   // of the rotated slice of dim
   index_t count = -1;  // its length, even; -1: all from `first` on
+  rope_scaling scaling = {};
+  index_t length = 0;  // L of scaling dynamic_ntk, > 0 there: all rows of one call turn alike
 
   bool operator==(const rope_spec&) const = default;
 };
@@ -56,6 +60,13 @@ struct rope_op {
   static void require_spec(const rope_spec& spec, index_t dim) {
     require(std::isfinite(spec.theta) && spec.theta > 0, error_code::invalid_argument,
             "rope: theta is ", spec.theta, "; pass a finite number > 0 such as 1e4");
+    const char* problem = rope_scaling_problem(spec.scaling, spec.theta);
+    require(problem == nullptr, error_code::invalid_argument, "rope: scaling: ", problem,
+            " (factor ", spec.scaling.factor, ", original_length ", spec.scaling.original_length,
+            ", theta ", spec.theta, "); see ops/rope_scaling.hpp for the ranges");
+    require(!depends_on_length(spec.scaling) || spec.length > 0, error_code::invalid_argument,
+            "rope: length is ", spec.length,
+            " with dynamic_ntk scaling; pass the length of the sequence, > 0");
     const index_t count = spec.count == -1 ? dim - spec.first : spec.count;
     require(spec.first >= 0 && spec.first <= dim && count >= 0 && count <= dim - spec.first,
             error_code::invalid_argument, "rope: the slice first ", spec.first, ", count ",

@@ -22,7 +22,7 @@ void for_each_pair(const P& pattern, index_t queries, index_t keys, F f, End row
   check_pattern<P>();
   require(queries >= 0 && keys >= 0, error_code::invalid_argument, "draw: ", queries,
           " queries and ", keys, " keys; pass sizes >= 0");
-  const P bound = bind_pattern(pattern, pattern_scope{.head = 0, .keys = keys});
+  const P bound = bind_pattern(pattern, pattern_scope{.keys = keys, .start = keys - queries});
   for (index_t i = 0; i < queries; ++i) {
     for (index_t k = 0; k < keys; ++k) f(i, k, bound.visible(keys - queries + i, k));
     row_end(i);

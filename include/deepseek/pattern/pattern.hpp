@@ -5,7 +5,7 @@
 //   cover(tile)   -> coverage   none: no pair of the tile is visible; full: every pair is;
 //                               partial is always a correct answer, only a slower one.
 // Optional: next_keys (cost follows the keys kept), row_bits (64 keys at once), make (data of a
-// run: the seed), bind (head and number of keys), `sees` (never a key after its query).
+// run: the seed), bind (head, keys, rows), `sees` (never a key after its query).
 // Queries may have negative positions (more queries than keys, aligned at the end); keys do not.
 #pragma once
 
@@ -41,12 +41,16 @@ struct pattern_key {
 // past: no query sees a key after itself.
 enum class reach { everywhere, past };
 
-// What a pattern is bound to before it is asked. seen: past where another part of a both<> already
-// hides every later key, so a choice among keys is made among earlier ones.
+// What a pattern is bound to before it is asked: one head of one sequence. seen: past where another
+// part of a both<> already hides every later key, so a choice among keys is made among earlier
+// ones. row, start: the first query's row in the batch and its position, for patterns that hold
+// something for each row.
 struct pattern_scope {
   index_t head = 0;
   index_t keys = 0;
   reach seen = reach::everywhere;
+  index_t row = 0;
+  index_t start = 0;
 };
 
 template <class P>

@@ -26,6 +26,11 @@ struct bf16_weights {
   using weight = tensor<bf16, S, O, I>;
 };
 
+// Says of a stored weight which format made it and from what: a plain [O, I], or one of each of the
+// E experts of a stack.
+template <class F, index_t O, index_t I, index_t E>
+struct formatted {};
+
 template <class L, class F>
 struct reformat {
   using type = L;

@@ -112,12 +112,14 @@ class optimizer {
   void step_with(const B& b, P& p, const G& g, const step_scale& at, std::index_sequence<I...>) {
     visit(
         [&](const tensor_name& name, auto& w, const auto& gradient, auto&... state) {
-          if (name.role == field_role::state) return;
           using Tensor = std::remove_reference_t<decltype(w)>;
-          const bool matrix = Tensor::rank >= 2 && !is_norm_or_bias(name.path);
-          const double decay = matrix || which_ == decays::everything ? rule_.weight_decay : 0.0;
-          std::array<Tensor*, sizeof...(state)> states = {&state...};
-          rule_.update(b, w, gradient, states, decay, at);
+          if constexpr (!std::is_integral_v<typename Tensor::value_type>) {  // those are state
+            if (name.role == field_role::state) return;
+            const bool matrix = Tensor::rank >= 2 && !is_norm_or_bias(name.path);
+            const double decay = matrix || which_ == decays::everything ? rule_.weight_decay : 0.0;
+            std::array<Tensor*, sizeof...(state)> states = {&state...};
+            rule_.update(b, w, gradient, states, decay, at);
+          }
         },
         p, g, *state_[I]...);
   }

@@ -38,7 +38,9 @@ double global_norm(const B& b, const P& gradients) {
   double sum = 0;
   visit(
       [&](const tensor_name& at, const auto& t) {
-        if (at.role == field_role::trained) sum += ops::sum_of_squares(b, t);
+        if constexpr (!std::is_integral_v<typename std::remove_cvref_t<decltype(t)>::value_type>) {
+          if (at.role == field_role::trained) sum += ops::sum_of_squares(b, t);
+        }
       },
       gradients);
   return std::sqrt(sum);

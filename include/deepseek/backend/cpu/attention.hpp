@@ -2,11 +2,13 @@
 // attention on the cpu, float and double, any strides: flash tiles in registers' size on the thread
 // pool; see ops/attention.hpp and attention/tiles.hpp. Other types take the reference loops.
 // Tasks: one key-value head of one sequence, or one tile of it where those are few; the bits are
-// the same. Memory: packed keys and values of the sequences at work, linear in the keys.
+// the same. Listed keys of many heads are gathered (attention/gathered.hpp). Memory: packed keys
+// and values of the sequences at work, linear in the keys.
 #pragma once
 
 #include "deepseek/backend/cpu/attention/backward.hpp"
 #include "deepseek/backend/cpu/attention/forward.hpp"
+#include "deepseek/backend/cpu/attention/gathered.hpp"
 #include "deepseek/backend/cpu/context.hpp"
 #include "deepseek/backend/reference/attention.hpp"
 
@@ -148,6 +150,12 @@ void attention_impl(const cpu& b, const In& in, const Out& out, const Spec& spec
   if (in.q.extent(2) == 0 || in.v.extent(2) == 0) {
     return attention_impl(static_cast<const reference&>(b), in, out, spec);
   }
+  if constexpr (std::is_same_v<std::remove_cvref_t<decltype(spec.pattern)>, index_set>) {
+    const bool shared = in.q.extent(1) / in.k.extent(1) >= tiles::fewest_gathering;
+    if (shared && spec.pattern.order == index_order::ascending) {
+      return tiles::attention_gathered(b, in, out, spec);
+    }
+  }
   const scope freed(b.workspace());
   const index_t kv_heads = in.k.extent(1);
   const tiles::forward_tasks<T, In, Out, Spec> tasks{
@@ -182,7 +190,8 @@ struct backward_tasks {
   void by_head() const {
     b.parallel((list.extent(0) - 1) * kv_heads, [&](index_t task) {
       const auto head_rows = group_of(spec, list(task / kv_heads).range, task % kv_heads, group);
-      head(head_rows).run(0, head_rows.query_tiles(), {0, head_rows.range.keys}, gradients_of::both);
+      head(head_rows).run(0, head_rows.query_tiles(), {0, head_rows.range.keys},
+                          gradients_of::both);
     });
   }
   // More and smaller tasks, which compute the scores twice: the same bits.

@@ -57,11 +57,12 @@ void rope_factors(const rope_spec& spec, const double* frequency, std::int32_t p
   const bool half = spec.layout == rope_layout::half;
   const index_t step = half ? 1 : 2, partner = half ? pairs : 1;
   const p at = p::broadcast(static_cast<double>(position));
+  const p amplitude = p::broadcast(rope_amplitude(spec.scaling));
   for (index_t i = 0; i < pairs; i += p::width) {
     const sine_cosine f = sine_and_cosine(p::load_up_to(frequency + i, pairs - i) * at);
     double s[p::width], c[p::width];
-    f.sine.store(s);
-    f.cosine.store(c);
+    (f.sine * amplitude).store(s);
+    (f.cosine * amplitude).store(c);
     for (index_t j = 0; j < p::width && i + j < pairs; ++j) {
       const index_t a = (i + j) * step, b = a + partner;
       cosine[a] = cosine[b] = static_cast<T>(c[j]);

@@ -9,6 +9,18 @@
 
 namespace deepseek {
 
+// f(j) for the keys below `keys` that the query at position q sees, ascending.
+template <class P, class F>
+void for_visible_keys(const P& pattern, index_t q, index_t keys, F f) {
+  for (index_t from = 0; from < keys;) {
+    const key_span span = next_keys(pattern, q, q + 1, from);
+    for (index_t j = span.first; j < span.last && j < keys; ++j) {
+      if (pattern.visible(q, j)) f(j);
+    }
+    from = span.last;
+  }
+}
+
 namespace reference_attention {
 
 // One query head of one sequence: its rows, the pattern bound to it, the score.
@@ -31,20 +43,13 @@ struct head {
   // f(j) for the keys that query i sees, ascending.
   template <class F>
   void for_visible(index_t i, F f) const {
-    const index_t q = range.start + i;
-    for (index_t from = 0; from < range.keys;) {
-      const key_span span = next_keys(pattern, q, q + 1, from);
-      for (index_t j = span.first; j < span.last && j < range.keys; ++j) {
-        if (pattern.visible(q, j)) f(j);
-      }
-      from = span.last;
-    }
+    for_visible_keys(pattern, range.start + i, range.keys, f);
   }
 };
 
 template <class A, class In, class Spec>
 auto make_head(const In& in, const Spec& spec, const attention_range& range, index_t h) {
-  const auto pattern = bind_pattern(spec.pattern, pattern_scope{.head = h, .keys = range.keys});
+  const auto pattern = bind_pattern(spec.pattern, scope_of(range, h));
   const index_t kv = h / (in.q.extent(1) / in.k.extent(1));
   return head<A, In, std::remove_const_t<decltype(pattern)>>{
       in, pattern, range, h, kv, static_cast<A>(spec.scale)};

@@ -23,13 +23,14 @@ void require_offsets(const Offsets& offsets, index_t tokens) {
 }
 
 template <class Offsets, class Out>
-void positions_impl(const reference&, index_t start, const Offsets& offsets, const Out& out) {
+void positions_impl(const reference&, index_t start, const Offsets& offsets, const Out& out,
+                    index_t step) {
   const index_t tokens = out.extent(0);
   if (!offsets.empty()) require_offsets(offsets, tokens);
   index_t begin = 0, sequence = 0;
   for (index_t i = 0; i < tokens; ++i) {
     while (!offsets.empty() && offsets(sequence + 1) <= i) begin = offsets(++sequence);
-    out(i) = static_cast<std::int32_t>(start + (i - begin));
+    out(i) = static_cast<std::int32_t>(step * (start + (i - begin)));
   }
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "deepseek/backend/reference/context.hpp"
+#include "deepseek/backend/reference/fill.hpp"
 #include "deepseek/backend/rows/rms_norm.hpp"
 #include "deepseek/ops/rms_norm.hpp"
 

@@ -23,8 +23,7 @@ DEEPSEEK_HOST_DEVICE inline rope_pair rope_pair_at(const rope_spec& spec, index_
 
 DEEPSEEK_HOST_DEVICE inline double rope_frequency(const rope_spec& spec, index_t i) {
   const double turn = spec.turn == rope_turn::forward ? 1.0 : -1.0;
-  return turn *
-         std::pow(spec.theta, -2.0 * static_cast<double>(i) / static_cast<double>(spec.count));
+  return turn * scaled_frequency(spec.scaling, {spec.theta, spec.count, spec.length}, i);
 }
 
 // x[heads, dim] y[heads, dim]: the views of one token; y may be x.
@@ -34,9 +33,11 @@ DEEPSEEK_HOST_DEVICE void rope_row(const Team& team, const X& x, std::int32_t po
   using out = typename Y::value_type;
   using sum = accumulate_t<out>;
   const index_t heads = x.extent(0), dim = x.extent(1), pairs = spec.count / 2;
+  const double amplitude = rope_amplitude(spec.scaling);
   for (index_t i = team.rank(); i < pairs; i += team.size()) {
     const double angle = static_cast<double>(position) * rope_frequency(spec, i);
-    const sum c = static_cast<sum>(std::cos(angle)), s = static_cast<sum>(std::sin(angle));
+    const sum c = static_cast<sum>(amplitude * std::cos(angle));
+    const sum s = static_cast<sum>(amplitude * std::sin(angle));
     const rope_pair at = rope_pair_at(spec, i);
     for (index_t h = 0; h < heads; ++h) {
       const sum a = static_cast<sum>(x(h, at.a)), b = static_cast<sum>(x(h, at.b));

@@ -60,14 +60,19 @@ DEEPSEEK_HOST_DEVICE void top_k_by_heap(const X& x, const Ids& ids) {
   }
 }
 
-template <class X, class V, class Ids>
-DEEPSEEK_HOST_DEVICE void top_k_row(const X& x, const V& values, const Ids& ids) {
+template <class X, class Ids>
+DEEPSEEK_HOST_DEVICE void top_k_ids(const X& x, const Ids& ids) {
   constexpr index_t longest_insertion = 16;
   if (ids.extent(0) <= longest_insertion) {
     top_k_by_insertion(x, ids);
   } else {
     top_k_by_heap(x, ids);
   }
+}
+
+template <class X, class V, class Ids>
+DEEPSEEK_HOST_DEVICE void top_k_row(const X& x, const V& values, const Ids& ids) {
+  top_k_ids(x, ids);
   for (index_t i = 0; i < ids.extent(0); ++i) {
     values(i) = convert_to<typename V::value_type>(x(ids(i)));
   }

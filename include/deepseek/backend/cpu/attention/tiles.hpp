@@ -24,9 +24,7 @@ struct head_group {
   attention_range range;
   index_t first, heads;
 
-  P bound(index_t g) const {
-    return bind_pattern(pattern, pattern_scope{.head = first + g, .keys = range.keys});
-  }
+  P bound(index_t g) const { return bind_pattern(pattern, scope_of(range, first + g)); }
   index_t queries_per_tile() const { return std::max<index_t>(1, most_rows / heads); }
   index_t query_tiles() const {
     return (range.queries + queries_per_tile() - 1) / queries_per_tile();

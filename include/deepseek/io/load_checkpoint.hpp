@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+// load_checkpoint(directory, model): fills a model from a checkpoint folder, in our names or those
+// of Hugging Face. Plain weights are copied or converted, weights of a quantized model are made
+// from the plain ones as they are read, or taken over if the folder holds them already made; one
+// tensor, of experts one expert's, is in memory besides the model and its successor.
+//   auto m = ds::load_model<net, float>(cpu, directory);       // a new model, or an error
+// Every name, shape and type is checked before the first byte is read; the target changes at the
+// end, all at once. Left out of a file: statistics of training (an expert's load, zero then) and,
+// where config.json says that embeddings are tied, the head. Skipped in a file: rotary tables, a
+// tied head, layers of multi-token prediction that the model does not have.
+// Errors: missing_tensor, unexpected_tensor (up to 20 names), those of tensor_reader and
+// make_weight.
+#pragma once
+
+#include <memory>
+#include <set>
+
+#include "deepseek/io/checkpoint.hpp"
+#include "deepseek/io/tensor_reader.hpp"
+#include "deepseek/layers/quantize.hpp"
+
+namespace deepseek {
+
+struct load_options {
+  conversion elements = conversion::exact;
+};
+
+namespace detail {
+
+// Calls f(path, data, shape) for a tensor, or for every expert's part of a stacked one.
+template <class Tensor, class F>
+void for_each_part(const std::string& path, Tensor& t, const F& f) {
+  auto shape = shape_of(t);
+  if constexpr (is_stacked<std::remove_const_t<Tensor>>) {
+    shape.erase(shape.begin());
+    const index_t experts = t.view().extent(0), size = t.size() / experts;
+    for (index_t e = 0; e < experts; ++e) f(expert_path(path, e), t.data() + e * size, shape);
+  } else {
+    f(path, t.data(), shape);
+  }
+}
+
+// A folder holds a formatted weight already made if it has the weight's own tensors.
+template <class W>
+bool holds_made(const checkpoint_directory& from, const tensor_name& at, W& weight) {
+  bool all = true;
+  const auto look = [&](const std::string& path, auto*, const auto&) {
+    all = all && from.find(path) != nullptr;
+  };
+  visit_at(
+      at, [&](const tensor_name& part, auto& t) { for_each_part(part.path, t, look); }, weight);
+  return all;
+}
+
+// Walks a model by what its files hold: sink.tensor(path, role, data, shape) for what is read as it
+// is, sink.weight(path, format, weight, expert) for what is made from a plain tensor.
+template <class Sink>
+struct file_walk {
+  const checkpoint_directory& from;
+  Sink& sink;
+
+  template <class Tensor>
+  void operator()(const tensor_name& at, Tensor& t) const {
+    for_each_part(at.path, t, [&](const std::string& path, auto* data, const auto& shape) {
+      sink.tensor({path, at.role}, data, shape);
+    });
+  }
+  template <class F, index_t O, index_t I, index_t E, class W>
+  void operator()(const tensor_name& at, formatted<F, O, I, E> how, W& w) const {
+    if (holds_made(from, at, w)) {
+      visit_at(at, *this, w);
+    } else if constexpr (E > 1) {
+      for (index_t e = 0; e < E; ++e) sink.weight(expert_path(at.path, e), how, w, e);
+    } else {
+      sink.weight(at.path, how, w, 0);
+    }
+  }
+};
+template <class P, class Sink>
+void walk_files(const checkpoint_directory& from, P& p, Sink& sink) {
+  visit_plain_at({"", field_role::trained}, file_walk<Sink>{from, sink}, p);
+}
+
+inline bool is_tied(const checkpoint_directory& from) {
+  return from.config() && from.config()->tie_word_embeddings;
+}
+// Where a folder keeps it: usually there, a tied head in the embedding.
+inline std::string stored_path(const checkpoint_directory& from, const std::string& path) {
+  const bool tied = path == "head.weight" && from.find(path) == nullptr && is_tied(from);
+  return tied ? "embed.weight" : path;
+}
+
+template <class F>
+inline constexpr bool needs_calibration = false;
+template <Int8Format F>
+inline constexpr bool needs_calibration<F> = F::range == activation_range::observed;
+
+// First pass: names, shapes and types of everything, no data.
+struct load_check {
+  const checkpoint_directory& from;
+  const load_options& options;
+  std::set<std::string, std::less<>> used = {};
+  std::vector<std::string> missing = {};
+
+  template <class T>
+  void tensor(const tensor_name& at, T*, const std::vector<std::int64_t>& shape) {
+    const bool may_lack = at.role == field_role::state && path_ends_with(at.path, ".load");
+    if (may_lack && from.find(at.path) == nullptr) return;
+    note<T>(at.path, shape, options.elements);
+  }
+  template <class F, index_t O, index_t I, index_t E, class W>
+  void weight(const std::string& path, formatted<F, O, I, E>, W&, index_t) {
+    require(!needs_calibration<F>, error_code::invalid_argument, "checkpoint ", from.name(), ": ",
+            F::name, " needs the range of ", deepseek::escaped(path),
+            "'s inputs, which no plain checkpoint holds; load the plain model, calibrate and "
+            "quantize it, or use w8a8_per_token");
+    note<float>(path, {O, I}, conversion::rounded);
+  }
+
+  void finish() const {
+    require(missing.empty(), error_code::missing_tensor, "checkpoint ", from.name(), ": ",
+            missing.size(), " tensors are missing: ", listed(missing),
+            "; the files belong to another model");
+    std::vector<std::string> left;
+    for (const auto& [path, tensor] : from.tensors()) {
+      if (!used.contains(path) && !is_skipped(path)) left.push_back(tensor.entry->name);
+    }
+    require(left.empty(), error_code::unexpected_tensor, "checkpoint ", from.name(), ": ",
+            left.size(), " tensors are not of this model: ", listed(left),
+            "; the files belong to another model");
+  }
+
+ private:
+  template <class T>
+  void note(const std::string& path, const std::vector<std::int64_t>& shape, conversion rule) {
+    const std::string stored = stored_path(from, path);
+    if (from.find(stored) == nullptr) {
+      missing.push_back(path);
+      return;
+    }
+    const tensor_reader reader(from, stored, shape);
+    reader.template require_convertible<T>(rule);
+    used.insert(stored);
+    if (!reader.scale_path().empty()) used.insert(reader.scale_path());
+  }
+  bool is_skipped(std::string_view path) const {
+    if (path_ends_with(path, "rotary_emb.inv_freq")) return true;
+    if (path == "head.weight") return is_tied(from);
+    if (!from.config() || from.config()->num_nextn_predict_layers == 0) return false;
+    const auto& c = *from.config();
+    for (index_t i = 0; i < c.num_nextn_predict_layers; ++i) {
+      const std::string layer = "layers." + std::to_string(c.num_hidden_layers + i) + ".";
+      if (path.starts_with(layer) || path.starts_with("model." + layer)) return true;
+    }
+    return path.starts_with("mtp.");
+  }
+};
+
+// Second pass: the data.
+struct load_fill {
+  const checkpoint_directory& from;
+  std::vector<float> plain = {};
+
+  template <class T>
+  void tensor(const tensor_name& at, T* data, const std::vector<std::int64_t>& shape) {
+    const std::string stored = stored_path(from, at.path);
+    if (from.find(stored) != nullptr) tensor_reader(from, stored, shape).read(data);
+  }
+  template <class F, index_t O, index_t I, index_t E, class W>
+  void weight(const std::string& path, formatted<F, O, I, E>, W& w, index_t expert) {
+    plain.resize(static_cast<std::size_t>(O * I));
+    tensor_reader(from, stored_path(from, path), {O, I}).read(plain.data());
+    make_expert_weight(F{}, view<const float, host, O, I>(plain.data(), {O, I}), observed_range{},
+                       w, expert);
+  }
+};
+
+}  // namespace detail
+
+// The target must be zero where a file may lack something: a new one.
+template <class P>
+void fill_parameters(const checkpoint_directory& from, P& fresh, const load_options& options = {}) {
+  detail::load_check check{from, options};
+  detail::walk_files(from, fresh, check);
+  check.finish();
+  detail::load_fill fill{from};
+  detail::walk_files(from, fresh, fill);
+}
+
+// A new model; memory: the model and one tensor.
+template <class Net, class T, class B>
+model<Net, T, B> load_model(const B& b, const checkpoint_directory& from,
+                            const load_options& options = {}) {
+  static_assert(std::is_same_v<typename B::space, host>,
+                "deepseek::load_checkpoint: files are read into host memory; load there and copy");
+  model<Net, T, B> m(b);
+  fill_parameters(from, m.parameters(), options);
+  return m;
+}
+
+// Into a model that is there, unchanged on any error; memory: a second model and one tensor.
+template <class Net, class T, class B>
+void load_checkpoint(const checkpoint_directory& from, model<Net, T, B>& m,
+                     const load_options& options = {}) {
+  using P = typename model<Net, T, B>::parameters_type;
+  static_assert(std::is_same_v<typename B::space, host>,
+                "deepseek::load_checkpoint: files are read into host memory; load there and copy");
+  auto fresh = std::make_unique<P>();
+  fill_parameters(from, *fresh, options);
+  m.parameters() = std::move(*fresh);
+}
+
+}  // namespace deepseek
