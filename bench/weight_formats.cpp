@@ -30,15 +30,15 @@ struct format_case {
 
   explicit format_case(const gemm_size& s)
       : m(s.m), x(filled<matrix>({m, k}, 1)), y({m, n}), weights(1) {
-    ds::make_weight(Format{}, filled<ds::tensor<float, ds::host, n, k>>({n, k}, 2), {},
-                    weights[0]);
+    ds::make_weight(Format{}, filled<ds::tensor<float, ds::host, n, k>>({n, k}, 2), {}, weights[0]);
     ds::visit(
         [&](const ds::tensor_name&, const auto& t) {
           stored += static_cast<double>(static_cast<std::size_t>(t.size()) * sizeof(t.data()[0]));
         },
         weights[0]);
-    weights.resize(m <= 32 ? static_cast<std::size_t>(std::ceil(cold_bytes() / stored)) : 1,
-                   weights[0]);
+    const double copies = m <= 32 ? std::ceil(cold_bytes() / stored) : 1;
+    weights.reserve(static_cast<std::size_t>(copies));
+    while (static_cast<double>(weights.size()) < copies) weights.push_back(weight(weights[0]));
   }
   template <class B, class X, class Y>
   static void multiply(const B& b, const X& from, const weight& w, Y&& to) {
