@@ -107,10 +107,11 @@ std::vector<T> run(const B& b, const product_case& c) {
     want[i] += bias[i % c.n];
     size[i] += std::fabs(bias[i % c.n]);
   }
-  // The product of two scales is rounded to float, for every type.
-  auto allowed =
-      support::gemm_limits(type_of<T> == ds::dtype::f64 ? ds::dtype::f32 : type_of<T>, c.k + 2);
-  allowed.type = type_of<T>;
+  auto allowed = support::gemm_limits(type_of<T>, c.k + 2);
+  if (type_of<T> == ds::dtype::f64) {
+    allowed.relative += static_cast<double>(c.k) * 0x1p-53;
+    allowed.c += static_cast<double>(c.k);
+  }
   judge("fp8_gemm", std::string(b.name()) + " " + c.text(), allowed, want, y.values(),
         std::max<std::size_t>(c.n, 1), size);
   return y.values();

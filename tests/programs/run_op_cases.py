@@ -100,6 +100,34 @@ def quantized(oracle, kind):
     yield case
 
 
+def coded_weights(oracle, kind):
+    near = 64
+    x, w = normal(1, 5, 150), normal(2, 140, 150)
+    experts, offsets = normal(3, 3, 20, 150), [0, 2, 2, 5]
+    held = {"fp8_weight_gemm": oracle.fp8_weights,
+            "fp8_gemm": lambda v: oracle.fp8_weights(v, float),
+            "int4_gemm": lambda v: oracle.int4_weights(v, 64)}
+    for op, weights in held.items():
+        inputs = oracle.fp8_values if op == "fp8_gemm" else lambda v: v
+        attrs = {"group": 64} if op == "int4_gemm" else {}
+        case = Case(op, kind, attrs, near)
+        a, b = case.give("x", x), case.give("w", w)
+        case.expect("out", oracle.gemm(inputs(a), oracle.transposed(weights(b))))
+        yield case
+        case = Case("grouped_" + op, kind, attrs, near)
+        a, b = case.give("x", x), case.give("w", experts)
+        case.give("offsets", offsets, "I64")
+        case.expect("out", [row for e in range(3) for row in oracle.gemm(
+            inputs(a[offsets[e]:offsets[e + 1]]), oracle.transposed(weights(b[e])))])
+        yield case
+    for scales in ("any", "power_of_two"):
+        case = Case("quantize_fp8", kind, {"scales": scales}, 0, scales)
+        codes, scale = oracle.fp8_rows(case.give("x", x), scales == "power_of_two")
+        case.expect("out_codes", codes, "F32")
+        case.expect("out_scale", scale, "F32")
+        yield case
+
+
 def integers(oracle):
     draw = random.Random(5)
     for m, k, n in ((1, 1, 1), (3, 7, 5), (13, 1300, 33)):
@@ -421,6 +449,7 @@ def cases(oracle):
     for kind in ("f64", "f32"):
         yield from optimizers(oracle, kind)
         yield from quantized(oracle, kind)
+        yield from coded_weights(oracle, kind)
     yield from integers(oracle)
     yield from run_op_gradients.cases(oracle)
     yield from run_op_compressed.gradients()

@@ -263,3 +263,69 @@ def int8_gemm(x, w, per_call):
             t = float32(max(map(abs, channel)) / 127)
             out[-1].append(s * t * sum(c * round(v / t) for c, v in zip(codes, channel)))
     return out
+
+
+def singles(rows):
+    return [[float32(v) for v in row] for row in rows]
+
+
+def e4m3(x):
+    """The nearest e4m3 number, ties to the even fraction, saturating."""
+    if x == 0:
+        return 0.0
+    unit = 2.0 ** max(math.frexp(abs(x))[1] - 4, -9)  # 3 bits behind the first
+    return math.copysign(min(round(abs(x) / unit) * unit, 448.0), x)
+
+
+def fp8_scale(values, power_of_two):
+    scale = float32(max(max(map(abs, values)), float32(1e-4)) / 448)
+    if not power_of_two:
+        return scale
+    fraction, exponent = math.frexp(scale)
+    return 2.0 ** (exponent - 1 if fraction == 0.5 else exponent)
+
+
+def fp8_rows(x, power_of_two=False):
+    """codes as numbers, scales: one for 128 neighbours."""
+    codes, scales = [], []
+    for row in singles(x):
+        scales.append([fp8_scale(row[j:j + 128], power_of_two) for j in range(0, len(row), 128)])
+        codes.append([e4m3(float32(v / scales[-1][k // 128])) for k, v in enumerate(row)])
+    return codes, scales
+
+
+def fp8_values(x):
+    codes, scales = fp8_rows(x)
+    return [[q * s[k // 128] for k, q in enumerate(row)] for row, s in zip(codes, scales)]
+
+
+def fp8_weights(w, number=float32):
+    """w [n][k] as blocks of 128 x 128 hold it; number: what a code times its scale becomes."""
+    out = []
+    for i in range(0, len(w), 128):
+        block = singles(w[i:i + 128])
+        scales = [fp8_scale([v for row in block for v in row[j:j + 128]], False)
+                  for j in range(0, len(w[0]), 128)]
+        out += [[number(e4m3(float32(v / scales[k // 128])) * scales[k // 128])
+                 for k, v in enumerate(row)] for row in block]
+    return out
+
+
+def bfloat16(x):
+    bits, = struct.unpack("<I", struct.pack("<f", x))
+    bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000
+    return struct.unpack("<f", struct.pack("<I", bits))[0]
+
+
+def int4_weights(w, group):
+    """w [n][k] as groups of 4-bit codes hold it."""
+    out = []
+    for row in singles(w):
+        out.append([])
+        for j in range(0, len(row), group):
+            part = row[j:j + group]
+            low, high = min(min(part), 0.0), max(max(part), 0.0)
+            s = bfloat16(float32(float32(high / 15) - float32(low / 15))) or 1.0
+            zero = min(max(round(float32(-low / s)), 0), 15)
+            out[-1] += [(min(max(round(float32(v / s)) + zero, 0), 15) - zero) * s for v in part]
+    return out

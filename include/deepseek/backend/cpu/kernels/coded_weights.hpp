@@ -93,7 +93,8 @@ struct int4_words {
 
   word_block words(weight_place at, std::int32_t*) const {
     constexpr std::ptrdiff_t lanes = word_block::lanes;
-    return {data + at.n0 * words_deep + at.k0 / per_word * lanes, words_deep * lanes};
+    const std::ptrdiff_t first = at.n0 / lanes * words_deep * lanes + at.n0 % lanes;
+    return {data + first + at.k0 / per_word * lanes, words_deep * lanes};
   }
   factors_type factors(std::ptrdiff_t k, std::ptrdiff_t column) const {
     using pack = simd::pack<float>;
