@@ -35,6 +35,12 @@ class row_cache {
       ops::copy(b, rows(x, i, count), rows(rows_.view(), row, count));
     });
   }
+  // The same where nothing stands in pages: all rows up to there.
+  template <class B, class X>
+  auto append(const B& b, index_t start, const X& x) {
+    append(b, run_options<S>{.start = start}, x);
+    return rows(as_const(rows_.view()), 0, start + x.extent(0));
+  }
   // What attention reads up to position `end`: rows in order, or all rows, for a page table.
   auto seen(const run_options<S>& run, index_t end) const {
     return run.pages.size == 0 ? rows(rows_.view(), 0, end) : rows(rows_.view(), 0, capacity());
@@ -102,6 +108,6 @@ struct kv_cache {
 };
 
 template <class T, class S, index_t KVRank, index_t RopeDim>
-using latent_cache = row_cache<T, S, KVRank + RopeDim>;
+struct latent_cache : row_cache<T, S, KVRank + RopeDim> {};
 
 }  // namespace deepseek

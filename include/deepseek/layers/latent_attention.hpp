@@ -209,7 +209,7 @@ struct latent_attention {
   }
   template <class Call, class Rows, class K>
   static auto in_order(const Call& c, const Rows& rows, index_t n, K& kept) {
-    if constexpr (keeps_state<K>) {
+    if constexpr (requires { kept.own.read(c, 0, n); }) {
       return kept.own.read(c, 0, n);
     } else {
       return rows;

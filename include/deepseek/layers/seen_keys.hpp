@@ -20,8 +20,9 @@ auto pattern_of(const Call& c) {
   }
 }
 
+// queries: of this call; 0 for layers whose cache never stands in pages.
 template <class Pattern, class Call>
-auto seen_keys(const Call& c, double scale, index_t queries) {
+auto seen_keys(const Call& c, double scale, index_t queries = 0) {
   const auto seen = pattern_of<Pattern>(c);
   return attention_spec<std::remove_const_t<decltype(seen)>>{
       seen,
