@@ -46,7 +46,7 @@ template <dsa_config C, class F = plain>
 struct deepseek_sparse_attention : latent_attention<C.attention, lent_pattern, F> {
   static_assert(check_sparse_config<C>());
   using dense = latent_attention<C.attention, lent_pattern, F>;
-  using index = key_indexer<C, F>;
+  using selector = key_indexer<C, F>;
   template <class G>
   using with_format = deepseek_sparse_attention<C, G>;
 
@@ -72,17 +72,17 @@ struct deepseek_sparse_attention : latent_attention<C.attention, lent_pattern, F
     const scope freed(c.scratch);
     auto& memory = c.template arena_for<K>();
     auto s = dense::template make<T>(memory, x.extent(0));
-    const auto own = index::template make<T>(memory, x.extent(0));
+    const auto own = selector::template make<T>(memory, x.extent(0));
     dense::project(c, p, x, s, kept);
-    index::make_keys(c.in(7), p.indexer, x, own, kept.indexer);
+    selector::make_keys(c.in(7), p.indexer, x, own, kept.indexer);
     auto ids = memory.template make<std::int32_t, dyn, dyn>(0, 0);
     const auto attend = [&](const auto& rows, const auto& index_keys) {
       const bool chosen = selects(c, rows.extent(0));
       if (chosen || learns(c)) {
-        index::make_queries(c.in(7), p.indexer, x, as_const(s.q_latent), own, kept.indexer);
+        selector::make_queries(c.in(7), p.indexer, x, as_const(s.q_latent), own, kept.indexer);
         round_queries(c, own.q);
       }
-      if (chosen) ids = select(c, memory, index::inputs(own, index_keys));
+      if (chosen) ids = select(c, memory, selector::inputs(own, index_keys));
       with_pattern(c, as_const(ids), [&](auto inner) {
         inner.options.latent = form_of(c, x.extent(0), rows.extent(0));
         dense::attend(inner, p, s, rows, kept);
@@ -133,7 +133,7 @@ struct deepseek_sparse_attention : latent_attention<C.attention, lent_pattern, F
   template <class Call, class S, class In>
   static auto select(const Call& c, arena<S>& memory, const In& in) {
     auto ids = memory.template make<std::int32_t, dyn, dyn>(in.q.extent(0), C.top_k);
-    ops::indexer_top_k(c.backend, in, ids, seen_keys<causal>(c, index::scale()),
+    ops::indexer_top_k(c.backend, in, ids, seen_keys<causal>(c, selector::scale()),
                        selection_order::by_position);
     return ids;
   }
@@ -173,10 +173,10 @@ struct deepseek_sparse_attention : latent_attention<C.attention, lent_pattern, F
   }
   // Index queries as the coded keys are: one scale for 128 elements of a head.
   template <class Call, class T, class S>
-  static void round_queries(const Call& c, const view<T, S, dyn, index::H * index::D>& q) {
+  static void round_queries(const Call& c, const view<T, S, dyn, selector::H * selector::D>& q) {
     if constexpr (C.index_rows == row_precision::fp8) {
       if (c.training()) return;
-      const view<T, S, dyn, C.index_dim> heads(q.data(), {q.extent(0) * index::H, C.index_dim});
+      const view<T, S, dyn, C.index_dim> heads(q.data(), {q.extent(0) * selector::H, C.index_dim});
       through_bytes<fp8_row<C.index_dim, 0>>(c, heads, heads);
     }
   }
@@ -206,8 +206,8 @@ struct deepseek_sparse_attention : latent_attention<C.attention, lent_pattern, F
     ops::attention_weights(c.backend,
                            attention_weights_inputs{q, dense::keys(c, s.kv, s.row), s.lse},
                            both.weights, seen_keys<lent_pattern>(c, dense::scale()));
-    ops::lightning_indexer(c.backend, index::inputs(own, own.k), both.scores,
-                           seen_keys<lent_pattern>(c, index::scale()));
+    ops::lightning_indexer(c.backend, selector::inputs(own, own.k), both.scores,
+                           seen_keys<lent_pattern>(c, selector::scale()));
     return both;
   }
   template <class Call, class Saved, class Own>
@@ -225,11 +225,13 @@ struct deepseek_sparse_attention : latent_attention<C.attention, lent_pattern, F
     const auto both = compare(c, kept.own, own);
     ops::kl_divergence_gradient(c.backend, both.weights, both.scores, both.scores,
                                 C.loss_weight * c.options.gradient_scale);
-    const auto d = index::template make<value_of<X>>(c.scratch, x.extent(0));
-    ops::lightning_indexer_backward(c.backend, index::inputs(own, own.k), both.scores,
-                                    indexer_gradients{as_heads<index::H, index::D>(d.q), d.k, d.w},
-                                    seen_keys<lent_pattern>(c, index::scale()));
-    index::backward(c.in(7), p.indexer, x, as_const(kept.own.q_latent), d, kept.indexer, g.indexer);
+    const auto d = selector::template make<value_of<X>>(c.scratch, x.extent(0));
+    ops::lightning_indexer_backward(
+        c.backend, selector::inputs(own, own.k), both.scores,
+        indexer_gradients{as_heads<selector::H, selector::D>(d.q), d.k, d.w},
+        seen_keys<lent_pattern>(c, selector::scale()));
+    selector::backward(c.in(7), p.indexer, x, as_const(kept.own.q_latent), d, kept.indexer,
+                       g.indexer);
   }
   template <class V>
   using value_of = typename V::value_type;
