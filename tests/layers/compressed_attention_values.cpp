@@ -128,3 +128,15 @@ TEST_CASE("compressed_attention: entries begin at windows without a cache") {
               t.forward(b, x.view(), {.start = 3}));
   CHECK(t.forward(b, x.rows(0, 0)).empty());
 }
+
+TEST_CASE_TEMPLATE("compressed_attention: bf16 near double", K, window, selective) {
+  const ds::reference b;
+  rows_of<ds::bf16, 8> x(21);
+  rows_of<double, 8> exact_x(21);
+  const auto got = layer_test::trial<typename K::layer, ds::bf16>().forward(b, x.view());
+  const auto want = layer_test::trial<typename K::layer, double>().forward(b, exact_x.view());
+  // Five products, three norms and a softmax, each rounded to bf16.
+  support::expect(
+      "compressed_attention", "bf16",
+      support::compare({.type = ds::dtype::bf16, .relative = 16 * 0x1p-8}, got, want, 8));
+}

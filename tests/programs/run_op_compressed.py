@@ -38,7 +38,8 @@ def compress(kv, gate, ape, overlap, offsets):
                 if overlap and first > begin:
                     seen += [(first - m + j, c, j) for j in range(m)]
                 e = [math.exp(gate[t][at] + ape[j][at]) for t, at, j in seen]
-                entry.append(math.fsum(p * kv[t][at] for p, (t, at, _) in zip(e, seen)) / math.fsum(e))
+                entry.append(math.fsum(p * kv[t][at] for p, (t, at, _) in zip(e, seen))
+                             / math.fsum(e))
             out.append(entry)
     return out
 

@@ -35,6 +35,9 @@ struct hyper_maps {
     const auto mu = in.read<T, 2>("mu");
     const auto base = in.read<T, 1>("base"), scale = in.read<T, 1>("scale");
     const index_t n = in.integer("streams"), tokens = mu.extent(0);
+    ds::require(n > 0 && n <= mu.extent(1) && (2 + n) * n == mu.extent(1),
+                error_code::shape_mismatch, "hyper_maps: mu", ds::shape_string(mu.view()),
+                " is not of ", n, " streams; pass mu[tokens, (2 + streams) streams]");
     array<T, 2> pre({tokens, n}), post({tokens, n});
     array<T, 3> mix({tokens, n, n});
     ds::ops::hyper_maps(b, ds::hyper_projection{mu, base, scale},
