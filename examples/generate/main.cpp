@@ -49,9 +49,9 @@ struct arguments {
 };
 
 ds::chat_format chat_format_of(const std::string& name) {
-  if (name == "llm") return ds::chat_format::llm;
-  if (name == "coder") return ds::chat_format::coder;
-  return name == "v3" ? ds::chat_format::v3 : ds::chat_format::r1;
+  if (name == "llm") return ds::chat_format::deepseek_llm;
+  if (name == "coder") return ds::chat_format::deepseek_coder;
+  return name == "v3" ? ds::chat_format::deepseek_v3 : ds::chat_format::deepseek_r1;
 }
 
 double seconds_of(const auto& work) {

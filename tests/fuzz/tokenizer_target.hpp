@@ -49,7 +49,8 @@ inline bool read_tokenizer(std::string_view file) {
                                   std::string_view("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!")}) {
       if (!holds(tokenizer, text, keeps)) return false;
     }
-    deepseek::prompt_ids(tokenizer, deepseek::chat(deepseek::chat_format::v3, {{{}, "Hi <e>"}}));
+    deepseek::prompt_ids(tokenizer,
+                         deepseek::chat(deepseek::chat_format::deepseek_v3, {{{}, "Hi <e>"}}));
     return true;
   } catch (const deepseek::error&) {
     return true;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Prompts as the published models were trained on them: messages -> text, or token ids.
-//   llm (LLM, MoE-16B, V2):  {bos}{system}\n\nUser: {u}\n\nAssistant: {a}{eos}User: ...
-//   coder (Coder-instruct):  {bos}{system}\n### Instruction:\n{u}\n### Response:\n{a}\n<|EOT|>\n
-//   v3, r1 (V3, R1):         {bos}{system}<User>{u}<Assistant>{a}{eos}; r1 drops the reasoning of
+//   deepseek_llm (LLM, MoE-16B, V2):  {bos}{system}\n\nUser: {u}\n\nAssistant: {a}{eos}User: ...
+//   deepseek_coder (Coder-instruct):  {bos}{system}\n### Instruction:\n{u}\n###
+//   Response:\n{a}\n<|EOT|>\n deepseek_v3, deepseek_r1: {bos}{system}<User>{u}<Assistant>{a}{eos};
+//   r1 drops the reasoning of
 //                            earlier answers and begins a new one with <think>\n
 //   fill in the middle:      <fim begin>{prefix}<fim hole>{suffix}<fim end>
 // Code, never a template from a file. Marks are looked up in the tokenizer by name; inside a
@@ -21,7 +22,7 @@
 namespace deepseek {
 
 enum class chat_role { system, user, assistant };
-enum class chat_format { llm, coder, v3, r1 };
+enum class chat_format { deepseek_llm, deepseek_coder, deepseek_v3, deepseek_r1 };
 // Whether the assistant's next turn is opened.
 enum class chat_end { open_answer, closed };
 
@@ -104,7 +105,7 @@ inline void write_v3(prompt_writer& out, const chat_message& message, chat_forma
     out.text(content);
   } else {
     const std::size_t end = content.rfind(chat_marks::end_think);
-    if (format == chat_format::r1 && end != std::string_view::npos) {
+    if (format == chat_format::deepseek_r1 && end != std::string_view::npos) {
       content.remove_prefix(end + chat_marks::end_think.size());
     }
     out.mark(chat_marks::assistant);
@@ -114,10 +115,10 @@ inline void write_v3(prompt_writer& out, const chat_message& message, chat_forma
 }
 
 inline void open_answer(prompt_writer& out, chat_format format) {
-  if (format == chat_format::llm) return out.text("Assistant:");
-  if (format == chat_format::coder) return out.text("### Response:\n");
+  if (format == chat_format::deepseek_llm) return out.text("Assistant:");
+  if (format == chat_format::deepseek_coder) return out.text("### Response:\n");
   out.mark(chat_marks::assistant);
-  if (format == chat_format::r1) {
+  if (format == chat_format::deepseek_r1) {
     out.mark(chat_marks::think);
     out.text("\n");
   }
@@ -149,13 +150,13 @@ inline chat_prompt chat(chat_format format, const std::vector<chat_message>& mes
           "chat: the last message is the assistant's; add one of the user, or write closed");
   detail::prompt_writer out;
   out.mark(chat_marks::bos);
-  if (format == chat_format::coder && messages.front().role != chat_role::system) {
+  if (format == chat_format::deepseek_coder && messages.front().role != chat_role::system) {
     detail::write_coder(out, {chat_role::system, std::string(coder_system_message)});
   }
   for (const auto& message : messages) {
-    if (format == chat_format::llm) detail::write_llm(out, message);
-    if (format == chat_format::coder) detail::write_coder(out, message);
-    if (format == chat_format::v3 || format == chat_format::r1) {
+    if (format == chat_format::deepseek_llm) detail::write_llm(out, message);
+    if (format == chat_format::deepseek_coder) detail::write_coder(out, message);
+    if (format == chat_format::deepseek_v3 || format == chat_format::deepseek_r1) {
       detail::write_v3(out, message, format);
     }
   }

@@ -23,14 +23,14 @@ namespace deepseek {
 
 // Rows of Coded + Rest numbers: as they are, or the first Coded of them in 8 bits.
 template <row_precision P, class T, class S, index_t Coded, index_t Rest>
-using row_cache = std::conditional_t<P == row_precision::fp8, fp8_cache<S, Coded, Rest>,
-                                     latent_cache<T, S, Coded, Rest>>;
+using stored_rows = std::conditional_t<P == row_precision::fp8, fp8_cache<S, Coded, Rest>,
+                                       latent_cache<T, S, Coded, Rest>>;
 
 // A token's latent row and index key.
 template <class T, class S, dsa_config C>
 struct sparse_cache {
-  row_cache<C.latents, T, S, C.attention.kv_rank, C.attention.rope_dim> rows;
-  row_cache<C.index_rows, T, S, C.index_dim, 0> index_keys;
+  stored_rows<C.latents, T, S, C.attention.kv_rank, C.attention.rope_dim> rows;
+  stored_rows<C.index_rows, T, S, C.index_dim, 0> index_keys;
 
   void reserve(index_t capacity) {
     rows.reserve(capacity);
@@ -141,7 +141,8 @@ struct deepseek_sparse_attention : latent_attention<C.attention, lent_pattern, F
   // All rows up to the end of the call, as attention reads them from a cache.
   template <class Call, class T, class S, index_t Coded, index_t Rest, class V>
   static auto appended(const Call& c, latent_cache<T, S, Coded, Rest>& cache, const V& rows) {
-    return cache.append(c.backend, c.options.start, rows);
+    cache.append(c.backend, c.options, rows);
+    return cache.seen(c.options, c.options.start + rows.extent(0));
   }
   template <class Call, class S, index_t Coded, index_t Rest, class V>
   static auto appended(const Call& c, fp8_cache<S, Coded, Rest>& cache, const V& rows) {
