@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Prompts as the published models were trained on them: messages -> text, or token ids.
-//   deepseek_llm (LLM, MoE-16B, V2):  {bos}{system}\n\nUser: {u}\n\nAssistant: {a}{eos}User: ...
-//   deepseek_coder (Coder-instruct):  {bos}{system}\n### Instruction:\n{u}\n###
-//   Response:\n{a}\n<|EOT|>\n deepseek_v3, deepseek_r1: {bos}{system}<User>{u}<Assistant>{a}{eos};
-//   r1 drops the reasoning of
-//                            earlier answers and begins a new one with <think>\n
-//   fill in the middle:      <fim begin>{prefix}<fim hole>{suffix}<fim end>
+//   deepseek_llm (and MoE-16B, V2):  {bos}{system}\n\nUser: {u}\n\nAssistant: {a}{eos}User: ...
+//   deepseek_coder:  {bos}{system}\n### Instruction:\n{u}\n### Response:\n{a}\n<|EOT|>\n
+//   deepseek_v3, deepseek_r1:  {bos}{system}<User>{u}<Assistant>{a}{eos}; deepseek_r1 drops the
+//                      reasoning of earlier answers and begins a new one with <think>\n
+//   fill in the middle:  <fim begin>{prefix}<fim hole>{suffix}<fim end>
 // Code, never a template from a file. Marks are looked up in the tokenizer by name; inside a
 // message the same spelling stays text, so a message cannot end a turn. Errors: invalid_argument
 // (no message, order of roles), vocab (the tokenizer lacks a mark), those of encode.
