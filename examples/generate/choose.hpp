@@ -3,7 +3,7 @@
 // config.json. Where none does, the error names the nearest model and every key that differs.
 #pragma once
 
-#include <deepseek/io/config_match.hpp>
+#include <deepseek/io/model_check.hpp>
 
 #include <algorithm>
 #include <string>
@@ -49,7 +49,7 @@ inline std::string_view preset_of(const std::vector<built_in_model>& models,
   const built_in_model* nearest = nullptr;
   std::vector<ds::config_difference> fewest;
   for (const auto& m : models) {
-    auto found = ds::config_differences(*m.config, file);
+    auto found = ds::differences(file, *m.config);
     if (found.empty()) return m.preset;
     if (nearest == nullptr || found.size() < fewest.size()) {
       nearest = &m;
@@ -58,7 +58,7 @@ inline std::string_view preset_of(const std::vector<built_in_model>& models,
   }
   std::string keys;
   for (const auto& d : fewest) {
-    keys += (keys.empty() ? "" : ", ") + d.key + " is " + d.found + " and not " + d.expected;
+    keys += (keys.empty() ? "" : ", ") + d.key + " is " + d.file + " and not " + d.model;
   }
   ds::fail(ds::error_code::unsupported, "generate: no model of this build (",
            names_of(models, &built_in_model::preset), ") fits ", name, "; the nearest is ",
