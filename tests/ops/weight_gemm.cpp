@@ -277,7 +277,6 @@ TEST_CASE("weight_gemm: every code, tiny and huge scales, as the reference") {
     if (i % 128 != 127) q.push_back(ds::f8_e4m3::from_bits(static_cast<std::uint8_t>(i)));
   }
   const index_t n = static_cast<index_t>(q.size());
-  const ds::f8_e4m3 zero;
   for (float scale : {1.0F, 3e-7F, 1e-40F, 1e30F, 7e35F, INFINITY}) {
     const float scales[] = {scale, scale};
     const ds::fp8_operand<host> w{{q.data(), {1, n, 1}}, {scales, {1, 2, 1}}};
