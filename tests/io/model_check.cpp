@@ -76,26 +76,16 @@ TEST_CASE("the presets of released models fit their config.json") {
 
 TEST_CASE("every key that matters is noticed, alone") {
   const std::pair<const char*, const char*> changes[] = {
-      {"vocab_size", "102401"},
-      {"hidden_size", "2064"},
-      {"intermediate_size", "10945"},
-      {"num_hidden_layers", "28"},
-      {"num_attention_heads", "32"},
-      {"kv_lora_rank", "256"},
-      {"q_lora_rank", "1536"},
-      {"qk_nope_head_dim", "64"},
-      {"qk_rope_head_dim", "32"},
-      {"v_head_dim", "64"},
-      {"moe_intermediate_size", "1409"},
-      {"n_routed_experts", "128"},
-      {"n_shared_experts", "1"},
-      {"num_experts_per_tok", "8"},
-      {"first_k_dense_replace", "2"},
-      {"scoring_func", "\"sigmoid\""},
-      {"norm_topk_prob", "true"},
-      {"routed_scaling_factor", "16"},
-      {"rms_norm_eps", "1e-5"},
-      {"rope_theta", "10001"},
+      {"vocab_size", "102401"},          {"hidden_size", "2064"},
+      {"intermediate_size", "10945"},    {"num_hidden_layers", "28"},
+      {"num_attention_heads", "32"},     {"kv_lora_rank", "256"},
+      {"q_lora_rank", "1536"},           {"qk_nope_head_dim", "64"},
+      {"qk_rope_head_dim", "32"},        {"v_head_dim", "64"},
+      {"moe_intermediate_size", "1409"}, {"n_routed_experts", "128"},
+      {"n_shared_experts", "1"},         {"num_experts_per_tok", "8"},
+      {"first_k_dense_replace", "2"},    {"scoring_func", "\"sigmoid\""},
+      {"norm_topk_prob", "true"},        {"routed_scaling_factor", "16"},
+      {"rms_norm_eps", "1e-05"},         {"rope_theta", "10001"},
       {"attention_bias", "true"}};
   for (const auto& [key, value] : changes) {
     CAPTURE(key);
@@ -118,18 +108,20 @@ TEST_CASE("rotary scaling is compared member by member") {
     CAPTURE(key);
     auto c = nlohmann::json::parse(v2_lite);
     c["rope_scaling"][key] = 2;
-    const auto found = ds::differences(ds::parse_checkpoint_config(c.dump(), "config"), ds::v2_lite);
+    const auto found =
+        ds::differences(ds::parse_checkpoint_config(c.dump(), "config"), ds::v2_lite);
     REQUIRE(found.size() == 1);
     CHECK(found[0].key == key);
   }
 }
 
 TEST_CASE("what does not change the numbers is let pass") {
-  CHECK(ds::differences(changed(v2_lite, R"("max_position_embeddings": 4096, "torch_dtype": "float32",
+  CHECK(
+      ds::differences(changed(v2_lite, R"("max_position_embeddings": 4096, "torch_dtype": "float32",
                                             "tie_word_embeddings": true, "model_type": "mine",
                                             "num_key_value_heads": 8, "num_nextn_predict_layers": 2)"),
-                        ds::v2_lite)
-            .empty());
+                      ds::v2_lite)
+          .empty());
 }
 
 TEST_CASE("the error lists the keys and both values") {

@@ -121,7 +121,8 @@ class last_choices:
         def topk(x, k, *more, **named):
             row = torch.sort(x.detach().flatten(0, -2)[-1], descending=True).values
             if k < row.numel() and torch.isfinite(row[k]):
-                self.gap = min(self.gap, ((row[k - 1] - row[k]) / row[k - 1].abs()).item())
+                size = row[k - 1].abs().item()  # 0 where an indexer's heads all gave 0: a tie
+                self.gap = min(self.gap, (row[k - 1] - row[k]).item() / size if size > 0 else 0)
             return self.true_topk(x, k, *more, **named)
 
         torch.topk = torch.Tensor.topk = topk

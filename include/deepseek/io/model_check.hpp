@@ -8,7 +8,7 @@
 // Errors: config (keys and both values; or there is no config.json).
 #pragma once
 
-#include <sstream>
+#include <charconv>
 
 #include "deepseek/io/checkpoint_directory.hpp"
 #include "deepseek/models/config.hpp"
@@ -56,16 +56,18 @@ inline void describe_experts(const model_config& m, checkpoint_config& c) {
   c.routed_scaling_factor = m.gate.scale;
 }
 
-template <class Value>
-std::string shown(const Value& value) {
-  std::ostringstream text;
-  text.precision(17);
-  if constexpr (std::is_same_v<Value, std::string>) {
-    text << deepseek::escaped(value);
-  } else {
-    text << std::boolalpha << value;
-  }
-  return text.str();
+inline std::string shown(const std::string& value) {
+  return deepseek::escaped(value);
+}
+inline std::string shown(bool value) {
+  return value ? "true" : "false";
+}
+// As short as it can be read back.
+template <class Number>
+requires(!std::is_same_v<Number, bool> && std::is_arithmetic_v<Number>) std::string
+    shown(Number value) {
+  char text[32];
+  return {text, std::to_chars(text, text + sizeof text, value).ptr};
 }
 
 }  // namespace detail
