@@ -40,7 +40,7 @@ struct rms_norm_op {
   template <class B, class X, class W, class Y>
   static void run(const B& b, const X& x, const W& w, const Y& y, double eps) {
     check_spaces(b, x, w, y);
-    static_assert(x.rank == 2 && w.rank == 1,
+    static_assert(X::rank == 2 && W::rank == 1,
                   "deepseek::rms_norm: wrong ranks; pass x[rows, dim], w[dim], y[rows, dim]");
     require_extent(w, 0, x.extent(1), "rms_norm: w");
     require_same_shape(y, x, "rms_norm: y");
