@@ -93,10 +93,10 @@ struct rms_norm_backward_op {
   template <class B, class In, class DY, class Out>
   static void run(const B& b, const In& views, const DY& dy, const Out& gradients, double eps) {
     check_spaces(b, views.x, views.w, dy, gradients.dx, gradients.dw);
-    static_assert(
-        decltype(In::x)::rank == 2 && decltype(In::w)::rank == 1 && decltype(Out::dw)::rank == 1,
-        "deepseek::rms_norm_backward: wrong ranks; pass x, dy, dx [rows, dim], w, dw "
-        "[dim]");
+    static_assert(decltype(views.x)::rank == 2 && decltype(views.w)::rank == 1 &&
+                      decltype(gradients.dw)::rank == 1,
+                  "deepseek::rms_norm_backward: wrong ranks; pass x, dy, dx [rows, dim], w, dw "
+                  "[dim]");
     require_extent(views.w, 0, views.x.extent(1), "rms_norm_backward: w");
     require_same_shape(dy, views.x, "rms_norm_backward: dy");
     require_same_shape(gradients.dx, views.x, "rms_norm_backward: dx");

@@ -4,7 +4,7 @@
 // each layer a hyper_block of compressed_attention and moe. The first `lead` layers have the ratio
 // lead_ratio, after them selective_ratio (overlapping windows, an indexer) and heavy_ratio take
 // turns. The experts of the first hash_layers are given by the token's id. v4_flash, v4_pro: sizes
-// from secondary sources (docs/v4.md); their parameter counts agree with what is published. The
+// from secondary sources (docs/v4.md); their counts agree with what is published. The
 // layer of multi-token prediction is not part of these nets.
 #pragma once
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A small V4 derived from V4-Flash with every kind of layer: its gradient, names of its tensors,
 // decoding in pieces against one run.
-#include "deepseek/models/deepseek_v4.hpp"
+#include "deepseek/models/deepseekv4.hpp"
 
 #include "deepseek/backend/cpu/cpu.hpp"
 

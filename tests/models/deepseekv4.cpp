@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// V4-Flash and V4-Pro from their types alone: parameter counts (added up apart from the shapes in
-// docs/v4.md's sources; the published totals to all digits), the kinds of their layers, what a
-// decoder keeps of a token.
-#include "deepseek/models/deepseek_v4.hpp"
+// V4-Flash and V4-Pro from their types alone: parameter counts (added up apart, tensor by tensor),
+// the kinds of their layers, what a decoder keeps of a token.
+#include "deepseek/models/deepseekv4.hpp"
 
 #include "deepseek/models/counts.hpp"
 
