@@ -128,7 +128,11 @@ struct compressed_attention {
     tensor<T, S, dyn, D> entries;
     // What grows with the tokens.
     static constexpr index_t bytes_per_token() {
-      return compresses ? D * static_cast<index_t>(sizeof(T)) / (compresses ? C.ratio : 1) : 0;
+      if constexpr (compresses) {
+        return D * static_cast<index_t>(sizeof(T)) / C.ratio;
+      } else {
+        return 0;
+      }
     }
     void reserve(index_t capacity) {
       window.reserve(capacity);
@@ -146,8 +150,9 @@ struct compressed_attention {
     attend_window(c, s, k);
     if constexpr (compresses) {
       run_forward(c.in(5), p.compressor, x, s.entries, k.compressor);
-      if constexpr (selects)
+      if constexpr (selects) {
         indexer_of::select(c.in(6), p.indexer, x, as_const(s.cq), s.ids, k.indexer);
+      }
       attend_entries(c, s, numbers.sequences, k);
     }
     ops::attention_sink(c.backend, p.attn_sink.logits, result(s));
