@@ -118,7 +118,8 @@ void run_folder(const arguments& a) {
   if (a.chat.empty()) std::cout << a.prompt << std::flush;
   const auto done = model->run(ids, a.options, [&](std::int32_t id) {
     if (id == form.config->eos) return false;
-    std::cout << text.push(id) << std::flush;
+    // Models have more rows than tokens: those of the padding stand for no text.
+    if (id < tokenizer.size()) std::cout << text.push(id) << std::flush;
     return std::cout.good();
   });
   std::cout << text.finish() << std::endl;
