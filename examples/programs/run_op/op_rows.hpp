@@ -117,12 +117,4 @@ auto like(const Like& other) {
   return like<typename Like::value_type>(other);
 }
 
-// [A, B, d] seen as [B, A, d].
-template <class Array>
-auto swapped(Array& t) {
-  const auto v = t.view();
-  return ds::view<typename decltype(v)::element_type, ds::host, ds::dyn, ds::dyn, ds::dyn>(
-      v.data(), {v.extent(1), v.extent(0), v.extent(2)}, {v.stride(1), v.stride(0), v.stride(2)});
-}
-
 }  // namespace run_op
