@@ -139,6 +139,22 @@ TEST_CASE_TEMPLATE("gelu and the normal distribution", T, float, double) {
   CHECK(derivative <= 8 * e);
 }
 
+TEST_CASE_TEMPLATE("sqrt_softplus", T, float, double) {
+  const auto root = [](auto v) { return simd::sqrt_softplus(v); };
+  const auto x = grid<T>(80, 60001), y = map(x, root);
+  double worst = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const long double v = x[i], tail = std::log1p(std::exp(-std::abs(v)));
+    worst = std::max(worst, ulps(y[i], std::sqrt((v > 0 ? v : 0) + tail)));
+  }
+  MESSAGE("sqrt_softplus: largest error ", worst, " ulp");
+  CHECK(worst <= 2.5);
+  const T infinity = std::numeric_limits<T>::infinity();
+  CHECK(at<T>(root, infinity) == infinity);
+  CHECK(at<T>(root, -infinity) == T(0));
+  CHECK(std::isnan(at<T>(root, std::numeric_limits<T>::quiet_NaN())));
+}
+
 TEST_CASE_TEMPLATE("activations at the ends of the range", T, float, double) {
   const T infinity = std::numeric_limits<T>::infinity(), most = std::numeric_limits<T>::max();
   const auto silu = [](auto v) { return simd::silu(v); };

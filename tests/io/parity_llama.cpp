@@ -1,51 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
-// Llama against the published implementation: grouped queries, llama3 and linear scaling of the
-// rotary frequencies, a checkpoint of one file and one of shards.
+// Llama against the published implementation: grouped queries, llama3 scaling of the rotary
+// frequencies, and that another scaling would be noticed.
 #include "parity.hpp"
+
+#include "deepseek/models/deepseek.hpp"
+#include "support/throws.hpp"
 
 namespace ds = deepseek;
 
 namespace {
 
-// As config.json of the golden checkpoints says.
-template <ds::attention_config C, ds::norm_config N>
-struct net_of
-    : ds::chain<ds::embedding<48, 32>,
-                ds::repeat<
-                    2, ds::transformer_block<ds::multi_head_attention<C, ds::causal>,
-                                             ds::swiglu<32, 40>, {.rate = 0}, ds::rms_norm<32, N>>>,
-                ds::rms_norm<32, N>, ds::called<"head", ds::linear<32, 48>>> {};
-
-inline constexpr ds::attention_config llama3{
-    .dim = 32,
-    .heads = 4,
-    .kv_heads = 2,
-    .theta = 100,
-    .scaling = {.kind = ds::rope_scaling_kind::llama3, .factor = 8, .original_length = 16}};
-inline constexpr ds::attention_config linear{
-    .dim = 32,
-    .heads = 4,
-    .kv_heads = 2,
-    .theta = 1e5,
-    .scaling = {.kind = ds::rope_scaling_kind::linear, .factor = 4}};
-using llama3_net = net_of<llama3, ds::norm_config{.eps = 1e-5}>;
-using linear_net = net_of<linear, ds::norm_config{.eps = 1e-6}>;
+inline constexpr ds::model_config model = [] {
+  auto c = parity::small(ds::r1_distill_llama_8b, 2);
+  c.heads.heads = 4;
+  c.heads.kv_heads = 2;
+  c.heads.theta = 100;
+  c.heads.scaling.original_length = 16;
+  return c;
+}();
+inline constexpr ds::model_config unscaled = [] {
+  auto c = model;
+  c.heads.scaling = {};
+  return c;
+}();
 
 }  // namespace
 
 TEST_CASE("llama3 scaling: the published logits") {
-  parity::check_float<llama3_net>("llama_llama3");
-  parity::check_bf16<llama3_net>("llama_llama3_bf16", 2);
+  parity::check_preset_float<model>("llama_llama3");
+  parity::check_preset_bf16<model>("llama_llama3_bf16");
 }
 
-TEST_CASE("linear scaling, in shards: the published logits") {
-  parity::check_float<linear_net>("llama_linear");
-  parity::check_bf16<linear_net>("llama_linear_bf16", 2);
-}
-
-TEST_CASE("another scaling is another model") {
+TEST_CASE("another scaling is refused by config.json, and gives other logits") {
   ds::cpu b;
   const ds::checkpoint_directory from(parity::golden / "llama_llama3");
-  const auto m = ds::load_model<linear_net, float>(b, from);
+  CHECK_ERROR(ds::error_code::config, "rope_type", "llama3", "default", "factor is 8 and not 1",
+              (ds::load_preset<unscaled, float>(b, from)));
+  const auto m = ds::load_model<ds::preset<unscaled>::net, float>(b, from);
   CHECK(parity::prefill_errors(b, m, "llama_llama3").row > 1e-2);
 }

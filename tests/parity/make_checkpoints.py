@@ -65,7 +65,14 @@ CASES = {
         LATENT, q_lora_rank=20, num_experts_per_tok=3, n_group=4, topk_group=2,
         routed_scaling_factor=2.5, norm_topk_prob=True, num_nextn_predict_layers=1,
         rope_parameters=yarn(1.0)), None),
+    "deepseek_v32": ("DeepseekV32", dict(
+        LATENT, num_hidden_layers=2, q_lora_rank=20, num_experts_per_tok=3, n_group=4,
+        topk_group=2, routed_scaling_factor=2.5, norm_topk_prob=True, index_n_heads=2,
+        index_head_dim=8, index_topk=6, rope_parameters=yarn(1.0)), None),
 }
+NO_BF16 = {"llama_linear", "qwen2_tied", "deepseek_v32"}  # kept small
+FP8 = {"deepseek_v3"}  # also in blocks of 8-bit floats
+FP8_BLOCK = 16
 
 
 def make_config(kind, values):
@@ -90,6 +97,9 @@ def make_model(kind, values, seed):
                 tensor.copy_(noise)
             else:
                 tensor.copy_(noise / tensor.shape[-1] ** 0.5)
+            if "o_proj" in name or "down_proj" in name:  # a branch adds about half of the stream
+                routed = values.get("routed_scaling_factor", 1) if "experts.down" in name else 1
+                tensor.mul_(0.5 / routed)
     return model
 
 
@@ -106,19 +116,20 @@ class last_choices:
     """While it is entered: the smallest relative gap at a top-k in the last row that met one."""
 
     def __enter__(self):
-        self.gap, self.true_topk = float("inf"), torch.topk
+        self.gap, self.true_topk, self.method = float("inf"), torch.topk, torch.Tensor.topk
 
         def topk(x, k, *more, **named):
             row = torch.sort(x.detach().flatten(0, -2)[-1], descending=True).values
             if k < row.numel() and torch.isfinite(row[k]):
-                self.gap = min(self.gap, ((row[k - 1] - row[k]) / row[k - 1].abs()).item())
+                size = row[k - 1].abs().item()  # 0 where an indexer's heads all gave 0: a tie
+                self.gap = min(self.gap, (row[k - 1] - row[k]).item() / size if size > 0 else 0)
             return self.true_topk(x, k, *more, **named)
 
-        torch.topk = topk
+        torch.topk = torch.Tensor.topk = topk
         return self
 
     def __exit__(self, *_):
-        torch.topk = self.true_topk
+        torch.topk, torch.Tensor.topk = self.true_topk, self.method
 
 
 def grow_prompt(models, length, draw):
@@ -183,6 +194,10 @@ def write(folder, model, dtype, prompts, longest_file):
     (folder / "generation_config.json").unlink(missing_ok=True)
     if model.config.model_type == "deepseek_v3":
         complete_v3(folder / "model.safetensors", model)
+    write_logits(folder, model, dtype, prompts)
+
+
+def write_logits(folder, model, dtype, prompts):
     out = {}
     for i, (prompt, logits) in enumerate(zip(prompts, logits_of(model, prompts))):
         out[f"prompt.{i}"] = torch.tensor(prompt, dtype=torch.int32)
@@ -191,6 +206,43 @@ def write(folder, model, dtype, prompts, longest_file):
         for i, logits in enumerate(logits_of(computing_in_bf16(model), prompts)):
             out[f"bf16_logits.{i}"] = logits.bfloat16()
     save_file(out, folder.parent / (folder.name + ".logits.safetensors"))
+
+
+def fp8_blocks(weight):
+    """(e4m3, scale of each block): amax / 448, divided, as DeepSeek's kernel has it."""
+    rows, columns = (-(-n // FP8_BLOCK) for n in weight.shape)
+    padded = torch.zeros(rows * FP8_BLOCK, columns * FP8_BLOCK)
+    padded[: weight.shape[0], : weight.shape[1]] = weight
+    blocks = padded.view(rows, FP8_BLOCK, columns, FP8_BLOCK).transpose(1, 2)
+    scale = blocks.abs().amax(dim=(2, 3)).clamp(min=1e-4) / 448
+    codes = (blocks / scale[:, :, None, None]).clamp(-448, 448).to(torch.float8_e4m3fn)
+
+    def cut(values):
+        joined = values.transpose(1, 2).reshape(padded.shape)
+        return joined[: weight.shape[0], : weight.shape[1]].contiguous()
+
+    return cut(codes), scale, cut(codes.float() * scale[:, :, None, None])
+
+
+def with_fp8_weights(folder):
+    """Rewrites a float32 folder in 8 bits; returns the model of the weights that it then holds."""
+    path, config = folder / "model.safetensors", folder / "config.json"
+    tensors, held = load_file(path), {}
+    for name, value in list(tensors.items()):
+        if value.ndim == 2 and "_proj" in name and "eh_proj" not in name:
+            tensors[name], tensors[name + "_scale_inv"], held[name] = fp8_blocks(value)
+    plain = {n: held.get(n, v) for n, v in tensors.items() if not n.endswith("_scale_inv")}
+    save_file(plain, path, metadata={"format": "pt"})
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager",
+        experts_implementation="eager").eval()
+    save_file(tensors, path, metadata={"format": "pt"})
+    values = json.loads(config.read_text())
+    values["quantization_config"] = {"quant_method": "fp8", "fmt": "e4m3",
+                                     "activation_scheme": "dynamic",
+                                     "weight_block_size": [FP8_BLOCK, FP8_BLOCK]}
+    config.write_text(json.dumps(values, indent=2) + "\n")
+    return model
 
 
 def sensitivity(kind, values, model, prompts):
@@ -222,7 +274,18 @@ def main():
         prompts = [grow_prompt((model, rounded), length, draw) for length in LENGTHS]
         print(f"{name}: moved by {sensitivity(kind, values, model, prompts)}")
         write(given.golden / name, model, torch.float32, prompts, longest_file)
-        write(given.golden / (name + "_bf16"), rounded, torch.bfloat16, prompts, longest_file)
+        if name not in NO_BF16:
+            write(given.golden / (name + "_bf16"), rounded, torch.bfloat16, prompts, longest_file)
+        if name in FP8:
+            folder = given.golden / (name + "_fp8")
+            write(folder, model, torch.float32, prompts, longest_file)
+            held = with_fp8_weights(folder)
+            with last_choices() as seen:
+                for prompt in prompts:
+                    for length in range(1, len(prompt) + 1):
+                        logits_of(held, [prompt[:length]])
+            assert seen.gap > 1e-3, "a choice of the 8-bit weights hangs on rounding"
+            write_logits(folder, held, torch.float32, prompts)
     versions = {"torch": torch.__version__, "transformers": transformers.__version__,
                 "numpy": numpy.__version__}
     (given.golden / "versions.json").write_text(json.dumps(versions, indent=2) + "\n")

@@ -97,7 +97,7 @@ struct positions {
     ds::require(n >= 0 && n <= most, error_code::offsets, "positions: the last offset is ", n,
                 "; it is the number of tokens, 0 to ", most);
     array<std::int32_t, 1> y({n});
-    ds::ops::positions(b, in.integer("start", 0), offsets, y);
+    ds::ops::positions(b, in.integer("start", 0), offsets, y, in.integer("step", 1));
     out.add("out", y);
   }
 };

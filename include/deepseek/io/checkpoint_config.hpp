@@ -88,11 +88,13 @@ inline void read_sizes(const config_values& file, checkpoint_config& c) {
   for (const auto& row : config_size_rows) {
     const auto null = row.required ? null_value::refused : null_value::absent;
     const auto value = file.size(row.key, row.least, null);
-    if (!value && row.required) file.refuse(row.key, nullptr, "it: every model has one");
+    if (!value && row.required) file.missing(row.key, "every model has one");
     if (value) c.*row.member = *value;
   }
   if (c.num_key_value_heads == 0) c.num_key_value_heads = c.num_attention_heads;
-  if (c.head_dim == 0) c.head_dim = c.hidden_size / c.num_attention_heads;
+  if (c.head_dim == 0 && c.hidden_size % c.num_attention_heads == 0) {
+    c.head_dim = c.hidden_size / c.num_attention_heads;
+  }
 }
 
 inline rope_scaling_kind scaling_kind(const config_values& from) {
@@ -103,8 +105,7 @@ inline rope_scaling_kind scaling_kind(const config_values& from) {
   if (name == "dynamic") return rope_scaling_kind::dynamic_ntk;
   if (name == "llama3") return rope_scaling_kind::llama3;
   if (name == "yarn") return rope_scaling_kind::yarn;
-  fail(error_code::unsupported, "config: rotary scaling ", deepseek::escaped(name),
-       " is not read; default, linear, dynamic, llama3 and yarn are");
+  from.not_read(key, name, "default, linear, dynamic, llama3 and yarn are");
 }
 
 inline rope_scaling read_scaling(const config_values& from, const config_values& file,
@@ -123,9 +124,13 @@ inline rope_scaling read_scaling(const config_values& from, const config_values&
     s.high = from.number("high_freq_factor", 0, largest, absent).value_or(s.high);
   }
   if (s.kind == rope_scaling_kind::yarn) {
+    for (const char* key : {"attention_factor", "truncate"}) {
+      if (!from.given(key)) continue;
+      from.not_read(key, from.raw(key).dump(), "of YaRN, mscale and mscale_all_dim are");
+    }
     s.beta_fast = from.number("beta_fast", 0, largest, absent).value_or(s.beta_fast);
     s.beta_slow = from.number("beta_slow", 0, largest, absent).value_or(s.beta_slow);
-    s.mscale = from.number("mscale", 0, largest, absent).value_or(0);
+    s.mscale = from.number("mscale", 0, largest, absent).value_or(1);
     s.mscale_all_dim = from.number("mscale_all_dim", 0, largest, absent).value_or(0);
   }
   const char* problem = rope_scaling_problem(s, theta);
@@ -170,9 +175,9 @@ inline void read_gate(const config_values& file, checkpoint_config& c) {
 inline void read_quantization(const config_values& file, checkpoint_config& c) {
   const auto from = file.object("quantization_config", null_value::absent);
   if (!from) return;
-  const std::string method = from->text("quant_method", null_value::refused).value_or("");
-  require(method == "fp8", error_code::unsupported, "config: quantization_config.quant_method ",
-          deepseek::escaped(method), " is not read; fp8 in blocks is");
+  const auto method = from->text("quant_method", null_value::refused);
+  if (!method) from->missing("quant_method", "write fp8, for 8-bit floats in blocks");
+  if (*method != "fp8") from->not_read("quant_method", *method, "fp8 in blocks is");
   c.fp8_block_rows = c.fp8_block_columns = 128;
   if (!from->given("weight_block_size")) return;
   const nlohmann::json& block = from->raw("weight_block_size");
@@ -194,8 +199,7 @@ inline void read_rest(const config_values& file, checkpoint_config& c) {
   const char* type_key = file.given("dtype") ? "dtype" : "torch_dtype";
   c.dtype = file.text(type_key, absent).value_or("");
   const std::string act = file.text("hidden_act", null_value::refused).value_or("silu");
-  require(act == "silu", error_code::unsupported, "config: hidden_act ", deepseek::escaped(act),
-          " is not read; silu is");
+  if (act != "silu") file.not_read("hidden_act", act, "silu is");
 }
 
 }  // namespace detail
@@ -213,7 +217,7 @@ inline void check_consistent(const checkpoint_config& c, const std::string& what
     expect(c.v_head_dim > 0, "v_head_dim", c.v_head_dim, "a positive number");
   } else {
     expect(c.head_dim > 0 && c.head_dim % 2 == 0, "head_dim", c.head_dim,
-           "an even number: rotary embedding turns pairs");
+           "an even number (rotary embedding turns pairs), or hidden_size a multiple of heads");
   }
   if (!c.is_sparse()) return;
   expect(c.num_experts_per_tok > 0 && c.num_experts_per_tok <= c.n_routed_experts,

@@ -67,6 +67,15 @@ class config_values {
   }
   const nlohmann::json& raw(const char* key) const { return (*object_)[key]; }
 
+  // A value that is right for some model, but not one that is read here.
+  [[noreturn]] void not_read(const char* key, const std::string& found,
+                             const char* supported) const {
+    fail(error_code::unsupported, what_, ": ", prefix_, key, " ", deepseek::escaped(found),
+         " is not read; ", supported);
+  }
+  [[noreturn]] void missing(const char* key, const char* reason) const {
+    fail(error_code::config, what_, ": ", prefix_, key, " is missing; ", reason);
+  }
   [[noreturn]] void refuse(const char* key, const nlohmann::json& found,
                            const std::string& expected) const {
     fail(error_code::config, what_, ": ", prefix_, key, " is ", shown(found), "; write ", expected);

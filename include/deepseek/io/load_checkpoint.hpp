@@ -18,6 +18,7 @@
 #include "deepseek/io/checkpoint.hpp"
 #include "deepseek/io/tensor_reader.hpp"
 #include "deepseek/layers/quantize.hpp"
+#include "deepseek/quant/fp8_blocks.hpp"
 
 namespace deepseek {
 
@@ -40,10 +41,11 @@ void for_each_part(const std::string& path, Tensor& t, const F& f) {
   }
 }
 
-// A folder holds a formatted weight already made if it has the weight's own tensors.
+// A folder holds a formatted weight already made if it has the weight's own tensors; a weight that
+// is one tensor has the plain one's name and is made from whatever stands there.
 template <class W>
 bool holds_made(const checkpoint_directory& from, const tensor_name& at, W& weight) {
-  bool all = true;
+  bool all = !is_tensor<W>;
   const auto look = [&](const std::string& path, auto*, const auto&) {
     all = all && from.find(path) != nullptr;
   };
@@ -114,7 +116,11 @@ struct load_check {
             F::name, " needs the range of ", deepseek::escaped(path),
             "'s inputs, which no plain checkpoint holds; load the plain model, calibrate and "
             "quantize it, or use w8a8_per_token");
-    note<float>(path, {O, I}, conversion::rounded);
+    if constexpr (is_tensor<W>) {
+      note<typename W::value_type>(path, {O, I}, conversion::rounded);
+    } else {
+      note<float>(path, {O, I}, conversion::rounded);
+    }
   }
 
   void finish() const {
@@ -167,11 +173,31 @@ struct load_fill {
     if (from.find(stored) != nullptr) tensor_reader(from, stored, shape).read(data);
   }
   template <class F, index_t O, index_t I, index_t E, class W>
-  void weight(const std::string& path, formatted<F, O, I, E>, W& w, index_t expert) {
-    plain.resize(static_cast<std::size_t>(O * I));
-    tensor_reader(from, stored_path(from, path), {O, I}).read(plain.data());
-    make_expert_weight(F{}, view<const float, host, O, I>(plain.data(), {O, I}), observed_range{},
-                       w, expert);
+  void weight(const std::string& path, formatted<F, O, I, E> how, W& w, index_t expert) {
+    const tensor_reader reader(from, stored_path(from, path), {O, I});
+    if constexpr (is_tensor<W>) {
+      reader.read(w.data() + expert * O * I);
+    } else {
+      if constexpr (Fp8Format<F>) {
+        if (reader.has_blocks_of(fp8_block, fp8_block)) return take_blocks(reader, how, w, expert);
+      }
+      plain.resize(static_cast<std::size_t>(O * I));
+      reader.read(plain.data());
+      make_expert_weight(F{}, view<const float, host, O, I>(plain.data(), {O, I}), observed_range{},
+                         w, expert);
+    }
+  }
+
+ private:
+  // 8-bit blocks of the file as they are.
+  template <class F, index_t O, index_t I, index_t E, class W>
+  void take_blocks(const tensor_reader& reader, formatted<F, O, I, E>, W& w, index_t expert) {
+    std::vector<f8_e4m3> codes(static_cast<std::size_t>(O * I));
+    reader.read(codes.data());
+    const std::vector<float> scale = reader.read_scales();
+    const fp8_matrix<host> blocks{{codes.data(), {O, I}},
+                                  {scale.data(), {fp8_blocks_in(O), fp8_blocks_in(I)}}};
+    make_expert_weight(F{}, blocks, observed_range{}, w, expert);
   }
 };
 

@@ -34,6 +34,10 @@ class tensor_reader {
 
   const tensor_entry& entry() const { return *tensor_.entry; }
   const std::string& scale_path() const { return scale_path_; }  // empty where there are none
+  // 8-bit floats in blocks of that size.
+  bool has_blocks_of(index_t rows, index_t columns) const {
+    return scales_.entry != nullptr && block_rows_ == rows && block_columns_ == columns;
+  }
 
   // T can be filled from this tensor under that rule.
   template <class T>
@@ -55,7 +59,16 @@ class tensor_reader {
     }
   }
 
-  // All elements in order.
+  // The scales of the blocks, row by row; none for other elements.
+  std::vector<float> read_scales() const {
+    if (scales_.entry == nullptr) return {};
+    std::vector<std::byte> bytes(static_cast<std::size_t>(scales_.entry->bytes()));
+    scales_.file->read(*scales_.entry, bytes);
+    std::vector<float> scale(bytes.size() * 8 / bits_of(scales_.entry->dtype));
+    convert_scales(scales_.entry->dtype, bytes.data(), scale);
+    return scale;
+  }
+  // All elements in order; 8-bit floats as T = f8_e4m3 without their scales.
   template <class T>
   void read(T* out) const {
     if constexpr (!Floating<T>) {
@@ -131,14 +144,6 @@ class tensor_reader {
   }
   static constexpr index_t ceil_div(index_t a, index_t b) { return a / b + (a % b != 0 ? 1 : 0); }
 
-  std::vector<float> read_scales() const {
-    if (scales_.entry == nullptr) return {};
-    std::vector<std::byte> bytes(static_cast<std::size_t>(scales_.entry->bytes()));
-    scales_.file->read(*scales_.entry, bytes);
-    std::vector<float> scale(bytes.size() * 8 / bits_of(scales_.entry->dtype));
-    convert_scales(scales_.entry->dtype, bytes.data(), scale);
-    return scale;
-  }
   template <class T>
   void apply_scales(const std::vector<float>& scale, std::size_t first_row,
                     std::span<T> out) const {

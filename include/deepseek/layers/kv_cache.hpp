@@ -11,6 +11,12 @@
 
 namespace deepseek {
 
+inline void require_fits(index_t start, index_t n, index_t capacity) {
+  require(start >= 0 && start + n <= capacity, error_code::index_range, "kv_cache: positions ",
+          start, " .. ", start + n - 1, " do not fit a capacity of ", capacity,
+          "; make the cache larger or rewind");
+}
+
 // Rows of one width; `append` writes positions start .. start + n - 1 of the call.
 template <class T, class S, index_t W>
 class row_cache {
@@ -27,10 +33,8 @@ class row_cache {
 
   template <class B, class X>
   void append(const B& b, const run_options<S>& run, const X& x) {
-    const index_t n = x.extent(0), start = run.start, most = positions(run.pages);
-    require(start >= 0 && start + n <= most, error_code::index_range, "kv_cache: positions ", start,
-            " .. ", start + n - 1, " do not fit a capacity of ", most,
-            "; make the cache larger or rewind");
+    const index_t n = x.extent(0), start = run.start;
+    require_fits(start, n, positions(run.pages));
     for_each_run(run.pages, start, n, [&](index_t i, index_t row, index_t count) {
       ops::copy(b, rows(x, i, count), rows(rows_.view(), row, count));
     });

@@ -22,11 +22,12 @@
 
 namespace deepseek {
 
-// Wkv_b is split by heads in the absorbed form: its weight stays a matrix of numbers.
+// Wkv_b is split by heads in the absorbed form, so its weight stays a matrix of numbers: plain in a
+// plain layer, in 16 bits in one of any other format.
 template <class F>
-using absorbable_format = plain;
+using absorbable_format = std::conditional_t<std::is_same_v<F, plain>, plain, bf16_weights>;
 
-// Parts that make the queries: compressed by q_rank, or one matrix.
+// Queries come from a latent of q_rank numbers, or from x by one matrix.
 template <mla_config C, class F, class Of>
 struct latent_parts {
   each<Of, linear<C.dim, C.q_rank, F>> wq_a;
@@ -194,7 +195,7 @@ struct latent_attention {
     const auto q = as_heads<H, QK>(as_const(s.q));
     if constexpr (!keeps_tape<K> && !observes<K>) {
       if (chosen_form(C, c.options.latent, q.extent(0), n) == latent_form::absorbed) {
-        const auto& [uk, uv] = split(p.wkv_b.weight.view());
+        const auto [uk, uv] = split(p.wkv_b.weight.view());
         ops::latent_attention(c.backend, latent_inputs{columns<0, N>(q), columns<N, P>(q), rows},
                               latent_weights{uk, uv}, to, spec);
         return;

@@ -112,7 +112,7 @@ struct linear {
   template <class Visitor, class P>
   static void visit_plain(const tensor_name& at, Visitor&& f, P& p) {
     const tensor_name name{join_path(at.path, "weight"), at.role};
-    if constexpr (is_tensor<std::remove_const_t<decltype(p.weight)>>) {
+    if constexpr (std::is_same_v<F, plain>) {
       f(name, p.weight);
     } else {
       f(name, formatted<F, O, I, P::experts>{}, p.weight);

@@ -191,15 +191,6 @@ void require_shapes(const In& in, const Out& out) {
   }
 }
 
-template <class L>
-auto view_or_none(L& lse) {
-  if constexpr (std::is_same_v<std::remove_cvref_t<L>, none>) {
-    return none{};
-  } else {
-    return as_view(lse);
-  }
-}
-
 // The spec with its scale written out.
 template <class P, class S>
 attention_spec<P, S> resolved(attention_spec<P, S> spec, index_t d) {
@@ -217,7 +208,7 @@ struct attention_op {
                   const attention_spec<P, S>& spec) const {
     const attention_inputs in{as_const(as_view(given.q)), as_const(as_view(given.k)),
                               as_const(as_view(given.v))};
-    const attention_outputs to{as_view(out.o), attention_checks::view_or_none(out.lse)};
+    const attention_outputs to{as_view(out.o), view_or_none(out.lse)};
     check_spaces(b, in.q, in.k, in.v, to.o, to.lse, spec.query_offsets);
     attention_checks::require_shapes(in, to);
     attention_checks::require_spec(spec, in.q.extent(0), in.k.extent(0));

@@ -3,9 +3,10 @@
 // operations in every lane. A NaN lane stays NaN; infinite lanes give the limits: silu(-inf) = 0.
 // exp: at most 1.5 ulp (float), 2 ulp (double), subnormal results too; exp(-inf) = 0, exp(inf) =
 // inf. normal_cdf(x) = (1 + erf(x / sqrt 2)) / 2, float: relative error at most 1e-6 for x >= -9
-// (3e-6 below -4 on targets without fma); double asks std::erfc lane by lane. sigmoid, silu, gelu
-// (exact), tanh and derivatives follow from these. Polynomials: Chebyshev fits of (e^r - 1 - r) /
-// r^2 on |r| <= ln 2 / 2, and of erfc(z) e^(z^2) / t in t = 1 / (1 + 0.3 z).
+// (3e-6 below -4 on targets without fma); double asks std::erfc lane by lane. sqrt_softplus: at
+// most 2.5 ulp. sigmoid, silu, gelu (exact), tanh and derivatives follow from these. Polynomials:
+// Chebyshev fits of (e^r - 1 - r) / r^2 on |r| <= ln 2 / 2, and of erfc(z) e^(z^2) / t in t = 1 /
+// (1 + 0.3 z).
 #pragma once
 
 #include <cmath>
@@ -152,6 +153,24 @@ DEEPSEEK_INLINE pack<T> tanh(pack<T> x) {
     const p one = p::broadcast(1), e = exp(abs(x) * p::broadcast(-2));
     const p size = (one - e) / (one + e);
     return select_less(x, p::zero(), -size, size);
+  }
+}
+
+// sqrt(max(x, 0) + log(1 + t)), t = e^-|x|; log(1 + t) = 2 artanh(t / (2 + t)), whose argument is
+// at most 1/3: eight terms of the series, all of one sign, reach the last bit of float.
+template <class T>
+DEEPSEEK_INLINE pack<T> sqrt_softplus(pack<T> x) {
+  using p = pack<T>;
+  if constexpr (std::is_same_v<T, double>) {
+    return lane_by_lane(x, [](double v) {
+      return std::sqrt((v < 0 ? 0.0 : v) + std::log1p(std::exp(-std::fabs(v))));
+    });
+  } else {
+    constexpr float series[] = {2.F / 15, 2.F / 13, 2.F / 11, 2.F / 9,
+                                2.F / 7,  2.F / 5,  2.F / 3,  2.F};
+    const p t = exp(-abs(x)), z = t / (t + p::broadcast(2));
+    const p sum = fma(polynomial(z * z, series), z, select_less(x, p::zero(), p::zero(), x));
+    return lane_by_lane(sum, [](float v) { return std::sqrt(v); });
   }
 }
 

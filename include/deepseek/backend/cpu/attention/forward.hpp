@@ -127,7 +127,7 @@ class forward_tile {
   index_t dv() const { return in_.v.extent(2); }
   index_t q_row() const { return row_size<T>(d()); }
   index_t o_row() const { return row_size<T>(dv()); }
-  index_t kv_head() const { return group_.first / group_.heads; }
+  index_t kv_head() const { return group_.first / (in_.q.extent(1) / in_.k.extent(1)); }
   index_t query(index_t r) const { return i0_ + r / group_.heads; }
   index_t head(index_t r) const { return group_.first + r % group_.heads; }
 

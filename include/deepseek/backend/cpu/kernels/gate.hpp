@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One token of gate on the cpu: scores, s + bias and groups in registers; the choice keeps its K
-// best in a short sorted list, so that most experts cost one comparison. See ops/gate.hpp.
+// best in a short sorted list. The K-th best of the lanes' largest is a floor: K experts reach it,
+// so most others cost one comparison. See ops/gate.hpp.
 #pragma once
 
 #include "deepseek/backend/cpu/softmax.hpp"
@@ -14,13 +15,11 @@ template <class T>
 void gate_scores(T* s, index_t n, gate_score how) {
   using simd::pack;
   if (how == gate_score::softmax) return softmax_row(s, s, n);
-  if (how == gate_score::sqrt_softplus) {
-    for (index_t e = 0; e < n; ++e) s[e] = std::sqrt(math::softplus(s[e]));
-    return;
-  }
   simd::along_row<T>(
       n, [&](index_t e, index_t rest) __attribute__((always_inline)) {
-        simd::sigmoid(pack<T>::load_up_to(s + e, rest)).store_up_to(s + e, rest);
+        const auto z = pack<T>::load_up_to(s + e, rest);
+        const auto score = how == gate_score::sigmoid ? simd::sigmoid(z) : simd::sqrt_softplus(z);
+        score.store_up_to(s + e, rest);
       });
 }
 
@@ -76,14 +75,37 @@ class gate_list {
 
  private:
   index_t k_, kept_ = 0;
-  T value_[longest_gate_list];
-  std::int32_t id_[longest_gate_list];
+  T value_[longest_gate_list] = {};
+  std::int32_t id_[longest_gate_list] = {};
 };
+
+template <class T>
+simd::pack<T> lane_maxima(const T* c, index_t n, simd::pack<T> largest) {
+  using simd::pack;
+  constexpr T lowest = -std::numeric_limits<T>::infinity();
+  simd::along_row<T>(
+      n, [&](index_t i, index_t rest) __attribute__((always_inline)) {
+        largest = max(largest, simd::first_lanes(pack<T>::load_up_to(c + i, rest), rest, lowest));
+      });
+  return largest;
+}
+
+// The k-th largest lane; -inf where there are fewer lanes.
+template <class T>
+T kth_lane(simd::pack<T> lanes, index_t k) {
+  constexpr index_t width = simd::pack<T>::width;
+  if (k > width) return -std::numeric_limits<T>::infinity();
+  T value[width];
+  lanes.store(value);
+  gate_list<T> best(k);
+  for (index_t i = 0; i < width; ++i) best.offer(value[i], i);
+  return value[best[k - 1]];
+}
 
 // memory: E numbers for s + bias, then one for each group. ids: at most longest_gate_list.
 template <class T, class I>
 void gate_choices(const T* s, const T* bias, const I& ids, const view<T, host, dyn>& memory,
-                     const gate_rule& rule) {
+                  const gate_rule& rule) {
   const index_t experts = memory.extent(0) - rule.groups, size = experts / rule.groups;
   T* const choice = memory.data();
   const view<T, host, dyn> values(choice + experts, {rule.groups});
@@ -96,17 +118,26 @@ void gate_choices(const T* s, const T* bias, const I& ids, const view<T, host, d
     }
     strike_groups(values, rule);
   }
+  const auto in_groups = [&](const auto& f) {  // f(first expert) of each group that is in
+    for (index_t g = 0; g < rule.groups; ++g) {
+      if (!limited || values(g) == values(g)) f(g * size);
+    }
+  };
+  auto largest = simd::pack<T>::broadcast(-std::numeric_limits<T>::infinity());
+  in_groups([&](index_t first) { largest = lane_maxima(choice + first, size, largest); });
+  const T floor = kth_lane(largest, ids.extent(0));
   gate_list<T> best(ids.extent(0));
-  for (index_t g = 0; g < rule.groups; ++g) {
-    if (limited && values(g) != values(g)) continue;
-    for (index_t e = g * size; e < (g + 1) * size; ++e) best.offer(choice[e], e);
-  }
+  in_groups([&](index_t first) {
+    for (index_t e = first; e < first + size; ++e) {
+      if (choice[e] >= floor) best.offer(choice[e], e);
+    }
+  });
   for (index_t k = 0; k < ids.extent(0); ++k) ids(k) = best[k];
 }
 
 template <class P, class Bias, class Out>
 void gate_token(const P& scores, const Bias& bias, const Out& out, index_t t,
-              const view<typename P::value_type, host, dyn>& memory, const gate_rule& rule) {
+                const view<typename P::value_type, host, dyn>& memory, const gate_rule& rule) {
   using T = typename P::value_type;
   T* const s = &scores(t, 0);
   const T* selecting = nullptr;
