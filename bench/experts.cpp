@@ -48,7 +48,7 @@ struct balanced_gate_case : gate_case {
 
   explicit balanced_gate_case(const routing_size& s)
       : gate_case(s),
-        bias(filled<ds::tensor<float, ds::host, ds::dyn>>({s.experts}, 2, {-0.1, 0.1})) {}
+        bias(filled<ds::tensor<float, ds::host, ds::dyn>>({s.experts}, 2, {-0.1F, 0.1F})) {}
   template <class B>
   void run(const B& b) {
     ds::ops::gate(b, scores, bias, ds::gate_outputs{weights, ids},

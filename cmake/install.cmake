@@ -16,6 +16,7 @@ foreach(part io cuda)
   endif()
 endforeach()
 
+install(FILES ${CMAKE_CURRENT_LIST_DIR}/text_libraries.cmake DESTINATION ${package_dir})
 configure_package_config_file(
   ${CMAKE_CURRENT_LIST_DIR}/deepseek-config.cmake.in ${PROJECT_BINARY_DIR}/deepseek-config.cmake
   INSTALL_DESTINATION ${package_dir} NO_SET_AND_CHECK_MACRO)

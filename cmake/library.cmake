@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# deepseek::deepseek (headers, Eigen, threads), deepseek::io (adds JSON) and, when asked for,
+# deepseek::deepseek (headers, Eigen, threads), deepseek::io (adds JSON and PCRE2) and, when asked for,
 # deepseek::cuda. No target sets an architecture or an optimization flag.
 
 find_package(Eigen3 3.4 REQUIRED NO_MODULE)
@@ -20,12 +20,16 @@ if(NOT PROJECT_IS_TOP_LEVEL)
                              INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>)
 endif()
 
-# Declared also where nlohmann-json is absent: only who links it needs it.
-find_package(nlohmann_json 3.10 QUIET)
+# Declared also where its libraries are absent: only who links it needs them. utf8proc is asked for
+# where the target is used, so that an installed tree fits machines with and without it.
+include(${CMAKE_CURRENT_LIST_DIR}/text_libraries.cmake)
 add_library(deepseek_io INTERFACE)
 add_library(deepseek::io ALIAS deepseek_io)
 set_target_properties(deepseek_io PROPERTIES EXPORT_NAME io)
-target_link_libraries(deepseek_io INTERFACE deepseek nlohmann_json::nlohmann_json)
+target_link_libraries(deepseek_io INTERFACE deepseek nlohmann_json::nlohmann_json PCRE2::8BIT
+                                            $<TARGET_NAME_IF_EXISTS:utf8proc::utf8proc>)
+target_compile_definitions(
+  deepseek_io INTERFACE $<$<TARGET_EXISTS:utf8proc::utf8proc>:DEEPSEEK_HAS_UTF8PROC>)
 
 if(DEEPSEEK_CUDA)
   find_program(DEEPSEEK_NVCC nvcc PATHS /usr/local/cuda/bin)

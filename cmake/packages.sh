@@ -6,8 +6,9 @@
 set -eu
 
 base="g++ cmake ninja-build libeigen3-dev"
-demo="$base nlohmann-json3-dev libcli11-dev liblzma-dev"
-programs="$base nlohmann-json3-dev libcli11-dev libssl-dev"
+text="nlohmann-json3-dev libpcre2-dev libutf8proc-dev"
+demo="$base $text libcli11-dev liblzma-dev"
+programs="$base $text libcli11-dev libssl-dev"
 test="$demo libssl-dev doctest-dev librandom123-dev python3"
 bench="$base libbenchmark-dev libopenblas-dev python3 python3-matplotlib"
 ci="$test libbenchmark-dev libopenblas-dev clang libclang-rt-dev"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The task of examples 05 to 07: sequences of 16 tokens whose second half repeats the first. The
-// loss counts the second half only; guessing among 10 tokens costs log(10) = 2.3.
+// The task of examples 05 to 07 and 12: sequences of 16 tokens whose second half repeats the first.
+// The loss counts the second half only; guessing among 10 tokens costs log(10) = 2.3.
 #pragma once
 
 #include <deepseek/deepseek.hpp>
@@ -63,7 +63,8 @@ double loss(const ds::cpu& cpu, const Model& m) {
   return ds::ops::cross_entropy(cpu, logits, unseen.target_view(), each).mean;
 }
 
-inline ds::train_result train(const ds::cpu& cpu, model& m, std::uint32_t steps) {
+template <class Model>
+ds::train_result train(const ds::cpu& cpu, Model& m, std::uint32_t steps) {
   ds::trainer trainer(cpu, m, ds::adamw{.weight_decay = 0.01},
                       ds::warmup_cosine{.peak = 5e-3, .warmup = 20, .total = steps});
   ds::train_result last;

@@ -13,5 +13,8 @@ double held_bits_per_byte(const ds::cpu& b, const model& m, const corpus& text,
 speed full_speed(const ds::cpu& b, const model& m, const corpus& text) {
   return measure_speed(b, m, text.held.bytes);
 }
+speculation full_speculation(const ds::cpu& b, const model& m, std::string_view prompt) {
+  return measure_speculation(b, m, prompt);
+}
 
 }  // namespace demo

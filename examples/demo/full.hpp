@@ -11,5 +11,6 @@ namespace demo {
 double held_bits_per_byte(const ds::cpu& b, const model& m, const corpus& text,
                           std::size_t stride = 1);
 speed full_speed(const ds::cpu& b, const model& m, const corpus& text);
+speculation full_speculation(const ds::cpu& b, const model& m, std::string_view prompt);
 
 }  // namespace demo

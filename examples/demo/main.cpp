@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Trains a mixture-of-experts language model of bytes on real text, on the CPU: by default on this
-// project's own sources and documents. Then shrinks it to int8, measures both, and lets it write.
+// Trains a small language model of DeepSeek-V3's kind on the bytes of real text, on the CPU: by
+// default on this project's own sources and documents. Then shrinks it to int8, measures both, with
+// and without speculative decoding, and lets it write.
 // smoke: --steps 3 --text @source@/README.md
 #include <cstdio>
 #include <thread>
@@ -99,10 +100,12 @@ void demonstrate(const arguments& a) {
   out.bpb = held_bits_per_byte(b, run.net(), text);
   out.weight_bytes = ds::parameter_bytes(run.net().parameters());
   out.fp32 = full_speed(b, run.net(), text);
+  out.drafts = full_speculation(b, run.net(), a.prompt);
   const small_figures small = measure_small(b, run.net(), text, {a.prompt, 400, a.training.seed});
   out.bpb_int8 = small.bpb;
   out.weight_bytes_int8 = small.bytes;
   out.int8 = small.how_fast;
+  out.drafts_int8 = small.drafts;
   print_figures(out);
   std::printf("\nthe int8 model writes, after \"%s\":\n%s%s\n\n", a.prompt.c_str(),
               a.prompt.c_str(), small.sample.c_str());

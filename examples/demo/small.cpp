@@ -2,8 +2,6 @@
 // The int8 side of the demo, in a translation unit of its own: it compiles beside the training.
 #include "small.hpp"
 
-#include <deepseek/serve/generate.hpp>
-
 #include "evaluate.hpp"
 
 namespace demo {
@@ -23,8 +21,7 @@ model::calibration_type calibrate(const ds::cpu& b, const model& m, const corpus
 
 template <class Model>
 std::string write(const ds::cpu& b, const Model& m, const sample_request& request) {
-  std::vector<std::int32_t> prompt;
-  for (char ch : request.prompt) prompt.push_back(static_cast<unsigned char>(ch));
+  const auto prompt = ids_of(request.prompt);
   std::string out;
   ds::generate(b, m, token_ids{prompt.data(), {static_cast<ds::index_t>(prompt.size())}},
                {.tokens = request.bytes,
@@ -39,7 +36,8 @@ small_figures measure_small(const ds::cpu& b, const model& m, const corpus& text
                             const sample_request& request) {
   const auto small = ds::quantize<ds::w8a8>(b, m, calibrate(b, m, text));
   return {bits_per_byte(b, small, text.held), ds::parameter_bytes(small.parameters()),
-          measure_speed(b, small, text.held.bytes), write(b, small, request)};
+          measure_speed(b, small, text.held.bytes), measure_speculation(b, small, request.prompt),
+          write(b, small, request)};
 }
 
 }  // namespace demo

@@ -11,6 +11,7 @@ struct small_figures {
   double bpb = 0;
   ds::index_t bytes = 0;
   speed how_fast;
+  speculation drafts;
   std::string sample;  // text written after the prompt
 };
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Files: safetensors and checkpoints. Needs nlohmann-json (CMake target deepseek::io).
+// Files: safetensors, checkpoints, tokenizers. Needs nlohmann-json and PCRE2, and utf8proc for
+// tokenizers with NFC (CMake target deepseek::io).
 #pragma once
 
+#include "deepseek/io/chat.hpp"
 #include "deepseek/io/checkpoint.hpp"
 #include "deepseek/io/checkpoint_config.hpp"
 #include "deepseek/io/checkpoint_directory.hpp"
@@ -12,3 +14,4 @@
 #include "deepseek/io/safetensors.hpp"
 #include "deepseek/io/safetensors_writer.hpp"
 #include "deepseek/io/save_checkpoint.hpp"
+#include "deepseek/io/tokenizer.hpp"

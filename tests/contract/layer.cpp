@@ -18,13 +18,29 @@ inline constexpr ds::attention_config heads_of_two{.dim = 8, .heads = 4, .kv_hea
 inline constexpr ds::moe_config few{.dim = 8, .hidden = 6, .routed = 4, .shared = 1, .active = 2};
 using attention = ds::multi_head_attention<heads_of_two, ds::causal>;
 using experts = ds::moe<few>;
+inline constexpr ds::compressed_attention_config entries{.dim = 8,
+                                                         .heads = 4,
+                                                         .head_dim = 4,
+                                                         .rope_dim = 2,
+                                                         .q_rank = 6,
+                                                         .groups = 2,
+                                                         .group_rank = 4,
+                                                         .window = 3,
+                                                         .ratio = 2,
+                                                         .windows = ds::overlap::present,
+                                                         .selected = 2,
+                                                         .index_heads = 2,
+                                                         .index_dim = 4};
+using compressed = ds::compressed_attention<entries>;
+using hyper = ds::hyper_connection<ds::rms_norm<4>, ds::hyper_config{.streams = 2}, "hc">;
 
-#define EVERY_LAYER                                                                             \
-  ds::linear<8, 8>, ds::linear<8, 8, ds::plain, ds::bias::present>, ds::rms_norm<8>,            \
-      ds::layer_norm<8>, ds::dropout<8>, ds::mlp<8, 12>, ds::swiglu<8, 12>, attention, experts, \
-      ds::residual<ds::rms_norm<8>>, ds::chain<ds::rms_norm<8>, ds::mlp<8, 12>>,                \
-      ds::repeat<2, ds::rms_norm<8>>, ds::checkpointed<ds::mlp<8, 12>>,                         \
-      ds::called<"other", ds::rms_norm<8>>, ds::transformer_block<attention, experts>
+#define EVERY_LAYER                                                                                \
+  ds::linear<8, 8>, ds::linear<8, 8, ds::plain, ds::bias::present>, ds::rms_norm<8>,               \
+      ds::layer_norm<8>, ds::dropout<8>, ds::mlp<8, 12>, ds::swiglu<8, 12>, attention, experts,    \
+      ds::residual<ds::rms_norm<8>>, ds::chain<ds::rms_norm<8>, ds::mlp<8, 12>>,                   \
+      ds::repeat<2, ds::rms_norm<8>>, ds::checkpointed<ds::mlp<8, 12>>,                            \
+      ds::called<"other", ds::rms_norm<8>>, ds::transformer_block<attention, experts>, compressed, \
+      hyper, ds::grouped_linear<4, 4, 2>
 
 template <class L>
 struct run {

@@ -20,6 +20,18 @@ inline constexpr ds::moe_config few{
 using seen = ds::both<ds::causal, ds::either<ds::local<2>, ds::random_blocks<2, 1>>>;
 using attention = ds::multi_head_attention<heads_of_two, seen>;
 using experts = ds::moe<few, ds::softmax_top_k<ds::renormalize::yes>>;
+inline constexpr ds::compressed_attention_config entries{.dim = 8,
+                                                         .heads = 4,
+                                                         .head_dim = 4,
+                                                         .rope_dim = 2,
+                                                         .q_rank = 6,
+                                                         .groups = 2,
+                                                         .group_rank = 4,
+                                                         .window = 3,
+                                                         .ratio = 2,
+                                                         .windows = ds::overlap::present};
+using compressed = ds::compressed_attention<entries>;
+using hyper = ds::hyper_connection<ds::rms_norm<4>, ds::hyper_config{.streams = 2}, "hc">;
 using block = ds::transformer_block<attention, experts, ds::dropout_config{.rate = 0.1}>;
 
 constexpr ds::index_t rows = 7, width = 8;
@@ -77,7 +89,8 @@ TEST_CASE_TEMPLATE("every layer keeps the contract of backward", L, ds::linear<8
                    ds::layer_norm<8>, ds::dropout<8>, ds::mlp<8, 12>, ds::swiglu<8, 12>, attention,
                    experts, ds::residual<ds::rms_norm<8>>,
                    ds::chain<ds::rms_norm<8>, ds::mlp<8, 12>>, ds::repeat<3, ds::rms_norm<8>>,
-                   ds::checkpointed<block>, ds::called<"other", ds::rms_norm<8>>, block) {
+                   ds::checkpointed<block>, ds::called<"other", ds::rms_norm<8>>, block, compressed,
+                   hyper, ds::grouped_linear<4, 4, 2>) {
   run<L> r;
   r.forward_and_backward();
   CHECK((r.x.unchanged() && r.dy.unchanged() && r.y.intact() && r.dx.intact()));

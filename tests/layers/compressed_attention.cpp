@@ -33,7 +33,7 @@ using overlapped = ds::compressed_attention<with_entries(2, ds::overlap::present
 
 TEST_CASE_TEMPLATE("compressed_attention: gradients", L, window_only, all_entries, overlapped) {
   const ds::cpu b({.threads = 2});
-  rows_of<double, 6> x(10);
+  rows_of<double, 6> x(10, "tokens");
   auto run = layer_test::train;
   layer_test::expect_layer_gradient<L>(b, "compressed_attention", x.view(), run);
   const std::int32_t offsets[] = {0, 4, 4, 10};

@@ -97,6 +97,18 @@ TEST_CASE("hyper_connection: one stream with pre, post and mix of 1 is a residua
   for (std::size_t i = 0; i < y.size(); ++i) CHECK(std::fabs(y[i] - want[i]) < 1e-9);
 }
 
+TEST_CASE("hyper_connection: bf16 near double; the maps are kept in float") {
+  const ds::reference b;
+  rows_of<ds::bf16, 15> x(rows);
+  rows_of<double, 15> exact_x(rows);
+  layer_test::trial<layer, ds::bf16> t;
+  static_assert(std::is_same_v<decltype(t.p.hyper.fn)::value_type, float>);
+  const auto want = layer_test::trial<layer, double>().forward(b, exact_x.view());
+  support::expect("hyper_connection", "bf16",
+                  support::compare({.type = ds::dtype::bf16, .relative = 4 * 0x1p-8},
+                                   t.forward(b, x.view()), want, D));
+}
+
 TEST_CASE("hyper_block: names as in the files; a block as a whole") {
   using block = ds::hyper_block<ds::called<"attn", ds::linear<5, 5>>, ds::swiglu<5, 4>, three>;
   struct net : ds::chain<ds::linear<3, 5>, ds::hyper_streams<5, three>, ds::repeat<2, block>, head,

@@ -135,7 +135,7 @@ TEST_CASE("latent_cache: rows are the normed latent and the rotated key part tha
                          ds::view<double, ds::host, ds::dyn, 12>(y.data(), {2, 12}), kept);
   static_assert(kept.own.bytes_per_token() == 14 * 8);
   CHECK(kept.own.capacity() == 3);
-  const auto rows = kept.own.latents.view();
+  const auto rows = kept.own.seen(c.options, 3);
   for (ds::index_t i = 0; i < 2; ++i) {
     double raw[14], squares = 0;
     for (ds::index_t o = 0; o < 14; ++o) {

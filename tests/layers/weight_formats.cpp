@@ -112,3 +112,44 @@ TEST_CASE_TEMPLATE("a net in this format is the plain net with the weights it ho
     at += n;
   }
 }
+
+TEST_CASE("fp8 inputs and weights: close to the plain net, rows independent") {
+  using Format = ds::fp8_activations;
+  const ds::cpu b{{.threads = 2}};
+  const auto m = make_model(b);
+  const auto small = ds::quantize<Format>(b, m);
+  const auto y = small(b, some(12)), want = m(b, some(12));
+  double error = 0, norm = 0;
+  for (ds::index_t i = 0; i < y.size(); ++i) {
+    const double r = static_cast<double>(want.data()[i]);
+    const double d = static_cast<double>(y.data()[i]) - r;
+    error += d * d, norm += r * r;
+  }
+  // Seven products of inputs and weights, each with an error of 2.7 %: sqrt(14) 2.7 % = 10 %.
+  CHECK(std::sqrt(error / norm) < 0.2);
+  CHECK(std::sqrt(error / norm) > 0.01);
+  const auto alone = small(b, some(5));
+  CHECK(std::memcmp(alone.data(), y.data(), 5 * 40 * sizeof(float)) == 0);
+}
+
+template <class Format>
+std::map<std::string, std::string> types_in_files() {
+  const ds::parameters<ds::quantized<ds::linear<64, 40>, Format>, float, ds::host> p;
+  std::map<std::string, std::string> types;
+  ds::visit(
+      [&](const ds::tensor_name& at, const auto& t) {
+        using T = typename std::remove_cvref_t<decltype(t)>::value_type;
+        types[at.path] = ds::to_string(ds::dtype_of<T>);
+      },
+      p);
+  return types;
+}
+
+TEST_CASE("names in files") {
+  using names = std::map<std::string, std::string>;
+  CHECK(types_in_files<ds::fp8_blocks>() ==
+        names{{"weight.q", "f8_e4m3"}, {"weight.scale", "f32"}});
+  CHECK(types_in_files<ds::int4_groups<>>() ==
+        names{{"weight.q", "i32"}, {"weight.scale", "bf16"}, {"weight.zero", "u8"}});
+  CHECK(types_in_files<ds::bf16_weights>() == names{{"weight", "bf16"}});
+}

@@ -33,7 +33,7 @@ struct scaled_case {
 
 std::vector<scaled_case> all_cases() {
   std::vector<scaled_case> all;
-  for (const std::size_t d : {2, 4, 6, 64, 128}) {
+  for (const std::size_t d : {2u, 4u, 6u, 64u, 128u}) {
     all.push_back(
         {"linear", {.kind = kind::linear, .factor = 4}, 1e5, d, oracle::linear_table(1e5, d, 4)});
     for (const ds::index_t length : {1, 100, 101, 777}) {

@@ -88,6 +88,49 @@ void check_infinite(const B& b) {
                        "they differ");
 }
 
+// With a limit: what the oracle gives for the cut inputs, gradients of 0 where they were cut; the
+// limit itself is not cut; infinity is, NaN stays.
+template <class T, class B>
+void check_limit(const B& b) {
+  constexpr double limit = 1.5;
+  for (const row_case& c : {row_case{3, 40}, row_case{2, 7, row_cases::strides::transposed}}) {
+    auto in = row_cases::draw_inputs<swiglu_test, T>(c);
+    in[0][0] = in[1][0] = limit, in[0][1] = 9, in[1][2] = -9;
+    reals gate = in[0], up = in[1], dy = support::rounded_to<T>(support::loss_weights(gate.size()));
+    for (std::size_t i = 0; i < gate.size(); ++i) {
+      gate[i] = std::fmin(gate[i], limit);
+      up[i] = std::fmax(std::fmin(up[i], limit), -limit);
+    }
+    auto g = oracle::swiglu_backward(gate, up, dy);
+    for (std::size_t i = 0; i < gate.size(); ++i) {
+      if (gate[i] != in[0][i]) g.dgate[i] = 0;
+      if (up[i] != in[1][i]) g.dup[i] = 0;
+    }
+    in.push_back(dy);
+    const auto got = row_cases::run<T>(c, in, {2, 2, 2}, {2, 2, 2}, [&](auto& from, auto& to) {
+      ds::ops::swiglu(b, from[0].matrix(), from[1].matrix(), to[0].matrix(), limit);
+      ds::ops::swiglu_backward(b, ds::swiglu_inputs{from[0].matrix(), from[1].matrix()},
+                               from[2].matrix(),
+                               ds::swiglu_gradients{to[1].matrix(), to[2].matrix()}, limit);
+    });
+    auto allowed = row_cases::element_limits(ds::dtype_of<T>, 20);
+    allowed.zeros = 1;
+    const reals want[] = {oracle::swiglu(gate, up), g.dgate, g.dup};
+    for (std::size_t i = 0; i < 3; ++i) {
+      support::expect("swiglu", support::text("limit, result", i) + " " + c.text(),
+                      support::compare(allowed, got[i], want[i], c.dim));
+    }
+  }
+  constexpr T inf = std::numeric_limits<T>::infinity(), nan = std::numeric_limits<T>::quiet_NaN();
+  ds::tensor<T, ds::host, 4> gate, up, y;
+  const T gates[] = {inf, 1, nan, 1}, ups[] = {1, -inf, 1, nan};
+  std::copy_n(gates, 4, gate.data()), std::copy_n(ups, 4, up.data());
+  ds::ops::swiglu(b, gate, up, y, limit);
+  CHECK(std::fabs(static_cast<double>(y.data()[0]) - 1.22636) < 1e-4);
+  CHECK(std::fabs(static_cast<double>(y.data()[1]) + 1.09659) < 1e-4);
+  CHECK((std::isnan(y.data()[2]) && std::isnan(y.data()[3])));
+}
+
 template <class B>
 void check_errors(const B& b) {
   using ds::error_code;
@@ -98,6 +141,7 @@ void check_errors(const B& b) {
   CHECK_ERROR(error_code::shape_mismatch, "swiglu: up[2, 5]", "expected 4", op(b, x, wrong, x));
   CHECK_ERROR(error_code::shape_mismatch, "swiglu: y[2, 5]", op(b, x, x, wrong));
   CHECK_ERROR(error_code::invalid_argument, "swiglu: up[2, 4]", op(b, x, null, x));
+  CHECK_ERROR(error_code::invalid_argument, "swiglu: limit is -1", op(b, x, x, x, -1));
   const auto& back = ds::ops::swiglu_backward;
   const ds::swiglu_inputs in{x, x};
   const ds::swiglu_gradients out{x, x};
@@ -124,6 +168,10 @@ TEST_CASE("swiglu: infinite values, errors") {
   const ds::cpu cpu{{.threads = 2}};
   check_infinite(reference);
   check_infinite(cpu);
+  check_limit<float>(reference);
+  check_limit<double>(reference);
+  check_limit<float>(cpu);
+  check_limit<double>(cpu);
   check_errors(reference);
   check_errors(cpu);
 }

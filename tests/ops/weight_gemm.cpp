@@ -240,7 +240,7 @@ TEST_CASE_TEMPLATE("weight_gemm: rows of a batch and of experts are rows alone",
       for (index_t r = plan[e]; r < plan[e + 1]; ++r) {
         ds::tensor<float, host, 1, n> alone;
         ds::ops::weight_gemm(b, ds::rows(x.view(), r, 1), one, alone);
-        support::expect_true("grouped_weight_gemm", support::text(W::name, "row", r),
+        support::expect_true("grouped_weight_gemm", support::text(W::name, r),
                              std::memcmp(alone.data(), y.data() + r * n, n * sizeof(float)) == 0,
                              "a row among experts differs from the row alone");
         for (index_t j = 0; j < n; ++j) {
@@ -277,7 +277,6 @@ TEST_CASE("weight_gemm: every code, tiny and huge scales, as the reference") {
     if (i % 128 != 127) q.push_back(ds::f8_e4m3::from_bits(static_cast<std::uint8_t>(i)));
   }
   const index_t n = static_cast<index_t>(q.size());
-  const ds::f8_e4m3 zero;
   for (float scale : {1.0F, 3e-7F, 1e-40F, 1e30F, 7e35F, INFINITY}) {
     const float scales[] = {scale, scale};
     const ds::fp8_operand<host> w{{q.data(), {1, n, 1}}, {scales, {1, 2, 1}}};

@@ -22,8 +22,8 @@ struct latent_inputs {
   std::vector<double> q_nope, q_pe, c, k_pe, w_uk, w_uv;
 };
 
-inline attention_result latent_attention(const latent_inputs& x, const latent_shape& s,
-                                         const visible_pair& visible) {
+// Queries, keys and values of every head.
+inline attention_inputs latent_heads(const latent_inputs& x, const latent_shape& s) {
   const std::size_t width = s.nope + s.rope;
   attention_inputs full;
   full.q.resize(s.queries * s.heads * width);
@@ -55,8 +55,16 @@ inline attention_result latent_attention(const latent_inputs& x, const latent_sh
       copy(full.k, row, x.k_pe, j * s.rope);
     }
   }
-  return attention(full, {s.queries, s.keys, s.heads, s.heads, width, s.value_dim, s.scale},
-                   visible);
+  return full;
+}
+
+inline attention_shape heads_shape(const latent_shape& s) {
+  return {s.queries, s.keys, s.heads, s.heads, s.nope + s.rope, s.value_dim, s.scale};
+}
+
+inline attention_result latent_attention(const latent_inputs& x, const latent_shape& s,
+                                         const visible_pair& visible) {
+  return attention(latent_heads(x, s), heads_shape(s), visible);
 }
 
 // Weights [out, in]; q_rank 0: wq only, else wq_a, q_norm and wq_b.
@@ -80,8 +88,8 @@ inline std::vector<double> column_block(const std::vector<double>& x, std::size_
   return out;
 }
 
-inline std::vector<double> mla(const std::vector<double>& x, const mla_weights& w, mla_shape s,
-                               const visible_pair& visible) {
+// What attention is computed from; s.heads.queries and keys are set.
+inline latent_inputs mla_latents(const std::vector<double>& x, const mla_weights& w, mla_shape& s) {
   const std::size_t n = x.size() / s.dim, heads = s.heads.heads, rank = s.heads.rank;
   const std::size_t nope = s.heads.nope, rope_dim = s.heads.rope, v = s.heads.value_dim;
   std::vector<double> q;
@@ -114,8 +122,14 @@ inline std::vector<double> mla(const std::vector<double>& x, const mla_weights& 
     in.w_uv.insert(in.w_uv.end(), middle, middle + static_cast<std::ptrdiff_t>(v * rank));
   }
   s.heads.queries = s.heads.keys = n;
+  return in;
+}
+
+inline std::vector<double> mla(const std::vector<double>& x, const mla_weights& w, mla_shape s,
+                               const visible_pair& visible) {
+  const latent_inputs in = mla_latents(x, w, s);
   const auto o = latent_attention(in, s.heads, visible).out;
-  return linear(o, w.wo, {}, {n, heads * v, s.dim});
+  return linear(o, w.wo, {}, {x.size() / s.dim, s.heads.heads * s.heads.value_dim, s.dim});
 }
 
 }  // namespace oracle

@@ -100,6 +100,34 @@ def quantized(oracle, kind):
     yield case
 
 
+def coded_weights(oracle, kind):
+    near = 64
+    x, w = normal(1, 5, 150), normal(2, 140, 150)
+    experts, offsets = normal(3, 3, 20, 150), [0, 2, 2, 5]
+    held = {"fp8_weight_gemm": oracle.fp8_weights,
+            "fp8_gemm": lambda v: oracle.fp8_weights(v, float),
+            "int4_gemm": lambda v: oracle.int4_weights(v, 64)}
+    for op, weights in held.items():
+        inputs = oracle.fp8_values if op == "fp8_gemm" else lambda v: v
+        attrs = {"group": 64} if op == "int4_gemm" else {}
+        case = Case(op, kind, attrs, near)
+        a, b = case.give("x", x), case.give("w", w)
+        case.expect("out", oracle.gemm(inputs(a), oracle.transposed(weights(b))))
+        yield case
+        case = Case("grouped_" + op, kind, attrs, near)
+        a, b = case.give("x", x), case.give("w", experts)
+        case.give("offsets", offsets, "I64")
+        case.expect("out", [row for e in range(3) for row in oracle.gemm(
+            inputs(a[offsets[e]:offsets[e + 1]]), oracle.transposed(weights(b[e])))])
+        yield case
+    for scales in ("any", "power_of_two"):
+        case = Case("quantize_fp8", kind, {"scales": scales}, 0, scales)
+        codes, scale = oracle.fp8_rows(case.give("x", x), scales == "power_of_two")
+        case.expect("out_codes", codes, "F32")
+        case.expect("out_scale", scale, "F32")
+        yield case
+
+
 def integers(oracle):
     draw = random.Random(5)
     for m, k, n in ((1, 1, 1), (3, 7, 5), (13, 1300, 33)):
@@ -186,6 +214,31 @@ def indexing(oracle, kind):
         case.expect("out_idx", oracle.selection(scores, 6), "I64")
         case.expect("out_scores", scores)
         yield case
+    for h, hk, n, m, d in ((1, 1, 1, 1, 1), (4, 2, 5, 9, 8), (3, 1, 40, 70, 4)):
+        case = Case("attention_weights", kind, {"scale": 0.3}, 64, f"{h} {hk} {n} {m} {d}")
+        q, k = case.give("q", normal(1, h, n, d)), case.give("k", normal(2, hk, m, d))
+        mask = [[int(j <= i + m - n and (i, j) != (0, 0)) for j in range(m)] for i in range(n)]
+        case.give("mask", mask, "U8")
+        one_hot = [[float(i == j) for j in range(m)] for i in range(m)]
+        heads = [oracle.attention_head(q[i], k[i * hk // h], one_hot, mask, 0.3)[0]
+                 for i in range(h)]
+        case.expect("out", [[math.fsum(c) / h for c in zip(*rows)] for rows in zip(*heads)])
+        yield case
+    case = Case("kl_divergence", kind, {}, 64)
+    logits = case.give("logits", normal(1, 4, 11))
+    p = case.give("p", [oracle.softmax_row(r) for r in normal(2, 3, 11)] + [[0.0] * 11])
+    case.expect("out", [math.fsum(oracle.kl_row(a, b) for a, b in zip(p, logits)) / 4], "F64")
+    case.expect("dlogits", [[(q * math.fsum(a) - x) / 4 for q, x in zip(oracle.softmax_row(b), a)]
+                            for a, b in zip(p, logits)])
+    yield case
+    for power_of_two in (False, True):
+        case = Case("dequantize_fp8", kind, {"power_of_two": power_of_two}, 1, str(power_of_two))
+        x = case.give("x", [[v * 10.0 ** (4 * i - 6) for v in r]
+                            for i, r in enumerate(normal(1, 3, 130))])
+        both = [oracle.through_fp8(r, power_of_two) for r in x]
+        case.expect("out", [[round_to(kind, v) for v in r] for r, _ in both])
+        case.expect("out_scale", [s for _, s in both], "F32")
+        yield case
     # Whole numbers: many equal scores, the lower position first.
     case = Case("indexer_topk", kind, {"top_k": 20}, 0, "ties")
     draw = random.Random(11)
@@ -215,6 +268,24 @@ def attention(oracle, kind):
         case.expect("out", [o for o, _ in both])
         case.expect("out_lse", [lse for _, lse in both])
         yield case
+    # Keys 0 .. 6 in pages 3, 0, 4, 1 of two rows; the other rows must not matter.
+    case = Case("attention", kind, {"scale": 0.5, "page_size": 2}, 24, "pages")
+    pages = [3, 0, 4, 1]
+    q, keys, values = case.give("q", normal(1, 2, 3, 4)), normal(2, 7, 4), normal(3, 7, 4)
+    rows = [[[NAN] * 4 for _ in range(10)] for _ in range(2)]
+    for t in range(7):
+        row = pages[t // 2] * 2 + t % 2
+        rows[0][row], rows[1][row] = keys[t], values[t]
+    case.give("pages", pages, "I64")
+    k, v = case.give("k", [rows[0]])[0], case.give("v", [rows[1]])[0]
+    order = [pages[t // 2] * 2 + t % 2 for t in range(7)]
+    mask = [[int(j <= i + 4) for j in range(7)] for i in range(3)]
+    case.give("mask", mask, "U8")
+    both = [oracle.attention_head(q[i], [k[t] for t in order], [v[t] for t in order], mask, 0.5)
+            for i in range(2)]
+    case.expect("out", [o for o, _ in both])
+    case.expect("out_lse", [lse for _, lse in both])
+    yield case
     for style in ("interleaved", "half"):
         case = Case("rope", kind, {"theta": 10000.0, "style": style}, 8, style)
         x, pos = case.give("x", normal(1, 3, 4, 8)), [0, 3, 1000, 2]
@@ -222,6 +293,50 @@ def attention(oracle, kind):
         case.expect("out", [[oracle.rope_head(r, p, 1e4, style) for r, p in zip(head, pos)]
                             for head in x])
         yield case
+
+
+def scaled_rope(oracle, kind):
+    d, pos = 16, [0, 3, 1000, 2]
+    settings = {
+        "linear": ({"factor": 4.0}, [10000 ** (-2 * i / d) / 4 for i in range(d // 2)], 1),
+        "dynamic_ntk": ({"factor": 2.0, "original_length": 500, "length": 1001},
+                        [(10000 * (2 * 1001 / 500 - 1) ** (d / (d - 2))) ** (-2 * i / d)
+                         for i in range(d // 2)], 1),
+        "llama3": ({"factor": 8.0, "original_length": 900},
+                   oracle.llama3(d, 10000, 8, 1, 4, 900), 1),
+        "yarn": ({"factor": 40.0, "original_length": 700, "mscale": 1.0},
+                 oracle.yarn(d, 10000, 40, 32, 1, 700), 0.1 * math.log(40) + 1)}
+    for name, (attrs, frequencies, amplitude) in settings.items():
+        case = Case("rope", kind, {"theta": 10000.0, "scaling": name} | attrs, 16, name)
+        x = case.give("x", normal(1, 3, 4, d))
+        case.give("pos", pos, "I64")
+        case.expect("out", [[oracle.rope_head(r, p, 1e4, "interleaved", frequencies, amplitude)
+                             for r, p in zip(head, pos)] for head in x])
+        yield case
+
+
+def latent(oracle, kind):
+    for h, n, m, dn, dr, dc, dv in ((3, 5, 7, 4, 2, 6, 3), (2, 1, 70, 3, 4, 8, 5),
+                                    (1, 9, 9, 2, 2, 1, 1)):
+        case = Case("mla", kind, {"scale": 0.3}, 64, f"{h} {n} {m} {dn} {dr} {dc} {dv}")
+        mask = [[int((i * 7 + j * 3) % 5 != 0 and j <= i + m - n and j != 2) for j in range(m)]
+                for i in range(n)]
+        if n > 1:
+            mask[1] = [0] * m  # a query that sees nothing
+        c, pe = normal(2, m, dc), normal(3, m, dr)
+        c[2], pe[2] = [NAN] * dc, [NAN] * dr  # nobody sees key 2
+        qn, qp = case.give("q_nope", normal(1, h, n, dn)), case.give("q_pe", normal(4, h, n, dr))
+        c, pe = case.give("c_kv", c), case.give("k_pe", pe)
+        uk, uv = case.give("w_uk", normal(5, h, dn, dc)), case.give("w_uv", normal(6, h, dv, dc))
+        case.give("mask", mask, "U8")
+        heads = [oracle.mla_head(qn[i], qp[i], c, pe, uk[i], uv[i], mask, 0.3) for i in range(h)]
+        case.expect("out", [o for o, _ in heads])
+        case.expect("out_lse", [lse for _, lse in heads])
+        yield case
+    case = Case("sum_heads", kind, {}, 16)
+    x = case.give("x", normal(1, 3, 4, 5))
+    case.expect("out", [[math.fsum(column) for column in zip(*token)] for token in x])
+    yield case
 
 
 def experts(oracle, kind):
@@ -296,6 +411,11 @@ def tokens(oracle, kind):
     case.give("offsets", [0, 2, 2, 5], "I64")
     case.expect("out", [5, 6, 5, 6, 7], "I64")
     yield case
+    case = Case("next_tokens", kind, {"last": -100}, 0)
+    case.give("ids", [3, 1, 4, 1, 5], "I64")
+    case.give("offsets", [0, 2, 2, 5], "I64")
+    case.expect("out", [1, -100, 1, 5, -100], "I64")
+    yield case
 
 
 def optimizers(oracle, kind):
@@ -313,20 +433,26 @@ def optimizers(oracle, kind):
 
 
 def cases(oracle):
+    import run_op_compressed
     import run_op_gradients
     for kind in KINDS:
         yield from products(oracle, kind)
         yield from rows(oracle, kind)
         yield from elements(kind)
         yield from attention(oracle, kind)
+        yield from scaled_rope(oracle, kind)
+        yield from latent(oracle, kind)
         yield from indexing(oracle, kind)
         yield from experts(oracle, kind)
         yield from tokens(oracle, kind)
+        yield from run_op_compressed.cases(oracle, kind)
     for kind in ("f64", "f32"):
         yield from optimizers(oracle, kind)
         yield from quantized(oracle, kind)
+        yield from coded_weights(oracle, kind)
     yield from integers(oracle)
     yield from run_op_gradients.cases(oracle)
+    yield from run_op_compressed.gradients()
 
 
 def small_softmax(kind):
@@ -365,8 +491,17 @@ def refusals():
     case = x("f32")
     case.tensors["x"] = Tensor("F64", [1, 2], [0, 1])
     yield "stored wider", case, 2, "dtype", ("F64", "F32")
-    for op in ("mla",):
-        yield op, changed(x("f32"), op=op), 77, "unsupported", (op, "this version")
+    case = Case("rope", "f32", {"theta": 1e4, "scaling": "yarn"})
+    case.give("x", normal(1, 1, 2, 4))
+    case.give("pos", [0, 1], "I64")
+    yield "yarn", case, 2, "invalid_argument", ("original_length",)
+    yield "scaling", changed(case, attrs={"theta": 1e4, "scaling": "ntk"}), 2, "config", ("llama3",)
+    case = Case("mla", "f32", {})
+    for name, shape in (("q_nope", (1, 2, 3)), ("q_pe", (1, 2, 2)), ("c_kv", (4, 5)),
+                        ("k_pe", (3, 2)), ("w_uk", (1, 3, 5)), ("w_uv", (1, 3, 5))):
+        case.give(name, normal(1, *shape))
+    case.give("mask", [[1] * 4] * 2, "U8")
+    yield "mla rows", case, 2, "shape_mismatch", ("k_pe[3, 2]", "c_kv[4, 5]")
     case = Case("gemm", "f32", {})
     case.give("a", normal(1, 2, 3))
     case.give("b", normal(1, 4, 2))

@@ -44,14 +44,38 @@ def relu(x):
     return max(x, 0.0)
 
 
-def rope_head(x, position, theta, style):
+def yarn(d, base, s, fast, slow, original):
+    """The frequencies of d rotated elements."""
+    def corr(turns):
+        return d * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(base))
+    low, high = max(math.floor(corr(fast)), 0), min(math.ceil(corr(slow)), d - 1)
+    high += 0.001 if low == high else 0
+    out = []
+    for i in range(d // 2):
+        ramp = min(max((i - low) / (high - low), 0), 1)
+        plain = base ** (-2 * i / d)
+        out.append(plain / s * ramp + plain * (1 - ramp))
+    return out
+
+
+def llama3(d, base, s, low, high, original):
+    out = []
+    for i in range(d // 2):
+        plain = base ** (-2 * i / d)
+        wave = 2 * math.pi / plain
+        t = min(max((original / wave - low) / (high - low), 0), 1)
+        out.append((1 - t) * plain / s + t * plain)
+    return out
+
+
+def rope_head(x, position, theta, style, frequencies=None, amplitude=1):
     half, y = len(x) // 2, list(x)
     for i in range(half):
-        angle = position * theta ** (-2 * i / len(x))
+        angle = position * (frequencies[i] if frequencies else theta ** (-2 * i / len(x)))
         first, second = (2 * i, 2 * i + 1) if style == "interleaved" else (i, i + half)
         a, b = x[first], x[second]
-        y[first] = a * math.cos(angle) - b * math.sin(angle)
-        y[second] = a * math.sin(angle) + b * math.cos(angle)
+        y[first] = amplitude * (a * math.cos(angle) - b * math.sin(angle))
+        y[second] = amplitude * (a * math.sin(angle) + b * math.cos(angle))
     return y
 
 
@@ -70,6 +94,15 @@ def attention_head(q, k, v, mask, scale):
         out.append([math.fsum(w * v[j][d] for w, j in zip(p, seen)) for d in range(len(v[0]))])
         lse.append(top + math.log(total))
     return out, lse
+
+
+def mla_head(q_nope, q_pe, c, pe, w_uk, w_uv, mask, scale):
+    """One head by its definition: keys [w_uk c; pe] and values w_uv c are formed."""
+    def expand(w, x):
+        return [math.fsum(a * b for a, b in zip(row, x)) for row in w]
+    k = [expand(w_uk, x) + y for x, y in zip(c, pe)]
+    v = [expand(w_uv, x) for x in c]
+    return attention_head([a + b for a, b in zip(q_nope, q_pe)], k, v, mask, scale)
 
 
 def top_k(row, k):
@@ -111,6 +144,32 @@ def indexer(q, k, w, scale):
                                for head, weight in zip(query, w[i]))
              if j <= i + len(k) - len(q) else -math.inf for j, key in enumerate(k)]
             for i, query in enumerate(q)]
+
+
+def kl_row(p, logits):
+    q = softmax_row(logits)
+    return math.fsum(a * math.log(a / b) for a, b in zip(p, q) if a > 0)
+
+
+def through_fp8(row, power_of_two):
+    """A row through e4m3 codes, one scale for 128 neighbours: its numbers and the scales."""
+    codes = sorted(s * (f * 2.0 ** -9 if e == 0 else (8 + f) * 2.0 ** (e - 10))
+                   for e in range(16) for f in range(8) for s in (1, -1) if (e, f) != (15, 7))
+    out, scales = [], []
+    for first in range(0, len(row), 128):
+        tile = row[first:first + 128]
+        scale = float32(float32(max([1e-4] + [abs(x) for x in tile])) / 448)
+        if power_of_two:
+            mantissa, exponent = math.frexp(scale)
+            scale = 2.0 ** (exponent - 1 if mantissa == 0.5 else exponent)
+        scales.append(scale)
+        for x in tile:
+            x = float32(float32(x) / scale)
+            # Ties go to the code whose last bit is 0: an even multiple of its step.
+            step = lambda c: 2.0 ** (max(math.frexp(abs(c))[1], -5) - 4) if c else 2.0 ** -9
+            best = min(codes, key=lambda c: (abs(c - x), (abs(c) / step(c)) % 2))
+            out.append(float32(best * scale))
+    return out, scales
 
 
 def selection(scores, k):
@@ -203,4 +262,70 @@ def int8_gemm(x, w, per_call):
         for channel in w:
             t = float32(max(map(abs, channel)) / 127)
             out[-1].append(s * t * sum(c * round(v / t) for c, v in zip(codes, channel)))
+    return out
+
+
+def singles(rows):
+    return [[float32(v) for v in row] for row in rows]
+
+
+def e4m3(x):
+    """The nearest e4m3 number, ties to the even fraction, saturating."""
+    if x == 0:
+        return 0.0
+    unit = 2.0 ** max(math.frexp(abs(x))[1] - 4, -9)  # 3 bits behind the first
+    return math.copysign(min(round(abs(x) / unit) * unit, 448.0), x)
+
+
+def fp8_scale(values, power_of_two):
+    scale = float32(max(max(map(abs, values)), float32(1e-4)) / 448)
+    if not power_of_two:
+        return scale
+    fraction, exponent = math.frexp(scale)
+    return 2.0 ** (exponent - 1 if fraction == 0.5 else exponent)
+
+
+def fp8_rows(x, power_of_two=False):
+    """codes as numbers, scales: one for 128 neighbours."""
+    codes, scales = [], []
+    for row in singles(x):
+        scales.append([fp8_scale(row[j:j + 128], power_of_two) for j in range(0, len(row), 128)])
+        codes.append([e4m3(float32(v / scales[-1][k // 128])) for k, v in enumerate(row)])
+    return codes, scales
+
+
+def fp8_values(x):
+    codes, scales = fp8_rows(x)
+    return [[q * s[k // 128] for k, q in enumerate(row)] for row, s in zip(codes, scales)]
+
+
+def fp8_weights(w, number=float32):
+    """w [n][k] as blocks of 128 x 128 hold it; number: what a code times its scale becomes."""
+    out = []
+    for i in range(0, len(w), 128):
+        block = singles(w[i:i + 128])
+        scales = [fp8_scale([v for row in block for v in row[j:j + 128]], False)
+                  for j in range(0, len(w[0]), 128)]
+        out += [[number(e4m3(float32(v / scales[k // 128])) * scales[k // 128])
+                 for k, v in enumerate(row)] for row in block]
+    return out
+
+
+def bfloat16(x):
+    bits, = struct.unpack("<I", struct.pack("<f", x))
+    bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000
+    return struct.unpack("<f", struct.pack("<I", bits))[0]
+
+
+def int4_weights(w, group):
+    """w [n][k] as groups of 4-bit codes hold it."""
+    out = []
+    for row in singles(w):
+        out.append([])
+        for j in range(0, len(row), group):
+            part = row[j:j + group]
+            low, high = min(min(part), 0.0), max(max(part), 0.0)
+            s = bfloat16(float32(float32(high / 15) - float32(low / 15))) or 1.0
+            zero = min(max(round(float32(-low / s)), 0), 15)
+            out[-1] += [(min(max(round(float32(v / s)) + zero, 0), 15) - zero) * s for v in part]
     return out

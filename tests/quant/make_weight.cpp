@@ -3,6 +3,8 @@
 // floats, doubles and 16-bit matrices of any strides; what is refused.
 #include "deepseek/quant/make_weight.hpp"
 
+#include "deepseek/quant/fp8_blocks.hpp"
+#include "deepseek/quant/int4_groups.hpp"
 #include "deepseek/quant/int8_weight.hpp"
 #include "support/seed.hpp"
 #include "support/throws.hpp"
@@ -43,7 +45,7 @@ bool same_bits(const W& a, const W& b) {
 }  // namespace
 
 TEST_CASE_TEMPLATE("one expert after the other is the whole stack", F, ds::plain, ds::bf16_weights,
-                   ds::w8a8, ds::w8a8_per_token) {
+                   ds::w8a8, ds::w8a8_per_token, ds::fp8_blocks, ds::int4_groups<32>) {
   const auto w = drawn<float>();
   stack<F> all, each, turned;
   ds::make_weight(F{}, w, seen, all);
@@ -61,7 +63,7 @@ TEST_CASE_TEMPLATE("one expert after the other is the whole stack", F, ds::plain
 }
 
 TEST_CASE_TEMPLATE("narrow sources are what their floats are", F, ds::plain, ds::bf16_weights,
-                   ds::w8a8_per_token) {
+                   ds::w8a8_per_token, ds::fp8_blocks, ds::int4_groups<32>) {
   const auto narrow = drawn<ds::bf16>();
   ds::tensor<float, ds::stacked<experts, ds::host>, out, in> wide;
   for (ds::index_t i = 0; i < wide.size(); ++i) wide.data()[i] = narrow.data()[i];
@@ -83,8 +85,8 @@ TEST_CASE("bf16 weights round once and keep what a file holds") {
   CHECK(static_cast<float>(kept.data()[3]) == -INFINITY);
 }
 
-TEST_CASE_TEMPLATE("other shapes and experts are refused", F, ds::plain, ds::bf16_weights,
-                   ds::w8a8) {
+TEST_CASE_TEMPLATE("other shapes and experts are refused", F, ds::plain, ds::bf16_weights, ds::w8a8,
+                   ds::fp8_blocks, ds::int4_groups<32>) {
   const auto w = drawn<float>();
   stack<F> to;
   CHECK_ERROR(ds::error_code::index_range, F::name, "3",
@@ -94,7 +96,7 @@ TEST_CASE_TEMPLATE("other shapes and experts are refused", F, ds::plain, ds::bf1
 }
 
 TEST_CASE_TEMPLATE("a bad weight in the last expert leaves the stack untouched", F,
-                   ds::w8a8_per_token) {
+                   ds::w8a8_per_token, ds::fp8_blocks, ds::int4_groups<32>) {
   auto w = drawn<float>();
   stack<F> before, after;
   ds::make_weight(F{}, w, seen, before);
@@ -104,4 +106,18 @@ TEST_CASE_TEMPLATE("a bad weight in the last expert leaves the stack untouched",
   CHECK_ERROR(ds::error_code::nonfinite, F::name, "[2, 19, 69]",
               ds::make_weight(F{}, w, seen, after));
   CHECK(same_bits(before, after));
+}
+
+TEST_CASE("4-bit groups from the e4m3 blocks of a file are those from their numbers") {
+  std::vector<ds::f8_e4m3> codes(out * in);
+  support::numbers from("file");
+  for (auto& q : codes) q = ds::f8_e4m3(40 * from.normal());
+  const float scale = 0.01F;
+  const ds::fp8_matrix<ds::host> file{{codes.data(), {out, in}}, {&scale, {1, 1}}};
+  ds::tensor<float, ds::host, out, in> numbers;
+  for (ds::index_t i = 0; i < out * in; ++i) numbers.data()[i] = file(i / in, i % in);
+  ds::int4_groups<32>::weight<float, ds::host, out, in> a, b;
+  ds::make_expert_weight(ds::int4_groups<32>{}, file, {}, a, 0);
+  ds::make_weight(ds::int4_groups<32>{}, numbers, {}, b);
+  CHECK(same_bits(a, b));
 }

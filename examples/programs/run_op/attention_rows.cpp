@@ -3,23 +3,14 @@
 // [heads, tokens, d], ops take [tokens, heads, d]: views with other strides, no copy.
 #include "run_op/op_rows.hpp"
 
-#include "deepseek/pattern/given_mask.hpp"
-
 namespace run_op {
 namespace {
-
-// [A, B, d] seen as [B, A, d].
-template <class Array>
-auto swapped(Array& t) {
-  const auto v = t.view();
-  return ds::view<typename decltype(v)::element_type, ds::host, ds::dyn, ds::dyn, ds::dyn>(
-      v.data(), {v.extent(1), v.extent(0), v.extent(2)}, {v.stride(1), v.stride(0), v.stride(2)});
-}
 
 template <class T>
 struct attention_case {
   array<T, 3> q, k, v;
   array<std::uint8_t, 2> mask;
+  array<std::int32_t, 1> pages;
   ds::attention_spec<ds::given_mask> spec;
   array<T, 3> o;
   array<ds::accumulate_t<T>, 2> lse;
@@ -31,15 +22,15 @@ struct attention_case {
         mask(in.read_mask<2>("mask")),
         o({q.extent(0), q.extent(1), v.extent(2)}),
         lse({q.extent(0), q.extent(1)}) {
-    const auto m = mask.view();
-    ds::require(m.extent(0) == q.extent(1) && m.extent(1) == k.extent(1),
-                error_code::shape_mismatch, "attention: mask", ds::shape_string(m),
-                " does not match q", ds::shape_string(q.view()), " and k",
-                ds::shape_string(k.view()), "; pass mask[queries, keys]");
-    const double scale = in.number("scale", 0);
-    ds::require(scale != 0 || !in.has("scale"), error_code::invalid_argument,
-                "attention: scale is 0; leave it out for 1 / sqrt(d)");
-    spec = {.pattern = ds::given_mask(ds::as_const(m)), .scale = scale, .start = 0};
+    const index_t size = in.integer("page_size", 0);
+    ds::require(size > 0 || !in.has("page_size"), error_code::invalid_argument,
+                "attention: page_size is ", size, "; leave it out for keys in order");
+    const index_t keys = size > 0 ? mask.extent(1) : k.extent(1);
+    spec = masked(in, mask, q.extent(1), keys);
+    if (size == 0) return;
+    pages = in.read_ids<1>("pages");
+    spec.pages = {pages.view(), size};
+    spec.keys = keys;
   }
   auto inputs() const { return ds::attention_inputs{swapped(q), swapped(k), swapped(v)}; }
   auto outputs() { return ds::attention_outputs{swapped(o), ds::transposed(lse.view())}; }
@@ -71,38 +62,59 @@ struct attention_backward {
   }
 };
 
+// One of `names`, by its place.
+int choice(op_case& in, const char* key, std::initializer_list<const char*> names) {
+  const std::string word = in.word(key, *names.begin());
+  std::string known;
+  int at = 0;
+  for (const char* name : names) {
+    if (word == name) return at;
+    (known += at++ > 0 ? " " : "") += name;
+  }
+  ds::fail(error_code::config, in.op(), ": ", key, " is ", ds::escaped(word), "; write one of ",
+           known);
+}
+
 struct rope {
+  static ds::rope_spec spec(op_case& in) {
+    const int style = choice(in, "style", {"interleaved", "half"});
+    const int turn = choice(in, "turn", {"forward", "inverse"});
+    return {.theta = in.number("theta"),
+            .layout = static_cast<ds::rope_layout>(style),
+            .turn = static_cast<ds::rope_turn>(turn),
+            .scaling = scaling(in),
+            .length = in.integer("length", 0)};
+  }
+  static ds::rope_scaling scaling(op_case& in) {
+    ds::rope_scaling s;
+    s.kind = static_cast<ds::rope_scaling_kind>(
+        choice(in, "scaling", {"none", "linear", "dynamic_ntk", "llama3", "yarn"}));
+    s.factor = in.number("factor", s.factor);
+    s.original_length = in.integer("original_length", s.original_length);
+    s.low = in.number("low", s.low);
+    s.high = in.number("high", s.high);
+    s.beta_fast = in.number("beta_fast", s.beta_fast);
+    s.beta_slow = in.number("beta_slow", s.beta_slow);
+    s.mscale = in.number("mscale", s.mscale);
+    s.mscale_all_dim = in.number("mscale_all_dim", s.mscale_all_dim);
+    return s;
+  }
   template <class T>
   static void run(const auto& b, op_case& in, results& out) {
     const auto x = in.read<T, 3>("x");
     const auto pos = in.read_ids<1>("pos");
     auto y = like(x);
-    const std::string style = in.word("style", "interleaved"), turn = in.word("turn", "forward");
-    ds::require(style == "interleaved" || style == "half", error_code::config, "rope: style is ",
-                ds::escaped(style), "; write interleaved or half");
-    ds::require(turn == "forward" || turn == "inverse", error_code::config, "rope: turn is ",
-                ds::escaped(turn), "; write forward or inverse");
-    const ds::rope_spec how{
-        .theta = in.number("theta"),
-        .layout = style == "half" ? ds::rope_layout::half : ds::rope_layout::interleaved,
-        .turn = turn == "inverse" ? ds::rope_turn::inverse : ds::rope_turn::forward};
-    ds::ops::rope(b, swapped(x), pos, swapped(y), how);
+    ds::ops::rope(b, swapped(x), pos, swapped(y), spec(in));
     out.add("out", y);
   }
 };
-
-void mla(const machine&, op_case&, results&) {
-  ds::fail(error_code::unsupported,
-           "mla: this version has no latent attention; attention with heads is there");
-}
 
 }  // namespace
 
 std::span<const op_row> attention_rows() {
   static constexpr op_row rows[] = {row_of<attention>("attention"),
                                     row_of<attention_backward>("attention_backward"),
-                                    row_of<rope>("rope"),
-                                    {"mla", &mla}};
+                                    row_of<rope>("rope")};
   return rows;
 }
 

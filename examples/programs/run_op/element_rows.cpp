@@ -31,7 +31,7 @@ struct swiglu {
   static void run(const auto& b, op_case& in, results& out) {
     const auto gate = in.read<T, 2>("gate"), up = in.read<T, 2>("up");
     auto y = like(gate);
-    ds::ops::swiglu(b, gate, up, y);
+    ds::ops::swiglu(b, gate, up, y, in.number("limit", 0));
     out.add("out", y);
   }
 };
@@ -41,8 +41,8 @@ struct swiglu_backward {
     const auto gate = in.read<T, 2>("gate"), up = in.read<T, 2>("up");
     const auto dout = in.read<T, 2>("dout");
     auto dgate = like(gate), dup = like(up);
-    ds::ops::swiglu_backward(b, ds::swiglu_inputs{gate, up}, dout,
-                             ds::swiglu_gradients{dgate, dup});
+    ds::ops::swiglu_backward(b, ds::swiglu_inputs{gate, up}, dout, ds::swiglu_gradients{dgate, dup},
+                             in.number("limit", 0));
     out.add("dgate", dgate);
     out.add("dup", dup);
   }

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// run_op: what selects keys for sparse attention: the Hadamard transform, the scores of the
-// lightning indexer, their gradient, and the keys chosen. Causal, the last query at the last key.
+// run_op: what sparse attention selects keys by: the Hadamard transform, the scores of the
+// lightning indexer, their gradient and the keys chosen (causal, the last query at the last key);
+// what the indexer learns from; rows through 8 bits.
 #include "run_op/op_rows.hpp"
 
 #include "deepseek/pattern/band.hpp"
+#include "deepseek/pattern/given_mask.hpp"
 
 namespace run_op {
 namespace {
@@ -75,13 +77,77 @@ struct indexer_topk {
   }
 };
 
+// The mean over heads of attention's weights; files hold [heads, tokens, d], ops [tokens, heads,
+// d].
+struct attention_weights {
+  template <class T>
+  static void run(const auto& b, op_case& in, results& out) {
+    const auto q = in.read<T, 3>("q"), k = in.read<T, 3>("k");
+    const auto mask = in.read_mask<2>("mask");
+    ds::require(mask.extent(0) == q.extent(1) && mask.extent(1) == k.extent(1),
+                error_code::shape_mismatch, "attention_weights: mask",
+                ds::shape_string(mask.view()), " does not match q", ds::shape_string(q.view()),
+                " and k", ds::shape_string(k.view()), "; pass mask[queries, keys]");
+    const ds::attention_spec<ds::given_mask> spec{
+        .pattern = ds::given_mask(mask.view()), .scale = in.number("scale", 0), .start = 0};
+    using A = ds::accumulate_t<T>;
+    array<A, 2> lse({q.extent(1), q.extent(0)}), p({q.extent(1), k.extent(1)});
+    array<T, 3> o({q.extent(1), q.extent(0), k.extent(2)});
+    ds::ops::attention(b, ds::attention_inputs{by_token(q), by_token(k), by_token(k)},
+                       ds::attention_outputs{o, lse}, spec);
+    ds::ops::attention_weights(b, ds::attention_weights_inputs{by_token(q), by_token(k), lse}, p,
+                               spec);
+    out.add("out", p);
+  }
+  template <class Array>
+  static auto by_token(const Array& t) {
+    const auto v = t.view();
+    return ds::view<typename decltype(v)::element_type, ds::host, ds::dyn, ds::dyn, ds::dyn>(
+        v.data(), {v.extent(1), v.extent(0), v.extent(2)}, {v.stride(1), v.stride(0), v.stride(2)});
+  }
+};
+
+struct kl_divergence {
+  template <class T>
+  static void run(const auto& b, op_case& in, results& out) {
+    const auto p = in.read<T, 2>("p"), logits = in.read<T, 2>("logits");
+    array<double, 1> value({1});
+    auto dlogits = like(logits);
+    value.data()[0] = ds::ops::kl_divergence(b, p, logits);
+    ds::ops::kl_divergence_gradient(b, p, logits, dlogits, 1);
+    out.add("out", value);
+    out.add("dlogits", dlogits);
+  }
+};
+
+// Through 8 bits and back.
+struct dequantize_fp8 {
+  template <class T>
+  static void run(const auto& b, op_case& in, results& out) {
+    const auto x = in.read<T, 2>("x");
+    auto y = like(x);
+    array<float, 2> scale({x.extent(0), ds::fp8_blocks_in(x.extent(1))});
+    auto codes = like<ds::f8_e4m3>(x);
+    const bool powers = in.flag("power_of_two", false);
+    ds::ops::quantize_fp8(b, x, ds::fp8_rows{codes, scale},
+                          powers ? ds::fp8_scales::power_of_two : ds::fp8_scales::any);
+    ds::ops::dequantize_fp8(b, ds::fp8_rows{codes, scale}, y);
+    out.add("out", y);
+    out.add("out_scale", scale);
+  }
+};
+
 }  // namespace
 
 std::span<const op_row> indexer_rows() {
   static constexpr op_row rows[] = {
-      row_of<hadamard>("hadamard"), row_of<lightning_indexer>("lightning_indexer"),
+      row_of<hadamard>("hadamard"),
+      row_of<lightning_indexer>("lightning_indexer"),
       row_of<lightning_indexer_backward>("lightning_indexer_backward"),
-      row_of<indexer_topk>("indexer_topk")};
+      row_of<indexer_topk>("indexer_topk"),
+      row_of<attention_weights>("attention_weights"),
+      row_of<kl_divergence>("kl_divergence"),
+      row_of<dequantize_fp8>("dequantize_fp8")};
   return rows;
 }
 

@@ -9,6 +9,7 @@
 #include "run_op/results.hpp"
 
 #include "deepseek/backend/cpu/cpu.hpp"
+#include "deepseek/pattern/given_mask.hpp"
 
 #include <optional>
 #include <span>
@@ -26,14 +27,18 @@ struct op_row {
 };
 
 std::span<const op_row> attention_rows();
+std::span<const op_row> compressed_rows();
 std::span<const op_row> element_rows();
 std::span<const op_row> expert_rows();
+std::span<const op_row> hyper_rows();
 std::span<const op_row> indexer_rows();
+std::span<const op_row> latent_rows();
 std::span<const op_row> norm_rows();
 std::span<const op_row> optimizer_rows();
 std::span<const op_row> product_rows();
 std::span<const op_row> quant_rows();
 std::span<const op_row> token_rows();
+std::span<const op_row> weight_rows();
 
 template <class Body, class T>
 void run_in(const machine& m, op_case& in, results& out) {
@@ -76,6 +81,27 @@ inline array<std::int32_t, 1> read_offsets(op_case& in, index_t rows) {
   ds::require(rising, error_code::offsets, in.op(), ": offsets", ds::shape_string(v),
               " do not rise from 0 to the ", rows, " rows of x; pass experts + 1 of them");
   return offsets;
+}
+
+// [A, B, d] seen as [B, A, d].
+template <class Array>
+auto swapped(Array& t) {
+  const auto v = t.view();
+  return ds::view<typename decltype(v)::element_type, ds::host, ds::dyn, ds::dyn, ds::dyn>(
+      v.data(), {v.extent(1), v.extent(0), v.extent(2)}, {v.stride(1), v.stride(0), v.stride(2)});
+}
+
+// Attention of `queries` by `keys` under a mask [queries, keys], scaled as the case says.
+inline ds::attention_spec<ds::given_mask> masked(op_case& in, const array<std::uint8_t, 2>& mask,
+                                                 index_t queries, index_t keys) {
+  const auto m = mask.view();
+  ds::require(m.extent(0) == queries && m.extent(1) == keys, error_code::shape_mismatch, in.op(),
+              ": mask", ds::shape_string(m), " does not match ", queries, " queries and ", keys,
+              " keys; pass mask[queries, keys]");
+  const double scale = in.number("scale", 0);
+  ds::require(scale != 0 || !in.has("scale"), error_code::invalid_argument, in.op(),
+              ": scale is 0; leave it out for 1 / sqrt(d)");
+  return {.pattern = ds::given_mask(m), .scale = scale, .start = 0};
 }
 
 // A zeroed array of T with the extents of another.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// run_op: what knows tokens: embedding, cross entropy, the k largest of a row, positions.
+// run_op: what knows tokens: embedding, cross entropy, the k largest of a row, positions, next
+// tokens.
 #include "run_op/op_rows.hpp"
 
 namespace run_op {
@@ -96,8 +97,19 @@ struct positions {
     ds::require(n >= 0 && n <= most, error_code::offsets, "positions: the last offset is ", n,
                 "; it is the number of tokens, 0 to ", most);
     array<std::int32_t, 1> y({n});
-    ds::ops::positions(b, in.integer("start", 0), offsets, y);
+    ds::ops::positions(b, in.integer("start", 0), offsets, y, in.integer("step", 1));
     out.add("out", y);
+  }
+};
+
+// Each sequence's tokens moved up by one; `last` at its end.
+struct next_tokens {
+  template <class T>
+  static void run(const auto& b, op_case& in, results& out) {
+    auto ids = in.read_ids<1>("ids");
+    const auto offsets = in.read_ids<1>("offsets");
+    ds::ops::next_tokens(b, ids, offsets, static_cast<std::int32_t>(in.integer("last")), ids);
+    out.add("out", ids);
   }
 };
 
@@ -110,7 +122,8 @@ std::span<const op_row> token_rows() {
                                     row_of<cross_entropy_gradient>("cross_entropy_gradient"),
                                     row_of<top_k>("top_k"),
                                     row_of<top_k_backward>("top_k_backward"),
-                                    row_of<positions>("positions")};
+                                    row_of<positions>("positions"),
+                                    row_of<next_tokens>("next_tokens")};
   return rows;
 }
 

@@ -24,6 +24,14 @@ struct run_report {
 template <class Space>
 using sequence_offsets = view<const std::int32_t, Space, dyn>;
 
+// Where the positions of a cache stand: position t in row pages[t / size] * size + t % size of its
+// storage. size 0: in row t.
+template <class Space>
+struct page_table {
+  view<const std::int32_t, Space, dyn> pages = {};
+  index_t size = 0;
+};
+
 template <class Space>
 struct run_options {
   mode how = mode::inference;
@@ -32,6 +40,7 @@ struct run_options {
   index_t start = 0;            // absolute position of the first row (decoding with a cache)
   index_t sequence_length = 0;  // that dynamic rotary scaling assumes; 0: where the call ends
   sequence_offsets<Space> sequences = {};
+  page_table<Space> pages = {};  // of the cache
   latent_form latent = latent_form::by_cost;
   double gradient_scale = 1;     // auxiliary gradients are injected times this
   run_report* report = nullptr;  // where layers add what they report, if anybody asks

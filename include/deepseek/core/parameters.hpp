@@ -172,10 +172,10 @@ void convert_fields(const P& p, const K& k, Q& q) {
 }
 template <class P, class K, class Q>
 void convert(const P& p, const K& k, Q& q) {
-  if constexpr (requires { P::layer::convert(p, k, q); }) {
-    P::layer::convert(p, k, q);
-  } else if constexpr (std::is_same_v<P, Q>) {
+  if constexpr (std::is_same_v<P, Q>) {
     q = p;
+  } else if constexpr (requires { P::layer::convert(p, k, q); }) {
+    P::layer::convert(p, k, q);
   } else if constexpr (is_numbered<P>) {
     for (index_t i = 0; i < P::count; ++i) convert(p[i], k[i], q[i]);
   } else if constexpr (has_fields<P>) {

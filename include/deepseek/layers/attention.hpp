@@ -2,7 +2,7 @@
 // multi_head_attention<config, Pattern>: q = Wq x, k = Wk x, v = Wv x, rotary embedding on q and k,
 // softmax(scale q k^T) v over the keys that the pattern shows, y = Wo o. Query head h reads
 // key-value head h / (heads / kv_heads): MHA, GQA and MQA by one number.
-// Decoding keeps keys and values (after the rotation) in a contiguous cache.
+// Decoding keeps keys and values (after the rotation) in a cache, contiguous or in pages.
 // Sources: Vaswani et al. 2017; Ainslie et al. 2023 (GQA); Su et al. 2021 (rotary embedding).
 #pragma once
 
@@ -77,7 +77,7 @@ struct multi_head_attention {
     view<accumulate_t<T>, S, dyn, C.heads> lse;
   };
   template <class T, class S>
-  using state = contiguous_cache<T, S, KV, KV>;
+  using state = kv_cache<T, S, KV, KV>;
 
   template <class Call, class P, class X, class Y, class K>
   static void forward(const Call& c, const P& p, const X& x, const Y& y, K& kept) {
@@ -93,7 +93,7 @@ struct multi_head_attention {
     run_forward(c.in(2), p.wv, x, v, kept.wv);
     turn(c, q, k, rope_turn::forward);
     if constexpr (keeps_state<K>) {
-      const auto [keys, values] = kept.own.append(c.backend, c.options.start, k, v);
+      const auto [keys, values] = kept.own.append(c.backend, c.options, k, v);
       attend(c, q, keys, values, o, lse);
     } else {
       attend(c, q, k, v, o, lse);
@@ -124,7 +124,7 @@ struct multi_head_attention {
     ops::attention_backward(c.backend, attention_inputs{heads(s.q), kv_heads(s.k), kv_heads(s.v)},
                             attention_outputs{heads(s.o), s.lse},
                             attention_gradients{heads(d_o), heads(dq), kv_heads(dk), kv_heads(dv)},
-                            spec(c));
+                            spec(c, n));
     turn(c, dq, dk, rope_turn::inverse);
     run_backward(c.in(0), p.wq, x, as_const(dq), dx, kept.wq, g.wq);
     run_backward(c.in(1), p.wk, x, as_const(dk), dx_part, kept.wk, g.wk);
@@ -147,14 +147,14 @@ struct multi_head_attention {
     return as_heads<C.kv(), C.width()>(v);
   }
   template <class Call>
-  static auto spec(const Call& c) {
-    return seen_keys<Pattern>(c, scale());
+  static auto spec(const Call& c, index_t queries) {
+    return seen_keys<Pattern>(c, scale(), queries);
   }
   template <class Call, class VQ, class VK, class VV, class VO, class L>
   static void attend(const Call& c, const VQ& q, const VK& k, const VV& v, const VO& o,
                      const L& lse) {
     ops::attention(c.backend, attention_inputs{heads(q), kv_heads(k), kv_heads(v)},
-                   attention_outputs{heads(o), lse}, spec(c));
+                   attention_outputs{heads(o), lse}, spec(c, q.extent(0)));
   }
   // Rotates q and k in place by the positions of their rows.
   template <class Call, class VQ, class VK>

@@ -12,11 +12,13 @@
 
 #include "deepseek/layers/attention_sink.hpp"
 #include "deepseek/layers/compressor.hpp"
+#include "deepseek/layers/entry_indexer.hpp"
 #include "deepseek/layers/grouped_linear.hpp"
 #include "deepseek/ops/attention.hpp"
 #include "deepseek/ops/attention_merge.hpp"
 #include "deepseek/pattern/band.hpp"
 #include "deepseek/pattern/compressed.hpp"
+#include "deepseek/pattern/index_set.hpp"
 
 namespace deepseek {
 
@@ -31,13 +33,22 @@ struct compressed_attention_config {
   index_t window = 128;               // tokens that a query sees, itself among them
   index_t ratio = 0;                  // tokens of an entry; 0: no entries
   overlap windows = overlap::absent;  // of the compressor
-  double theta = 1e4;                 // rotary base of q, kv and entries
+  index_t selected = 0;               // entries that a query sees, by its indexer; 0: all
+  index_t index_heads = 0;            // of the indexer, and their width
+  index_t index_dim = 0;
+  double theta = 1e4;  // rotary base of q, kv and entries
   rope_scaling scaling = {};
   double eps = 1e-6;  // of the norms
   bool operator==(const compressed_attention_config&) const = default;
 
   constexpr compressor_config entries() const {
     return {dim, head_dim, rope_dim, ratio, windows, theta, scaling, eps};
+  }
+  constexpr entry_indexer_config indexer() const {
+    return {{dim, index_dim, rope_dim, ratio, windows, theta, scaling, eps},
+            q_rank,
+            index_heads,
+            selected};
   }
 };
 
@@ -55,13 +66,16 @@ struct compressed_attention {
   static_assert(C.window > 0 && C.ratio >= 0,
                 "deepseek::compressed_attention: window is not positive or ratio is negative; "
                 "write .window = 128 and .ratio = 0, 4 or 128");
+  static_assert(C.selected >= 0 && (C.selected == 0 || C.ratio > 0),
+                "deepseek::compressed_attention: selected without entries (an indexer chooses "
+                "among the entries of a compressor); write .ratio = 4 or .selected = 0");
   static_assert(rope_scaling_problem(C.scaling, C.theta) == nullptr &&
                     !depends_on_length(C.scaling),
                 "deepseek::compressed_attention: the rotary scaling cannot be used (out of range, "
                 "or it depends on the length); see ops/rope_scaling.hpp");
   static constexpr index_t H = C.heads, D = C.head_dim, Q = H * D, Z = C.groups * C.group_rank;
   static constexpr index_t out = C.dim;
-  static constexpr bool compresses = C.ratio > 0;
+  static constexpr bool compresses = C.ratio > 0, selects = C.selected > 0;
   static constexpr const char* label = "attn";
   template <class G>
   using with_format = compressed_attention<C, G>;
@@ -69,6 +83,7 @@ struct compressed_attention {
   using norm_of_q = rms_norm<C.q_rank, norm_config{.eps = C.eps}>;
   using norm_of_kv = rms_norm<D, norm_config{.eps = C.eps}>;
   using entries_of = std::conditional_t<compresses, compressor<C.entries(), F>, absent>;
+  using indexer_of = std::conditional_t<selects, entry_indexer<C.indexer(), F>, absent>;
 
   template <class Of>
   struct parts {
@@ -82,6 +97,7 @@ struct compressed_attention {
     each<Of, linear<Z, C.dim, F>> wo_b;
     each<Of, head_sinks<H>> attn_sink;
     each<Of, entries_of> compressor;
+    each<Of, indexer_of> indexer;
     static constexpr auto fields() {
       return std::tuple{named("wq_a", &parts::wq_a),
                         named("q_norm", &parts::q_norm),
@@ -91,7 +107,8 @@ struct compressed_attention {
                         named("wo_a", &parts::wo_a),
                         named("wo_b", &parts::wo_b),
                         named("attn_sink", &parts::attn_sink),
-                        named("compressor", &parts::compressor)};
+                        named("compressor", &parts::compressor),
+                        named("indexer", &parts::indexer)};
     }
   };
 
@@ -103,11 +120,20 @@ struct compressed_attention {
     view<T, S, dyn, D> kva, kv, entries;
     view<T, S, dyn, Z> z;
     view<accumulate_t<T>, S, dyn, H> lse;
+    view<std::int32_t, S, dyn, C.selected> ids;  // of the entries that each query sees
   };
   template <class T, class S>
   struct state {
     recent_rows<T, S, D, C.window, 64> window;
     tensor<T, S, dyn, D> entries;
+    // What grows with the tokens.
+    static constexpr index_t bytes_per_token() {
+      if constexpr (compresses) {
+        return D * static_cast<index_t>(sizeof(T)) / C.ratio;
+      } else {
+        return 0;
+      }
+    }
     void reserve(index_t capacity) {
       window.reserve(capacity);
       if constexpr (compresses) entries = tensor<T, S, dyn, D>({capacity / C.ratio, D});
@@ -124,6 +150,9 @@ struct compressed_attention {
     attend_window(c, s, k);
     if constexpr (compresses) {
       run_forward(c.in(5), p.compressor, x, s.entries, k.compressor);
+      if constexpr (selects) {
+        indexer_of::select(c.in(6), p.indexer, x, as_const(s.cq), s.ids, k.indexer);
+      }
       attend_entries(c, s, numbers.sequences, k);
     }
     ops::attention_sink(c.backend, p.attn_sink.logits, result(s));
@@ -161,11 +190,17 @@ struct compressed_attention {
  private:
   template <class T, class S>
   static saved<T, S> make(arena<S>& a, index_t n, index_t e) {
-    return {a.template make<T, dyn, C.q_rank>(n), a.template make<T, dyn, C.q_rank>(n),
-            a.template make<T, dyn, Q>(n),        a.template make<T, dyn, Q>(n),
-            a.template make<T, dyn, Q>(n),        a.template make<T, dyn, D>(n),
-            a.template make<T, dyn, D>(n),        a.template make<T, dyn, D>(e),
-            a.template make<T, dyn, Z>(n),        a.template make<accumulate_t<T>, dyn, H>(n)};
+    return {a.template make<T, dyn, C.q_rank>(n),
+            a.template make<T, dyn, C.q_rank>(n),
+            a.template make<T, dyn, Q>(n),
+            a.template make<T, dyn, Q>(n),
+            a.template make<T, dyn, Q>(n),
+            a.template make<T, dyn, D>(n),
+            a.template make<T, dyn, D>(n),
+            a.template make<T, dyn, D>(e),
+            a.template make<T, dyn, Z>(n),
+            a.template make<accumulate_t<T>, dyn, H>(n),
+            a.template make<std::int32_t, dyn, C.selected>(n)};
   }
   template <class V>
   static auto heads(const V& v) {
@@ -269,7 +304,21 @@ struct compressed_attention {
     ops::add(c.backend, d.kva, d.kv);
   }
 
-  using entry_spec = attention_spec<compressed<(compresses ? C.ratio : 1)>>;
+  // Which entries a query sees.
+  template <class Saved>
+  static auto seen_entries(const Saved& s) {
+    if constexpr (selects) {
+      return index_set(s.ids, index_order::ascending);
+    } else {
+      return compressed<C.ratio>{};
+    }
+  }
+  template <class Call, class Saved, class Sequences>
+  static auto entry_spec(const Call& c, const Saved& s, const Sequences& sequences) {
+    const auto seen = seen_entries(s);
+    return attention_spec<std::remove_const_t<decltype(seen)>>{seen, 0, c.options.sequences,
+                                                               sequences, c.options.start};
+  }
   // Adds the entries' part to s.o and s.lse.
   template <class Call, class Saved, class Sequences, class K>
   static void attend_entries(const Call& c, const Saved& s, const Sequences& sequences, K& k) {
@@ -281,7 +330,7 @@ struct compressed_attention {
     const attention_outputs part{heads(o), lse};
     const auto attend = [&](const auto& entries) {
       ops::attention(c.backend, attention_inputs{heads(s.q), one_head(entries), one_head(entries)},
-                     part, entry_spec{{}, 0, c.options.sequences, sequences, c.options.start});
+                     part, entry_spec(c, s, sequences));
     };
     if constexpr (keeps_state<K>) {
       const index_t before = c.options.start / C.ratio, added = s.entries.extent(0);
@@ -303,7 +352,7 @@ struct compressed_attention {
     ops::attention_backward(
         c.backend, attention_inputs{heads(s.q), one_head(s.entries), one_head(s.entries)},
         result(s), attention_gradients{heads(d.o), heads(dq), one_head(d.entries), one_head(dv)},
-        entry_spec{{}, 0, c.options.sequences, sequences, c.options.start});
+        entry_spec(c, s, sequences));
     ops::add(c.backend, dv, d.entries);
     ops::add(c.backend, dq, d.q);
   }

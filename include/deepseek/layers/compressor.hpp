@@ -80,6 +80,15 @@ struct compressor {
     }
   };
 
+  // Of the last rope_dim of a head.
+  static constexpr rope_spec rotation(rope_turn direction = rope_turn::forward) {
+    return {.theta = C.theta,
+            .turn = direction,
+            .first = D - C.rope_dim,
+            .count = C.rope_dim,
+            .scaling = C.scaling};
+  }
+
   // Offsets of the entries of packed sequences, and how many this call completes.
   template <class Call>
   struct numbering {
@@ -156,12 +165,7 @@ struct compressor {
       auto at = c.scratch.template make<std::int32_t, dyn>(y.extent(0));
       ops::positions(c.backend, c.options.start / C.ratio, count(c, tokens).sequences, at, C.ratio);
       const auto heads = as_heads<1, D>(y);
-      ops::rope(c.backend, heads, at, heads,
-                {.theta = C.theta,
-                 .turn = direction,
-                 .first = D - C.rope_dim,
-                 .count = C.rope_dim,
-                 .scaling = C.scaling});
+      ops::rope(c.backend, heads, at, heads, rotation(direction));
     }
   }
 };

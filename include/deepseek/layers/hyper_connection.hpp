@@ -147,7 +147,8 @@ struct hyper_connection {
     const scope freed(c.scratch);
     const auto& s = k.own;
     const auto d = make<typename DY::value_type>(c.scratch, x.extent(0));
-    const auto streams = as_heads<n, D>(x), dstreams = as_heads<n, D>(dx);
+    const auto streams = as_heads<n, D>(x);
+    const auto dstreams = as_heads<n, D>(dx);
     ops::hyper_write_backward(c.backend, hyper_write_views{streams, s.y, s.post, s.mix},
                               as_heads<n, D>(dy), hyper_write_views{dstreams, d.y, d.post, d.mix});
     run_backward<Body>(c.in(0), p.body, as_const(s.x), as_const(d.y), d.x, k.body, g.body);

@@ -22,11 +22,12 @@
 
 namespace deepseek {
 
-// Wkv_b is split by heads in the absorbed form: its weight stays a matrix of numbers.
+// Wkv_b is split by heads in the absorbed form, so its weight stays a matrix of numbers: plain in a
+// plain layer, in 16 bits in one of any other format.
 template <class F>
-using absorbable_format = plain;
+using absorbable_format = std::conditional_t<std::is_same_v<F, plain>, plain, bf16_weights>;
 
-// Parts that make the queries: compressed by q_rank, or one matrix.
+// Queries come from a latent of q_rank numbers, or from x by one matrix.
 template <mla_config C, class F, class Of>
 struct latent_parts {
   each<Of, linear<C.dim, C.q_rank, F>> wq_a;
@@ -92,7 +93,8 @@ struct latent_attention {
     auto s = make<typename Y::value_type>(c.template arena_for<K>(), x.extent(0));
     project(c, p, x, s, kept);
     if constexpr (keeps_state<K>) {
-      attend(c, p, s, kept.own.append(c.backend, c.options.start, s.row), kept);
+      kept.own.append(c.backend, c.options, s.row);
+      attend(c, p, s, kept.own.seen(c.options, c.options.start + x.extent(0)), kept);
     } else {
       attend(c, p, s, as_const(s.row), kept);
     }
@@ -187,20 +189,31 @@ struct latent_attention {
   // Writes s.o and s.lse from s.q and the rows of all keys.
   template <class Call, class W, class Saved, class Rows, class K>
   static void attend(const Call& c, const W& p, Saved& s, const Rows& rows, K& kept) {
-    const auto spec = seen_keys<Pattern>(c, scale());
+    auto spec = seen_keys<Pattern>(c, scale(), s.q.extent(0));
+    const index_t n = spec.pages.size == 0 ? rows.extent(0) : spec.keys;
     const attention_outputs to{as_heads<H, V>(s.o), s.lse};
     const auto q = as_heads<H, QK>(as_const(s.q));
     if constexpr (!keeps_tape<K> && !observes<K>) {
-      if (chosen_form(C, c.options.latent, q.extent(0), rows.extent(0)) == latent_form::absorbed) {
-        const auto& [uk, uv] = split(p.wkv_b.weight.view());
+      if (chosen_form(C, c.options.latent, q.extent(0), n) == latent_form::absorbed) {
+        const auto [uk, uv] = split(p.wkv_b.weight.view());
         ops::latent_attention(c.backend, latent_inputs{columns<0, N>(q), columns<N, P>(q), rows},
                               latent_weights{uk, uv}, to, spec);
         return;
       }
     }
-    s.kv = c.template arena_for<K>().template make<value_of<Saved>, dyn, H * KV>(rows.extent(0));
-    run_forward(c.in(3), p.wkv_b, columns<0, R>(rows), s.kv, kept.wkv_b);
-    ops::attention(c.backend, attention_inputs{q, keys(c, s.kv, rows), values(s.kv)}, to, spec);
+    spec.pages = {};
+    const auto ordered = in_order(c, rows, n, kept);
+    s.kv = c.template arena_for<K>().template make<value_of<Saved>, dyn, H * KV>(n);
+    run_forward(c.in(3), p.wkv_b, columns<0, R>(ordered), s.kv, kept.wkv_b);
+    ops::attention(c.backend, attention_inputs{q, keys(c, s.kv, ordered), values(s.kv)}, to, spec);
+  }
+  template <class Call, class Rows, class K>
+  static auto in_order(const Call& c, const Rows& rows, index_t n, K& kept) {
+    if constexpr (requires { kept.own.read(c, 0, n); }) {
+      return kept.own.read(c, 0, n);
+    } else {
+      return rows;
+    }
   }
 
   template <class Saved>
@@ -250,7 +263,7 @@ struct latent_attention {
         c.backend, attention_inputs{as_heads<H, QK>(s.q), keys(c, s.kv, s.row), values(s.kv)},
         attention_outputs{as_heads<H, V>(s.o), s.lse},
         attention_gradients{as_heads<H, V>(d_o), as_heads<H, QK>(g.q), dk, columns<N, V>(dkv)},
-        seen_keys<Pattern>(c, scale()));
+        seen_keys<Pattern>(c, scale(), s.q.extent(0)));
     ops::copy(c.backend, columns<0, N>(dk), columns<0, N>(dkv));
     ops::sum_heads(c.backend, columns<N, P>(dk), g.shared);
   }

@@ -84,6 +84,12 @@ template <class X, index_t Expected>
 inline constexpr bool width_fits = X::rank == 2 && (X::static_extents[X::rank - 1] == dyn ||
                                                     X::static_extents[X::rank - 1] == Expected);
 
+// Nets with multi-token prediction draft the token after the next; see with_mtp.hpp.
+template <class Net>
+concept PredictsFurther = requires {
+  typename Net::mtp;
+};
+
 // Row-wise layers treat each row alone: then a row of a batch equals the row alone. Default true.
 template <class L>
 inline constexpr bool rows_are_independent = true;

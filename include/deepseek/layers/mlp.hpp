@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // mlp<D, H, Act>: y = W2 act(W1 x + b1) + b2 (Vaswani et al. 2017, section 3.3).
 // swiglu<D, H>: y = W2 (silu(W1 x) * W3 x), no biases (Shazeer 2020); W1 gate, W3 up, W2 down.
+// swiglu<D, H, plain, {.limit = 10}>: W1 x cut to at most 10, W3 x to -10 .. 10 (ops/swiglu.hpp).
 // Row-wise: both serve as experts unchanged.
 #pragma once
 
@@ -77,12 +78,18 @@ struct mlp {
   }
 };
 
-template <index_t D, index_t H, class F = plain>
+struct swiglu_config {
+  double limit = 0;  // >= 0 of gate and up; 0: none
+  bool operator==(const swiglu_config&) const = default;
+};
+
+template <index_t D, index_t H, class F = plain, swiglu_config C = swiglu_config{}>
 struct swiglu {
+  static_assert(C.limit >= 0, "deepseek::swiglu: limit is negative; write .limit = 10, or 0");
   static constexpr index_t out = D;
   static constexpr const char* label = "ffn";
   template <class G>
-  using with_format = swiglu<D, H, G>;
+  using with_format = swiglu<D, H, G, C>;
   template <class Of>
   struct parts {
     using layer = swiglu;
@@ -97,8 +104,8 @@ struct swiglu {
     view<T, S, dyn, H> gate, up, h;
   };
 
-  template <class C, class P, class X, class Y, class K>
-  static void forward(const C& c, const P& p, const X& x, const Y& y, K& k) {
+  template <class Call, class P, class X, class Y, class K>
+  static void forward(const Call& c, const P& p, const X& x, const Y& y, K& k) {
     using T = typename Y::value_type;
     const scope freed(c.scratch);
     auto& memory = c.template arena_for<K>();
@@ -107,12 +114,13 @@ struct swiglu {
     auto h = memory.template make<T, dyn, H>(x.extent(0));
     run_forward(c.in(0), p.w1, x, gate, k.w1);
     run_forward(c.in(1), p.w3, x, up, k.w3);
-    ops::swiglu(c.backend, gate, up, h);
+    ops::swiglu(c.backend, gate, up, h, C.limit);
     run_forward(c.in(2), p.w2, as_const(h), y, k.w2);
     if constexpr (keeps_tape<K>) k.own = {gate, up, h};
   }
-  template <class C, class P, class X, class DY, class DX, class K, class G>
-  static void backward(const C& c, const P& p, const X& x, const DY& dy, const DX& dx, K& k, G& g) {
+  template <class Call, class P, class X, class DY, class DX, class K, class G>
+  static void backward(const Call& c, const P& p, const X& x, const DY& dy, const DX& dx, K& k,
+                       G& g) {
     using T = typename DY::value_type;
     const scope freed(c.scratch);
     auto dh = c.scratch.template make<T, dyn, H>(x.extent(0));
@@ -121,7 +129,7 @@ struct swiglu {
     auto dx_up = c.scratch.template make<T, dyn, D>(x.extent(0));
     run_backward(c.in(2), p.w2, as_const(k.own.h), dy, dh, k.w2, g.w2);
     ops::swiglu_backward(c.backend, swiglu_inputs{k.own.gate, k.own.up}, dh,
-                         swiglu_gradients{dgate, dup});
+                         swiglu_gradients{dgate, dup}, C.limit);
     run_backward(c.in(0), p.w1, x, as_const(dgate), dx, k.w1, g.w1);
     run_backward(c.in(1), p.w3, x, as_const(dup), dx_up, k.w3, g.w3);
     ops::add(c.backend, dx_up, dx);

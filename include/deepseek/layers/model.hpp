@@ -3,17 +3,30 @@
 //   m(b, x) -> y              inference
 //   m.tape(b); m.forward(b, x, tape) -> y; m.backward(b, tape, dy, gradients)        training
 //   m.decoder(b, capacity); m.decode(b, tokens, decoder) -> y                        with a cache
+//   m.draft(b, next, decoder) -> y                     of a net with multi-token prediction
+// A net may have several outputs in training: make_outputs<T>(memory, tokens) makes a struct of
+// views then (layers/with_mtp.hpp), which forward returns and backward takes the gradients of.
 // Results are views into the tape, the decoder or, for m(b, x), an owning tensor.
 #pragma once
 
 #include "deepseek/layers/initialize.hpp"
 #include "deepseek/layers/layer.hpp"
+#include "deepseek/layers/page_pool.hpp"
 #include "deepseek/quant/format.hpp"
 
 #include <memory>
 #include <set>
 
 namespace deepseek {
+
+template <class Net, class T, class S>
+auto make_outputs(arena<S>& memory, index_t tokens) {
+  if constexpr (requires { Net::template make_outputs<T>(memory, tokens); }) {
+    return Net::template make_outputs<T>(memory, tokens);
+  } else {
+    return memory.template make<T, dyn, Net::out>(tokens);
+  }
+}
 
 template <class Net, class T, class B>
 class model {
@@ -67,14 +80,14 @@ class model {
 
   // Records what backward needs; the result lives in the tape until the next forward.
   template <class X>
-  output_view forward(const B& b, const X& x, tape_type& t,
-                      const options& run = {.how = mode::training}) const {
+  auto forward(const B& b, const X& x, tape_type& t,
+               const options& run = {.how = mode::training}) const {
     const auto xv = as_const(as_view(x));
     const scope freed(b.workspace());
     t.recorded_ = false;  // until this one has come to its end
     t.memory_.clear();
     t.run_ = run;
-    auto y = t.memory_.template make<T, dyn, Net::out>(xv.extent(0));
+    const auto y = make_outputs<Net, T>(t.memory_, xv.extent(0));
     run_forward<Net>(make_call(b, run, t.memory_), *parameters_, xv, y, t.kept_);
     t.recorded_ = true;
     return y;
@@ -91,34 +104,99 @@ class model {
   }
 
   // ---- decoding with a cache
+  // The memory of a cache in pages, which decoders share. Not for several threads at once.
+  class pages_type {
+   public:
+    const page_pool& pool() const { return *pool_; }
+
+   private:
+    friend class model;
+    std::shared_ptr<keep<for_decode, Net, T, space>> kept_;
+    std::shared_ptr<page_pool> pool_;
+  };
+  pages_type pages(const B&, const paging& p) const {
+    pages_type all;
+    all.pool_ = std::make_shared<page_pool>(p);
+    all.kept_ = std::make_shared<keep<for_decode, Net, T, space>>();
+    reserve_pages(*all.kept_, checked_product(p.pages, p.size));
+    return all;
+  }
+
   class decoder_type {
    public:
+    decoder_type(const decoder_type&) = delete;  // see fork
+    decoder_type& operator=(const decoder_type&) = delete;
+    decoder_type(decoder_type&&) = default;
+    decoder_type& operator=(decoder_type&&) = default;
+
     index_t length() const { return length_; }
     index_t capacity() const { return capacity_; }
-    // Forgets positions from `length` on; the cache itself is kept.
+    // Positions with a draft, those that were drafted from drafts included.
+    index_t drafted() const { return drafted_; }
+    // Forgets positions from `length` on; pages that held nothing else are given back.
     void rewind(index_t length) {
       require(length >= 0 && length <= length_, error_code::index_range, "decoder: rewind to ",
               length, " of ", length_, " positions; choose a length from 0 to ", length_);
       length_ = length;
+      drafted_ = std::clamp<index_t>(length - 1, 0, drafted_);
+      pages_.keep(length);
+    }
+    // Another decoder that stands where this one does. Pages are shared until one of the two
+    // writes into them; a cache without pages is copied.
+    decoder_type fork() const {
+      decoder_type other(pages_.empty() ? std::make_shared<kept_type>(*kept_) : kept_, capacity_);
+      other.pages_ = pages_;
+      other.length_ = length_;
+      other.drafted_ = drafted_;
+      return other;
     }
 
    private:
     friend class model;
-    keep<for_decode, Net, T, space> kept_;
+    using kept_type = keep<for_decode, Net, T, space>;
+    decoder_type(std::shared_ptr<kept_type> kept, index_t capacity)
+        : kept_(std::move(kept)), capacity_(capacity) {}
+
+    output_view logits(index_t n) {
+      if (logits_.extent(0) < n) logits_ = output({n, Net::out});
+      return rows(logits_.view(), 0, n);
+    }
+    // The options of a call that writes positions first .. end - 1 of the cache.
+    options writing(const B& b, index_t first, index_t end, options run) {
+      run.start = first;
+      if constexpr (std::is_same_v<space, host>) {
+        if (pages_.empty()) return run;
+        pages_.own(first, end, [&](index_t from, index_t to) { copy_page(b, from, to); });
+        run.pages = pages_.table();
+      }
+      return run;
+    }
+    void copy_page(const B& b, index_t from, index_t to) {
+      const index_t size = pages_.table().size;
+      visit_kept([&](auto& own) -> decltype(own.copy_page(
+                                    b, from, to, size)) { own.copy_page(b, from, to, size); },
+                 *kept_);
+    }
+
+    std::shared_ptr<kept_type> kept_;
+    sequence_pages pages_;  // none: a cache of its own, in order
     output logits_;
-    index_t length_ = 0, capacity_ = 0;
+    index_t length_ = 0, capacity_ = 0, drafted_ = 0;
   };
   decoder_type decoder(const B&, index_t capacity) const {
     require(capacity > 0, error_code::invalid_argument, "decoder: a capacity of ", capacity,
             " positions; write a number > 0");
-    decoder_type d;
-    d.capacity_ = capacity;
-    visit_kept([&](auto& own) -> decltype(own.reserve(capacity)) { own.reserve(capacity); },
-               d.kept_);
+    decoder_type d(std::make_shared<typename decoder_type::kept_type>(), capacity);
+    reserve(*d.kept_, capacity);
     return d;
   }
-  // Appends tokens and returns their logits (valid until the next decode with this decoder). A
-  // token past the capacity is an error and changes nothing.
+  decoder_type decoder(const B&, const pages_type& all) const {
+    decoder_type d(all.kept_, all.pool_->pages() * all.pool_->size());
+    d.pages_ = sequence_pages(all.pool_);
+    return d;
+  }
+  // Appends tokens and returns their logits (valid until the next decode or draft with this
+  // decoder). A token past the capacity is an error and changes nothing.
   template <class X>
   output_view decode(const B& b, const X& x, decoder_type& d, const options& run = {}) const {
     const auto xv = as_const(as_view(x));
@@ -126,13 +204,39 @@ class model {
     require(d.length_ + n <= d.capacity_, error_code::index_range, "decoder: ", d.length_, " + ", n,
             " positions do not fit a capacity of ", d.capacity_,
             "; make the decoder larger or rewind it");
-    if (d.logits_.extent(0) < n) d.logits_ = output({n, Net::out});
-    auto here = run;
-    here.start = d.length_;
+    const output_view y = d.logits(n);
+    kept_pages pages(d.pages_);
+    const auto here = d.writing(b, d.length_, d.length_ + n, run);
     const scope freed(b.workspace());
-    const output_view y = rows(d.logits_.view(), 0, n);
-    run_forward<Net>(make_call(b, here, b.workspace()), *parameters_, xv, y, d.kept_);
+    run_forward<Net>(make_call(b, here, b.workspace()), *parameters_, xv, y, *d.kept_);
+    pages.keep(d.length_ + n);
+    d.drafted_ = std::min(d.drafted_, d.length_);
     d.length_ += n;
+    return y;
+  }
+  // Logits for the tokens after next[0], next[1], ..., which follow the positions drafted(),
+  // drafted() + 1, ...: at most length() of them. When all have a draft, one token more may be
+  // given, and again one, each following the last draft; the next decode forgets these.
+  template <class X>
+  output_view draft(const B& b, const X& next, decoder_type& d, const options& run = {}) const {
+    static_assert(PredictsFurther<Net>,
+                  "deepseek::model: this net drafts nothing (it has no multi-token prediction); "
+                  "build it with with_mtp or draft with a second model");
+    const auto xv = as_const(as_view(next));
+    const index_t n = xv.extent(0), left = d.length_ - d.drafted_;
+    require(left > 0 ? n <= left : n <= 1 && d.drafted_ > 0, error_code::index_range, "draft: ", n,
+            " next tokens for ", d.length_, " positions, ", d.drafted_,
+            " of which have a draft; give at most one for each without, or a single one more");
+    require(d.drafted_ + n <= d.capacity_, error_code::index_range, "draft: ", d.drafted_, " + ", n,
+            " positions do not fit a capacity of ", d.capacity_, "; make the decoder larger");
+    const output_view y = d.logits(n);
+    const index_t end = std::min(d.drafted_ + n + 1, d.capacity_);  // with the state after them
+    kept_pages pages(d.pages_);
+    const auto here = d.writing(b, d.drafted_, end, run);
+    const scope freed(b.workspace());
+    Net::draft(make_call(b, here, b.workspace()), *parameters_, xv, y, *d.kept_, d.length_);
+    pages.keep(std::max(end, d.length_));
+    d.drafted_ += n;
     return y;
   }
 
@@ -150,13 +254,30 @@ class model {
   void observe(const B& b, const X& x, calibration_type& seen, const options& run = {}) const {
     const auto xv = as_const(as_view(x));
     const scope freed(b.workspace());
-    auto y = b.workspace().template make<T, dyn, Net::out>(xv.extent(0));
+    const auto y = make_outputs<Net, T>(b.workspace(), xv.extent(0));
     run_forward<Net>(make_call(b, run, b.workspace()), *parameters_, xv, y, seen.kept_);
   }
 
  private:
   static call<B> make_call(const B& b, const options& run, arena<space>& tape) {
     return {b, run, b.workspace(), tape, 0, {}};
+  }
+  // Room for `rows` positions in every layer's cache.
+  template <class K>
+  static void reserve(K& kept, index_t rows) {
+    visit_kept([&](auto& own) -> decltype(own.reserve(rows)) { own.reserve(rows); }, kept);
+  }
+  template <class K>
+  static void reserve_pages(K& kept, index_t rows) {
+    visit_kept(
+        [&](auto& own) -> decltype(own.reserve(rows)) {
+          static_assert(
+              requires { own.copy_page(std::declval<const B&>(), rows, rows, rows); },
+              "deepseek::model: a layer of this net keeps a cache that cannot stand in "
+              "pages; use decoder(b, capacity)");
+          own.reserve(rows);
+        },
+        kept);
   }
   // Two equal paths would overwrite each other in a file.
   void check_paths() {

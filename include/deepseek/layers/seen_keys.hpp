@@ -20,11 +20,18 @@ auto pattern_of(const Call& c) {
   }
 }
 
+// queries: of this call; 0 for layers whose cache never stands in pages.
 template <class Pattern, class Call>
-auto seen_keys(const Call& c, double scale) {
+auto seen_keys(const Call& c, double scale, index_t queries = 0) {
   const auto seen = pattern_of<Pattern>(c);
-  return attention_spec<std::remove_const_t<decltype(seen)>>{seen, scale, c.options.sequences,
-                                                             c.options.sequences, c.options.start};
+  return attention_spec<std::remove_const_t<decltype(seen)>>{
+      seen,
+      scale,
+      c.options.sequences,
+      c.options.sequences,
+      c.options.start,
+      c.options.pages,
+      c.options.pages.size == 0 ? 0 : c.options.start + queries};
 }
 
 }  // namespace deepseek

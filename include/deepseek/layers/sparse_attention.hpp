@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // deepseek_sparse_attention<config>: latent attention (layers/latent_attention.hpp, causal) of
 // which every query sees the top_k keys that an indexer selects for it (layers/key_indexer.hpp),
-// the same for all heads. A call of at most top_k positions sees them all: it is latent attention.
-// The cache keeps a token's latent row and its index key. Prefill in the naive form visits the
-// tiles that hold selected keys; the absorbed form gathers the selected rows (many heads on the
-// cpu). Selection has no gradient. The indexer learns from its own loss, the divergence of
-// softmax(scores) from the mean of the heads' attention (ops/kl_divergence.hpp), over the keys that
-// attention sees: all of them (training = dense) or the selected ones (sparse); it takes queries x
-// keys numbers. x and the latents are detached there. Source: DeepSeek-V3.2-Exp (2025), section 2.
+// the same for all heads; a call of at most top_k positions sees all. The naive form visits tiles
+// that hold selected keys, the absorbed form gathers the selected rows (8 heads or more, cpu).
+// Selection has no gradient. The indexer learns from the divergence of softmax(scores) from the
+// mean of the heads' attention (ops/kl_divergence.hpp), over the keys that attention sees: all
+// (training = dense) or the selected ones (sparse), with x and the latents detached; this takes
+// queries x keys numbers. Rows in fp8 are rounded as layers/fp8_cache.hpp stores them, with a cache
+// or without, but not in training. Source: DeepSeek-V3.2-Exp (2025), section 2.
 #pragma once
 
+#include "deepseek/layers/fp8_cache.hpp"
 #include "deepseek/layers/key_indexer.hpp"
 #include "deepseek/layers/latent_attention.hpp"
 #include "deepseek/ops/attention_weights.hpp"
@@ -20,11 +21,16 @@
 
 namespace deepseek {
 
+// Rows of Coded + Rest numbers: as they are, or the first Coded of them in 8 bits.
+template <row_precision P, class T, class S, index_t Coded, index_t Rest>
+using stored_rows = std::conditional_t<P == row_precision::fp8, fp8_cache<S, Coded, Rest>,
+                                       latent_cache<T, S, Coded, Rest>>;
+
 // A token's latent row and index key.
 template <class T, class S, dsa_config C>
 struct sparse_cache {
-  latent_cache<T, S, C.attention.kv_rank, C.attention.rope_dim> rows;
-  latent_cache<T, S, C.index_dim, 0> index_keys;
+  stored_rows<C.latents, T, S, C.attention.kv_rank, C.attention.rope_dim> rows;
+  stored_rows<C.index_rows, T, S, C.index_dim, 0> index_keys;
 
   void reserve(index_t capacity) {
     rows.reserve(capacity);
@@ -40,7 +46,7 @@ template <dsa_config C, class F = plain>
 struct deepseek_sparse_attention : latent_attention<C.attention, lent_pattern, F> {
   static_assert(check_sparse_config<C>());
   using dense = latent_attention<C.attention, lent_pattern, F>;
-  using index = key_indexer<C, F>;
+  using selector = key_indexer<C, F>;
   template <class G>
   using with_format = deepseek_sparse_attention<C, G>;
 
@@ -66,16 +72,17 @@ struct deepseek_sparse_attention : latent_attention<C.attention, lent_pattern, F
     const scope freed(c.scratch);
     auto& memory = c.template arena_for<K>();
     auto s = dense::template make<T>(memory, x.extent(0));
-    const auto own = index::template make<T>(memory, x.extent(0));
+    const auto own = selector::template make<T>(memory, x.extent(0));
     dense::project(c, p, x, s, kept);
-    index::make_keys(c.in(7), p.indexer, x, own, kept.indexer);
+    selector::make_keys(c.in(7), p.indexer, x, own, kept.indexer);
     auto ids = memory.template make<std::int32_t, dyn, dyn>(0, 0);
     const auto attend = [&](const auto& rows, const auto& index_keys) {
       const bool chosen = selects(c, rows.extent(0));
       if (chosen || learns(c)) {
-        index::make_queries(c.in(7), p.indexer, x, as_const(s.q_latent), own, kept.indexer);
+        selector::make_queries(c.in(7), p.indexer, x, as_const(s.q_latent), own, kept.indexer);
+        round_queries(c, own.q);
       }
-      if (chosen) ids = select(c, memory, index::inputs(own, index_keys));
+      if (chosen) ids = select(c, memory, selector::inputs(own, index_keys));
       with_pattern(c, as_const(ids), [&](auto inner) {
         inner.options.latent = form_of(c, x.extent(0), rows.extent(0));
         dense::attend(inner, p, s, rows, kept);
@@ -83,11 +90,10 @@ struct deepseek_sparse_attention : latent_attention<C.attention, lent_pattern, F
       });
     };
     if constexpr (keeps_state<K>) {
-      const index_t start = c.options.start;
-      attend(kept.own.rows.append(c.backend, start, s.row),
-             kept.own.index_keys.append(c.backend, start, own.k));
+      attend(appended(c, kept.own.rows, s.row), appended(c, kept.own.index_keys, own.k));
     } else {
-      attend(as_const(s.row), as_const(own.k));
+      attend(as_read_back<C.latents, C.attention.kv_rank>(c, s.row),
+             as_read_back<C.index_rows, C.index_dim>(c, own.k));
     }
     run_forward(c.in(4), p.wo, as_const(s.o), y, kept.wo);
     if constexpr (keeps_tape<K>) {
@@ -127,9 +133,53 @@ struct deepseek_sparse_attention : latent_attention<C.attention, lent_pattern, F
   template <class Call, class S, class In>
   static auto select(const Call& c, arena<S>& memory, const In& in) {
     auto ids = memory.template make<std::int32_t, dyn, dyn>(in.q.extent(0), C.top_k);
-    ops::indexer_top_k(c.backend, in, ids, seen_keys<causal>(c, index::scale()),
+    ops::indexer_top_k(c.backend, in, ids, seen_keys<causal>(c, selector::scale()),
                        selection_order::by_position);
     return ids;
+  }
+
+  // All rows up to the end of the call, as attention reads them from a cache.
+  template <class Call, class T, class S, index_t Coded, index_t Rest, class V>
+  static auto appended(const Call& c, latent_cache<T, S, Coded, Rest>& cache, const V& rows) {
+    cache.append(c.backend, c.options, rows);
+    return cache.seen(c.options, c.options.start + rows.extent(0));
+  }
+  template <class Call, class S, index_t Coded, index_t Rest, class V>
+  static auto appended(const Call& c, fp8_cache<S, Coded, Rest>& cache, const V& rows) {
+    const index_t start = c.options.start;
+    cache.append(c.backend, start, rows);
+    const auto all =
+        c.scratch.template make<value_of<V>, dyn, Coded + Rest>(start + rows.extent(0));
+    cache.read(c.backend, 0, all);
+    return as_const(all);
+  }
+  // The same without a cache: rounded as a cache would, but not in training.
+  template <row_precision How, index_t Coded, class Call, class T, class S, index_t W>
+  static auto as_read_back(const Call& c, const view<T, S, dyn, W>& rows) {
+    if constexpr (How == row_precision::fp8) {
+      if (!c.training()) {
+        const auto all = c.scratch.template make<T, dyn, W>(rows.extent(0));
+        through_bytes<fp8_row<Coded, W - Coded>>(c, rows, all);
+        return as_const(all);
+      }
+    }
+    return as_const(rows);
+  }
+  template <class Row, class Call, class X, class Y>
+  static void through_bytes(const Call& c, const X& x, const Y& y) {
+    const scope freed(c.scratch);
+    const auto coded = c.scratch.template make<std::uint8_t, dyn, Row::bytes>(x.extent(0));
+    Row::encode(c.backend, x, coded);
+    Row::decode(c.backend, coded, y);
+  }
+  // Index queries as the coded keys are: one scale for 128 elements of a head.
+  template <class Call, class T, class S>
+  static void round_queries(const Call& c, const view<T, S, dyn, selector::H * selector::D>& q) {
+    if constexpr (C.index_rows == row_precision::fp8) {
+      if (c.training()) return;
+      const view<T, S, dyn, C.index_dim> heads(q.data(), {q.extent(0) * selector::H, C.index_dim});
+      through_bytes<fp8_row<C.index_dim, 0>>(c, heads, heads);
+    }
   }
 
   // f(call that lends what the queries see).
@@ -157,8 +207,8 @@ struct deepseek_sparse_attention : latent_attention<C.attention, lent_pattern, F
     ops::attention_weights(c.backend,
                            attention_weights_inputs{q, dense::keys(c, s.kv, s.row), s.lse},
                            both.weights, seen_keys<lent_pattern>(c, dense::scale()));
-    ops::lightning_indexer(c.backend, index::inputs(own, own.k), both.scores,
-                           seen_keys<lent_pattern>(c, index::scale()));
+    ops::lightning_indexer(c.backend, selector::inputs(own, own.k), both.scores,
+                           seen_keys<lent_pattern>(c, selector::scale()));
     return both;
   }
   template <class Call, class Saved, class Own>
@@ -176,11 +226,13 @@ struct deepseek_sparse_attention : latent_attention<C.attention, lent_pattern, F
     const auto both = compare(c, kept.own, own);
     ops::kl_divergence_gradient(c.backend, both.weights, both.scores, both.scores,
                                 C.loss_weight * c.options.gradient_scale);
-    const auto d = index::template make<value_of<X>>(c.scratch, x.extent(0));
-    ops::lightning_indexer_backward(c.backend, index::inputs(own, own.k), both.scores,
-                                    indexer_gradients{as_heads<index::H, index::D>(d.q), d.k, d.w},
-                                    seen_keys<lent_pattern>(c, index::scale()));
-    index::backward(c.in(7), p.indexer, x, as_const(kept.own.q_latent), d, kept.indexer, g.indexer);
+    const auto d = selector::template make<value_of<X>>(c.scratch, x.extent(0));
+    ops::lightning_indexer_backward(
+        c.backend, selector::inputs(own, own.k), both.scores,
+        indexer_gradients{as_heads<selector::H, selector::D>(d.q), d.k, d.w},
+        seen_keys<lent_pattern>(c, selector::scale()));
+    selector::backward(c.in(7), p.indexer, x, as_const(kept.own.q_latent), d, kept.indexer,
+                       g.indexer);
   }
   template <class V>
   using value_of = typename V::value_type;

@@ -15,6 +15,9 @@ namespace deepseek {
 // of the model is frozen); from attention over the selected ones.
 enum class indexer_training { none, dense, sparse };
 
+// How rows that a cache keeps, and what is compared with them, are rounded outside training.
+enum class row_precision { exact, fp8 };
+
 struct dsa_config {
   mla_config attention = {};  // q_rank > 0: the indexer reads the queries' latent
   index_t index_heads = 64;   // >= 1
@@ -22,6 +25,8 @@ struct dsa_config {
   index_t top_k = 2048;       // keys a query attends to, >= 1
   indexer_training training = indexer_training::sparse;
   double loss_weight = 1;  // >= 0, of the indexer's loss (mean over the call's queries)
+  row_precision latents = row_precision::exact;     // fp8: 656 bytes a token at V3.2's sizes
+  row_precision index_rows = row_precision::exact;  // of index keys and queries; fp8: 132 bytes
   bool operator==(const dsa_config&) const = default;
 };
 

@@ -15,6 +15,24 @@ using argument_t =
     std::conditional_t<is_view<std::remove_cvref_t<X>> || std::is_empty_v<std::remove_cvref_t<X>>,
                        std::remove_cvref_t<X>, X>;
 
+// Views of an argument that may be `none`.
+template <class V>
+auto view_or_none(V& v) {
+  if constexpr (std::is_same_v<std::remove_cvref_t<V>, none>) {
+    return none{};
+  } else {
+    return as_view(v);
+  }
+}
+template <class V>
+auto const_or_none(const V& v) {
+  if constexpr (std::is_same_v<V, none>) {
+    return none{};
+  } else {
+    return as_const(as_view(v));
+  }
+}
+
 // Every extent of v equals that of `like`.
 template <class View, class Like>
 void require_same_shape(const View& v, const Like& like, const char* object) {

@@ -5,9 +5,9 @@
 // follows the tiles that the pattern keeps.
 // A query that sees no key: o = 0, lse = -inf, gradients 0. What is not visible is never used; a
 // NaN that is visible stays. Types may differ; scores and sums in accumulate_t of the output. Bits
-// do not depend on threads; a query of a batch equals it alone. Errors: shape_mismatch,
-// invalid_argument, offsets. Cost: 2 (d + dv) flops a visible pair, backward 5/2 of it. Sources:
-// Vaswani et al. 2017; Milakov and Gimelshein 2018; Dao et al. 2022, 2023.
+// do not depend on threads, nor on pages; a query of a batch equals it alone. Errors:
+// shape_mismatch, invalid_argument, offsets. Cost: 2 (d + dv) flops a visible pair, backward 5/2 of
+// it. Sources: Vaswani et al. 2017; Milakov and Gimelshein 2018; Dao et al. 2022, 2023.
 #pragma once
 
 #include "deepseek/core/call.hpp"   // sequence_offsets
@@ -15,6 +15,7 @@
 #include "deepseek/ops/argument.hpp"
 #include "deepseek/pattern/pattern.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 namespace deepseek {
@@ -57,11 +58,22 @@ struct attention_spec {
   sequence_offsets<Space> key_offsets = {};    // as many as query_offsets
   index_t start = -1;  // position of each sequence's first query; -1: its last query meets its last
                        // key
+  page_table<Space> pages = {};  // where keys and values stand, of one sequence; size 0: in order
+  index_t keys = 0;              // that stand in pages
 };
 
 // Rows and positions of one sequence of a packed batch; its keys have positions 0 .. keys - 1.
 struct attention_range {
   index_t query, queries, key, keys, start;
+  page_table<host> pages = {};
+
+  // The row of key j, and how many keys from j on stand in one run of rows.
+  index_t key_row(index_t j) const {
+    return pages.size == 0 ? key + j : pages.pages(j / pages.size) * pages.size + j % pages.size;
+  }
+  index_t run_of_keys(index_t j) const {
+    return pages.size == 0 ? keys - j : std::min(keys - j, pages.size - j % pages.size);
+  }
 };
 
 // What a pattern is bound to for one head of a sequence.
@@ -84,11 +96,41 @@ attention_range sequence_range(const attention_spec<P, S>& spec, index_t s, inde
     r.key = spec.key_offsets(s);
     r.keys = spec.key_offsets(s + 1) - r.key;
   }
+  if constexpr (std::is_same_v<S, host>) {
+    if (spec.pages.size > 0) r.keys = spec.keys;
+    r.pages = spec.pages;
+  }
   if (r.start < 0) r.start = r.keys - r.queries;
   return r;
 }
 
 namespace attention_checks {
+
+// k and v have `rows` rows.
+template <class S>
+void require_pages(const page_table<S>& at, index_t keys, index_t rows, const char* op) {
+  require(at.size > 0, error_code::invalid_argument, op, ": a page of ", at.size,
+          " positions; pass a size > 0, or 0 for keys in order");
+  const index_t pages = at.pages.extent(0), needed = (keys + at.size - 1) / at.size;
+  require(keys >= 0 && needed <= pages, error_code::index_range, op, ": ", keys,
+          " keys do not fit ", pages, " pages of ", at.size, "; pass a page for each ", at.size,
+          " keys");
+  require_data(at.pages, "attention: page table");
+  if constexpr (std::is_same_v<S, host>) {
+    for (index_t i = 0; i < needed; ++i) {
+      const index_t page = at.pages(i), end = std::min(keys - i * at.size, at.size);
+      require(page >= 0 && page * at.size + end <= rows, error_code::index_range, op, ": pages[", i,
+              "] is ", page, ", outside the ", rows, " rows of k in pages of ", at.size,
+              "; pass numbers of pages that exist");
+    }
+  }
+}
+
+template <class P, class S>
+void require_order(const attention_spec<P, S>& spec, const char* op) {
+  require(spec.pages.size == 0, error_code::unsupported, op,
+          ": keys in pages; pass rows in the order of their positions");
+}
 
 template <class P, class S>
 void require_spec(const attention_spec<P, S>& spec, index_t queries, index_t keys,
@@ -103,6 +145,11 @@ void require_spec(const attention_spec<P, S>& spec, index_t queries, index_t key
   const index_t nq = spec.query_offsets.extent(0), nk = spec.key_offsets.extent(0);
   require(nq == nk, error_code::shape_mismatch, op, ": query_offsets[", nq, "] and key_offsets[",
           nk, "] differ in length; pass sequences + 1 of each, or neither");
+  if (spec.pages.size != 0) {
+    require(nq == 0, error_code::unsupported, op,
+            ": keys in pages and several sequences; run one sequence at a time");
+    require_pages(spec.pages, spec.keys, keys, op);
+  }
   if (nq == 0) return;
   const std::string of_queries = std::string(op) + ": query_offsets";
   const std::string of_keys = std::string(op) + ": key_offsets";
@@ -144,15 +191,6 @@ void require_shapes(const In& in, const Out& out) {
   }
 }
 
-template <class L>
-auto view_or_none(L& lse) {
-  if constexpr (std::is_same_v<std::remove_cvref_t<L>, none>) {
-    return none{};
-  } else {
-    return as_view(lse);
-  }
-}
-
 // The spec with its scale written out.
 template <class P, class S>
 attention_spec<P, S> resolved(attention_spec<P, S> spec, index_t d) {
@@ -170,7 +208,7 @@ struct attention_op {
                   const attention_spec<P, S>& spec) const {
     const attention_inputs in{as_const(as_view(given.q)), as_const(as_view(given.k)),
                               as_const(as_view(given.v))};
-    const attention_outputs to{as_view(out.o), attention_checks::view_or_none(out.lse)};
+    const attention_outputs to{as_view(out.o), view_or_none(out.lse)};
     check_spaces(b, in.q, in.k, in.v, to.o, to.lse, spec.query_offsets);
     attention_checks::require_shapes(in, to);
     attention_checks::require_spec(spec, in.q.extent(0), in.k.extent(0));
@@ -206,6 +244,7 @@ struct attention_backward_op {
     require_data(g.dk, "attention_backward: dk");
     require_data(g.dv, "attention_backward: dv");
     attention_checks::require_spec(spec, in.q.extent(0), in.k.extent(0));
+    attention_checks::require_order(spec, "attention_backward");
     attention_backward_impl(b, in, from, g, attention_checks::resolved(spec, in.q.extent(2)));
   }
 };

@@ -10,7 +10,8 @@
 // invalid_argument, offsets. Source: DeepSeek-V4's published inference code as ported by others.
 #pragma once
 
-#include "deepseek/ops/attention.hpp"
+#include "deepseek/core/call.hpp"  // sequence_offsets
+#include "deepseek/ops/argument.hpp"
 
 namespace deepseek {
 

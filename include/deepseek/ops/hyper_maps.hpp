@@ -6,8 +6,8 @@
 // n]. With post and mix none{} it is the head's map: mu [tokens, n], base [n], scale [1].
 // Backward: dmu is written; dbase and dscale are added to, sums over tokens in fixed order.
 // Arithmetic in accumulate_t of pre (dmu), rounded once. Errors: shape_mismatch, invalid_argument.
-// Bits do not depend on threads. Source: Xie et al. 2025 (manifold-constrained hyper-connections),
-// section 4; constants, the factor 2 and softmax as in DeepSeek's TileKernels.
+// Bits do not depend on threads. Source: Xie et al. 2025 (manifold-constrained hyper-connections);
+// constants, the factor 2 and softmax as in DeepSeek's TileKernels.
 #pragma once
 
 #include "deepseek/ops/sinkhorn.hpp"
@@ -68,23 +68,6 @@ void require_maps(const In& in, const Maps& maps) {
   }
 }
 
-template <class V>
-auto const_or_none(const V& v) {
-  if constexpr (std::is_same_v<V, none>) {
-    return none{};
-  } else {
-    return as_const(as_view(v));
-  }
-}
-template <class V>
-auto view_or_none(V& v) {
-  if constexpr (std::is_same_v<std::remove_cvref_t<V>, none>) {
-    return none{};
-  } else {
-    return as_view(v);
-  }
-}
-
 }  // namespace hyper_checks
 
 struct hyper_maps_op {
@@ -94,8 +77,7 @@ struct hyper_maps_op {
   void operator()(const B& b, const In& given, const Out& out, const sinkhorn_spec& spec) const {
     const hyper_projection in{as_const(as_view(given.mu)), as_const(as_view(given.base)),
                               as_const(as_view(given.scale))};
-    const hyper_map_views maps{as_view(out.pre), hyper_checks::view_or_none(out.post),
-                               hyper_checks::view_or_none(out.mix)};
+    const hyper_map_views maps{as_view(out.pre), view_or_none(out.post), view_or_none(out.mix)};
     check_spaces(b, in.mu, in.base, in.scale, maps.pre, maps.post, maps.mix);
     hyper_checks::require_maps(in, maps);
     require_sinkhorn(spec, "hyper_maps");
@@ -112,9 +94,8 @@ struct hyper_maps_backward_op {
                   const sinkhorn_spec& spec) const {
     const hyper_projection in{as_const(as_view(given.mu)), as_const(as_view(given.base)),
                               as_const(as_view(given.scale))};
-    const hyper_map_views g{as_const(as_view(gradients.pre)),
-                            hyper_checks::const_or_none(gradients.post),
-                            hyper_checks::const_or_none(gradients.mix)};
+    const hyper_map_views g{as_const(as_view(gradients.pre)), const_or_none(gradients.post),
+                            const_or_none(gradients.mix)};
     const hyper_projection to{as_view(out.mu), as_view(out.base), as_view(out.scale)};
     check_spaces(b, in.mu, in.base, in.scale, g.pre, g.post, g.mix);
     check_spaces(b, to.mu, to.base, to.scale);

@@ -42,7 +42,7 @@ struct latent_attention_op {
     const latent_inputs in{as_const(as_view(given.q_nope)), as_const(as_view(given.q_pe)),
                            as_const(as_view(given.kv))};
     const latent_weights w{as_const(as_view(weights.w_uk)), as_const(as_view(weights.w_uv))};
-    const attention_outputs to{as_view(out.o), attention_checks::view_or_none(out.lse)};
+    const attention_outputs to{as_view(out.o), view_or_none(out.lse)};
     check_spaces(b, in.q_nope, in.q_pe, in.kv, to.o, to.lse, spec.query_offsets);
     check_spaces(b, w.w_uk, w.w_uv);
     require_shapes(in, w, to);

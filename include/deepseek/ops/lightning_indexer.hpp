@@ -82,6 +82,7 @@ struct lightning_indexer_op {
     indexer_checks::require_inputs(b, in);
     check_spaces(b, scores, spec.query_offsets);
     attention_checks::require_spec(spec, in.q.extent(0), in.k.extent(0), "lightning_indexer");
+    attention_checks::require_order(spec, "lightning_indexer");
     indexer_checks::require_scores(scores, spec, in.q.extent(0), in.k.extent(0));
     if (scores.empty()) return;
     lightning_indexer_impl(b, in, scores, attention_checks::resolved(spec, in.q.extent(2)));
@@ -101,6 +102,7 @@ struct lightning_indexer_backward_op {
     check_spaces(b, dscores, g.dq, g.dk, g.dw, spec.query_offsets);
     attention_checks::require_spec(spec, in.q.extent(0), in.k.extent(0),
                                    "lightning_indexer_backward");
+    attention_checks::require_order(spec, "lightning_indexer_backward");
     indexer_checks::require_scores(dscores, spec, in.q.extent(0), in.k.extent(0));
     require_same_shape(g.dq, in.q, "lightning_indexer_backward: dq");
     require_same_shape(g.dk, in.k, "lightning_indexer_backward: dk");

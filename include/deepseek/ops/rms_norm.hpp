@@ -40,7 +40,7 @@ struct rms_norm_op {
   template <class B, class X, class W, class Y>
   static void run(const B& b, const X& x, const W& w, const Y& y, double eps) {
     check_spaces(b, x, w, y);
-    static_assert(x.rank == 2 && w.rank == 1,
+    static_assert(X::rank == 2 && W::rank == 1,
                   "deepseek::rms_norm: wrong ranks; pass x[rows, dim], w[dim], y[rows, dim]");
     require_extent(w, 0, x.extent(1), "rms_norm: w");
     require_same_shape(y, x, "rms_norm: y");
@@ -93,7 +93,8 @@ struct rms_norm_backward_op {
   template <class B, class In, class DY, class Out>
   static void run(const B& b, const In& views, const DY& dy, const Out& gradients, double eps) {
     check_spaces(b, views.x, views.w, dy, gradients.dx, gradients.dw);
-    static_assert(views.x.rank == 2 && views.w.rank == 1 && gradients.dw.rank == 1,
+    static_assert(decltype(views.x)::rank == 2 && decltype(views.w)::rank == 1 &&
+                      decltype(gradients.dw)::rank == 1,
                   "deepseek::rms_norm_backward: wrong ranks; pass x, dy, dx [rows, dim], w, dw "
                   "[dim]");
     require_extent(views.w, 0, views.x.extent(1), "rms_norm_backward: w");

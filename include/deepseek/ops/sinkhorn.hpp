@@ -4,7 +4,7 @@
 // divisions of columns, one less of rows. x, y [matrices, n, n]; y may be x. Backward goes through
 // every division: forward runs again and its matrices are kept, 2 iterations x n x n numbers of
 // scratch for one matrix at a time. dx is written and may be dy. Arithmetic in accumulate_t of y
-// (dx), rounded once. Errors: shape_mismatch, invalid_argument (null data, iterations < 1, eps).
+// (dx), rounded once. Errors: shape_mismatch, invalid_argument (null data, iterations, eps).
 // Bits do not depend on threads. Cost: 4 iterations n^2 flops. Sources: Sinkhorn and Knopp 1967;
 // Xie et al. 2025 (manifold-constrained hyper-connections); the eps and the order of steps from
 // DeepSeek's TileKernels.
@@ -15,14 +15,14 @@
 namespace deepseek {
 
 struct sinkhorn_spec {
-  index_t iterations = 20;  // >= 1
+  index_t iterations = 20;  // 1 .. 1e6
   double eps = 1e-6;        // >= 0
   bool operator==(const sinkhorn_spec&) const = default;
 };
 
 inline void require_sinkhorn(const sinkhorn_spec& spec, const char* op) {
-  require(spec.iterations >= 1, error_code::invalid_argument, op, ": iterations is ",
-          spec.iterations, "; pass at least 1");
+  require(spec.iterations >= 1 && spec.iterations <= 1'000'000, error_code::invalid_argument, op,
+          ": iterations is ", spec.iterations, "; pass 1 .. 1000000");
   require_epsilon(spec.eps, op);
 }
 

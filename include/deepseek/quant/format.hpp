@@ -12,7 +12,7 @@ namespace deepseek {
 
 struct plain {
   static constexpr const char* name = "plain";
-  static constexpr bool stores_elements = true, accepts_nonfinite = true;
+  static constexpr bool stores_elements = true;
   template <class T, class S, index_t O, index_t I>
   using weight = tensor<T, S, O, I>;
 };
@@ -21,7 +21,7 @@ struct plain {
 // that ops::gemm takes any part of them. Activations keep their type and sums are theirs.
 struct bf16_weights {
   static constexpr const char* name = "bf16_weights";
-  static constexpr bool stores_elements = true, accepts_nonfinite = true;
+  static constexpr bool stores_elements = true;
   template <class T, class S, index_t O, index_t I>
   using weight = tensor<bf16, S, O, I>;
 };

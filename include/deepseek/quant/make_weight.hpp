@@ -68,10 +68,10 @@ void require_finite_matrix(const char* format, const M& m, index_t expert) {
   }
 }
 
+// Formats that are a tensor [out, in] of floating numbers: each is rounded once; NaN and infinity
+// stay what they are in the file.
 template <class F>
-concept AcceptsNonfinite = requires {
-  requires F::accepts_nonfinite;
-};
+concept ElementFormat = F::stores_elements;
 
 template <class F, class Plain, class Out>
 void make_weight(const F& format, const Plain& weights, const observed_range& seen, Out& out) {
@@ -79,17 +79,12 @@ void make_weight(const F& format, const Plain& weights, const observed_range& se
   if constexpr (decltype(w)::rank == 2) {
     make_expert_weight(format, w, seen, out, 0);
   } else {
-    if constexpr (!AcceptsNonfinite<F>) {
+    if constexpr (!ElementFormat<F>) {
       for (index_t e = 0; e < w.extent(0); ++e) require_finite_matrix(F::name, slice(w, e), e);
     }
     for (index_t e = 0; e < w.extent(0); ++e) make_expert_weight(format, slice(w, e), seen, out, e);
   }
 }
-
-// Formats that are a tensor [out, in] of floating numbers: each is rounded once (a loader keeps
-// what the file holds, NaN and infinity too).
-template <class F>
-concept ElementFormat = F::stores_elements;
 
 template <ElementFormat F, class M, class T, class S, index_t O, index_t I>
 void make_expert_weight(const F&, const M& from, const observed_range&, tensor<T, S, O, I>& out,

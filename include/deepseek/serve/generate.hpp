@@ -44,9 +44,17 @@ bool wants_more(Sink& sink, std::int32_t token) {
 template <class F>
 auto timed(double& seconds, const F& f) {
   const auto begin = std::chrono::steady_clock::now();
-  const auto result = f();
-  seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  return result;
+  const auto note = [&] {
+    seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  };
+  if constexpr (std::is_void_v<decltype(f())>) {
+    f();
+    note();
+  } else {
+    const auto result = f();
+    note();
+    return result;
+  }
 }
 
 // prompt: token ids [n], int32, host.

@@ -28,6 +28,12 @@ struct sampler_config {
   std::uint64_t seed = 0;
 };
 
+// A number of 53 random bits in [0, 1): block `at` of a stream.
+inline double uniform53(const stream_key& key, std::uint64_t at) {
+  const philox_words words = random_block(key, at);
+  return static_cast<double>((std::uint64_t{words[0]} << 32U | words[1]) >> 11U) * 0x1p-53;
+}
+
 class sampler {
  public:
   explicit sampler(sampler_config config = {}) : config_(config) {
@@ -59,6 +65,23 @@ class sampler {
     weigh(logits, static_cast<double>(logits(best)));
     keep_most_likely();
     return choose(at);
+  }
+
+  // What next() draws from: p[i] for every token, 0 where it is not kept, summing to 1. With
+  // temperature 0 the most likely token has all of it.
+  template <class Logits>
+  void distribution(const Logits& logits_in, std::vector<double>& p) {
+    const auto logits = as_const(as_view(logits_in));
+    const index_t best = largest(logits);
+    p.assign(static_cast<std::size_t>(logits.extent(0)), 0);
+    if (config_.temperature == 0) {
+      p[static_cast<std::size_t>(best)] = 1;
+      return;
+    }
+    weigh(logits, static_cast<double>(logits(best)));
+    keep_most_likely();
+    const double sum = total();
+    for (const candidate& c : kept_) p[static_cast<std::size_t>(c.token)] = c.weight / sum;
   }
 
  private:
@@ -122,10 +145,7 @@ class sampler {
   }
 
   std::int32_t choose(std::uint64_t at) const {
-    const stream_key key{config_.seed, 0, 0, 0, random_use::sampling};
-    const philox_words words = random_block(key, at);
-    const std::uint64_t bits = (std::uint64_t{words[0]} << 32U | words[1]) >> 11U;
-    double left = static_cast<double>(bits) * 0x1p-53 * total();
+    double left = uniform53({config_.seed, 0, 0, 0, random_use::sampling}, at) * total();
     for (const candidate& c : kept_) {
       if (left < c.weight) return c.token;
       left -= c.weight;

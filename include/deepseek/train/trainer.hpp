@@ -2,12 +2,15 @@
 // trainer: cross-entropy training of a model on token targets, with gradient accumulation, clipping
 // by global norm and a schedule. The gradient of a group of micro-batches is exact: the sum of
 // token losses over the group divided by its counted tokens, also for a last, partial group
-// (flush()). A loss or gradient that is not finite throws (nonfinite) and leaves parameters and
-// moments alone. Clipping: factor min(1, clip / (norm + 1e-6)), norm over all trained gradients.
+// (flush()). A net with drafts (with_mtp) is trained on loss + draft_weight * draft_loss, the sum
+// of the drafts' losses against the targets one further, divided by the same number. A loss or
+// gradient that is not finite throws (nonfinite) and leaves parameters and moments alone. Clipping:
+// factor min(1, clip / (norm + 1e-6)), norm over all trained gradients.
 #pragma once
 
 #include "deepseek/layers/model.hpp"
 #include "deepseek/ops/cross_entropy.hpp"
+#include "deepseek/ops/next_tokens.hpp"
 #include "deepseek/ops/sum_of_squares.hpp"
 #include "deepseek/train/optimizer.hpp"
 #include "deepseek/train/schedule.hpp"
@@ -21,6 +24,7 @@ struct trainer_config {
   double clip = 1;             // largest global gradient norm; 0: no clipping
   std::uint64_t seed = 0;      // of dropout and random patterns
   std::int32_t ignore = -100;  // target of tokens without a loss
+  double draft_weight = 0.3;   // of the loss of drafts, in nets that give any; >= 0
 };
 
 struct train_result {
@@ -28,8 +32,9 @@ struct train_result {
   double auxiliary = 0;  // balance losses, already weighted
   double norm = 0;       // gradient norm before clipping
   double lr = 0;
-  index_t tokens = 0;  // counted
-  index_t step = 0;    // optimizer steps done
+  index_t tokens = 0;     // counted
+  index_t step = 0;       // optimizer steps done
+  double draft_loss = 0;  // of drafts, before its weight
 };
 
 // sqrt of the sum of squares over all trained tensors, in double, in a fixed order.
@@ -66,6 +71,14 @@ class trainer {
             config.accumulate, "; write a number >= 1");
     require(config.clip >= 0, error_code::invalid_argument, "trainer: clip is ", config.clip,
             "; write a norm > 0, or 0 for no clipping");
+    set_draft_weight(config.draft_weight);
+  }
+
+  // For a schedule of it.
+  void set_draft_weight(double weight) {
+    require(std::isfinite(weight) && weight >= 0, error_code::invalid_argument,
+            "trainer: draft_weight is ", weight, "; write a finite number >= 0");
+    config_.draft_weight = weight;
   }
 
   // One micro-batch: tokens [n] and targets [n], packed sequences by offsets. Returns the result of
@@ -76,18 +89,14 @@ class trainer {
     run_report report;
     auto run = options(sequences);
     run.report = &report;
-    const auto logits = model_.forward(backend_, tokens, tape_, run);
-    const cross_entropy_result r = measure(logits, targets);
-    require(std::isfinite(r.mean), error_code::nonfinite, "trainer: the loss is ", r.mean,
-            " at step ", optimizer_.steps(), "; lower the learning rate or look at the data");
-    // Sums, not means: divided by the group's tokens at the step.
-    ops::cross_entropy_gradient(backend_, logits, targets, logits,
-                                cross_entropy_gradient_spec{config_.ignore, 1.0, 1});
-    tape_.set_gradient_scale(static_cast<double>(r.counted));
-    model_.backward(backend_, tokens, tape_, logits, *gradients_);
-    loss_ += r.mean * static_cast<double>(r.counted);
-    auxiliary_ += report.auxiliary_loss * static_cast<double>(r.counted);
-    counted_ += r.counted;
+    const auto y = model_.forward(backend_, tokens, tape_, run);
+    const auto [counted, loss, draft_loss] = losses_to_gradients(y, targets, sequences);
+    tape_.set_gradient_scale(static_cast<double>(counted));
+    model_.backward(backend_, tokens, tape_, y, *gradients_);
+    loss_ += loss;
+    draft_loss_ += draft_loss;
+    auxiliary_ += report.auxiliary_loss * static_cast<double>(counted);
+    counted_ += counted;
     return ++micro_ >= config_.accumulate ? flush() : std::nullopt;
   }
 
@@ -107,8 +116,8 @@ class trainer {
       optimizer_.step(backend_, model_.parameters(), *gradients_, lr, clipped / tokens);
       update_buffers(model_.parameters(), *gradients_);
     }
-    const train_result result{loss_ / tokens, auxiliary_ / tokens, norm, lr,
-                              counted_,       optimizer_.steps()};
+    const train_result result{loss_ / tokens,     auxiliary_ / tokens, norm, lr, counted_,
+                              optimizer_.steps(), draft_loss_ / tokens};
     forget();
     return result;
   }
@@ -124,17 +133,50 @@ class trainer {
     run.sequences = sequences;
     return run;
   }
+  struct summed_losses {
+    index_t counted = 0;
+    double loss = 0, draft_loss = 0;  // sums over tokens
+  };
+  // Measures the outputs and overwrites them with their gradients, which are sums: they are divided
+  // by the group's tokens at the step.
+  template <class Outputs, class Y>
+  summed_losses losses_to_gradients(const Outputs& y, const Y& targets,
+                                    sequence_offsets<space> sequences) {
+    if constexpr (is_view<Outputs>) {
+      const auto r = measure(y, targets);
+      differentiate(y, targets, 1);
+      return {r.counted, r.mean * static_cast<double>(r.counted), 0};
+    } else {
+      const scope freed(backend_.workspace());
+      const auto further =
+          backend_.workspace().template make<std::int32_t, dyn>(y.drafts.extent(0));
+      ops::next_tokens(backend_, targets, sequences, config_.ignore, further);
+      const auto r = measure(y.logits, targets), drafts = measure(y.drafts, further);
+      differentiate(y.logits, targets, 1);
+      differentiate(y.drafts, further, config_.draft_weight);
+      return {r.counted, r.mean * static_cast<double>(r.counted),
+              drafts.mean * static_cast<double>(drafts.counted)};
+    }
+  }
   template <class L, class Y>
   cross_entropy_result measure(const L& logits, const Y& targets) {
     const scope freed(backend_.workspace());
     using A = accumulate_t<typename L::value_type>;
     auto losses = backend_.workspace().template make<A, dyn>(logits.extent(0));
-    return ops::cross_entropy(backend_, logits, targets, losses,
-                              cross_entropy_spec{config_.ignore});
+    const auto r =
+        ops::cross_entropy(backend_, logits, targets, losses, cross_entropy_spec{config_.ignore});
+    require(std::isfinite(r.mean), error_code::nonfinite, "trainer: the loss is ", r.mean,
+            " at step ", optimizer_.steps(), "; lower the learning rate or look at the data");
+    return r;
+  }
+  template <class L, class Y>
+  void differentiate(const L& logits, const Y& targets, double weight) {
+    ops::cross_entropy_gradient(backend_, logits, targets, logits,
+                                cross_entropy_gradient_spec{config_.ignore, weight, 1});
   }
   void forget() {
     zero(*gradients_);
-    loss_ = auxiliary_ = 0;
+    loss_ = draft_loss_ = auxiliary_ = 0;
     counted_ = micro_ = 0;
   }
 
@@ -145,7 +187,7 @@ class trainer {
   trainer_config config_;
   typename Model::tape_type tape_;
   std::unique_ptr<parameters_type> gradients_;
-  double loss_ = 0, auxiliary_ = 0;
+  double loss_ = 0, draft_loss_ = 0, auxiliary_ = 0;
   index_t counted_ = 0, micro_ = 0;
 };
 

@@ -101,48 +101,66 @@ void activation_backward_impl(const cpu& b, Kind kind, const X& x, const DY& dy,
       x, dy, dx);
 }
 
+// x cut to -limit .. limit, or from above only; NaN stays.
+namespace kernels {
+template <class T>
+struct swiglu_limit {
+  simd::pack<T> high;
+  explicit swiglu_limit(double limit)
+      : high(simd::pack<T>::broadcast(limit > 0 ? static_cast<T>(limit)
+                                                : std::numeric_limits<T>::infinity())) {}
+  simd::pack<T> gate(simd::pack<T> x) const { return min(high, x); }
+  simd::pack<T> up(simd::pack<T> x) const { return max(-high, min(high, x)); }
+};
+}  // namespace kernels
+
 template <class Gate, class Up, class Y>
 requires Packable<Gate, Up, Y>
-void swiglu_impl(const cpu& b, const Gate& gate, const Up& up, const Y& y) {
+void swiglu_impl(const cpu& b, const swiglu_inputs<Gate, Up>& in, const Y& y, double limit) {
   using T = typename Y::value_type;
   using simd::pack;
-  if (!unit_rows(gate, up, y)) {
-    return swiglu_impl(static_cast<const reference&>(b), gate, up, y);
+  if (!unit_rows(in.gate, in.up, y)) {
+    return swiglu_impl(static_cast<const reference&>(b), in, y, limit);
   }
+  const kernels::swiglu_limit<T> cut(limit);
   for_each_span(
       b,
-      [](index_t n, const T* g, const T* u, T* to) {
+      [cut](index_t n, const T* g, const T* u, T* to) {
         simd::along_row<T>(
             n, [&](index_t i, index_t rest) __attribute__((always_inline)) {
-              const auto silu = kernels::value(silu_kind{}, pack<T>::load_up_to(g + i, rest));
-              (silu * pack<T>::load_up_to(u + i, rest)).store_up_to(to + i, rest);
+              const auto gate = cut.gate(pack<T>::load_up_to(g + i, rest));
+              const auto up = cut.up(pack<T>::load_up_to(u + i, rest));
+              (kernels::value(silu_kind{}, gate) * up).store_up_to(to + i, rest);
             });
       },
-      gate, up, y);
+      in.gate, in.up, y);
 }
 
 template <class Gate, class Up, class DY, class DGate, class DUp>
 requires Packable<Gate, Up, DY, DGate, DUp>
 void swiglu_backward_impl(const cpu& b, const swiglu_inputs<Gate, Up>& in, const DY& dy,
-                          const swiglu_gradients<DGate, DUp>& out) {
+                          const swiglu_gradients<DGate, DUp>& out, double limit) {
   using T = typename DUp::value_type;
   using simd::pack;
   if (!unit_rows(in.gate, in.up, dy, out.dgate, out.dup)) {
-    return swiglu_backward_impl(static_cast<const reference&>(b), in, dy, out);
+    return swiglu_backward_impl(static_cast<const reference&>(b), in, dy, out, limit);
   }
+  const kernels::swiglu_limit<T> cut(limit);
   for_each_span(
       b,
-      [](index_t n, const T* g, const T* u, const T* d, T* dg, T* du) {
+      [cut](index_t n, const T* g, const T* u, const T* d, T* dg, T* du) {
         simd::along_row<T>(
             n, [&](index_t i, index_t rest) __attribute__((always_inline)) {
               const auto gate = pack<T>::load_up_to(g + i, rest),
-                         dyi = pack<T>::load_up_to(d + i, rest);
+                         up = pack<T>::load_up_to(u + i, rest),
+                         dyi = pack<T>::load_up_to(d + i, rest), none = pack<T>::zero();
               const auto s = kernels::sigmoids(gate);
               const auto slope =
                   s.plus * fma(kernels::bounded(gate), s.minus, pack<T>::broadcast(1));
-              const auto dgate = dyi * pack<T>::load_up_to(u + i, rest) * slope;
-              (dyi * (kernels::at_least(gate) * s.plus)).store_up_to(du + i, rest);
-              dgate.store_up_to(dg + i, rest);
+              const auto dgate = dyi * cut.up(up) * slope;
+              const auto dup = dyi * kernels::value(silu_kind{}, cut.gate(gate));
+              select_less(cut.high, gate, none, dgate).store_up_to(dg + i, rest);
+              select_less(cut.high, simd::abs(up), none, dup).store_up_to(du + i, rest);
             });
       },
       in.gate, in.up, dy, out.dgate, out.dup);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // attention on the cpu, float and double, any strides: flash tiles in registers' size on the thread
 // pool; see ops/attention.hpp and attention/tiles.hpp. Other types take the reference loops.
-// Tasks: one key-value head of one sequence, or one tile of it where those are few; the bits are
-// the same. Listed keys of many heads are gathered (attention/gathered.hpp). Memory: packed keys
-// and values of the sequences at work, linear in the keys.
+// Tasks: one key-value head of one sequence, or one tile of it where those are few, or some of the
+// query heads where even tiles are few (a decoding step with one key-value head); the bits are the
+// same. Listed keys of many heads are gathered (attention/gathered.hpp). Memory: packed keys and
+// values of the sequences at work, linear in the keys.
 #pragma once
 
 #include "deepseek/backend/cpu/attention/backward.hpp"
@@ -39,18 +40,18 @@ head_group<P> group_of(const attention_spec<P, S>& spec, const attention_range& 
 // Whether key tiles that are read once are listed, too.
 enum class packing { where_it_pays, always };
 
-// One entry for each sequence and one more with the totals.
+// One entry for each sequence and one more with the totals; `group` query heads share a tile.
 template <class In, class Spec>
 view<sequence_tiles, host, dyn> list_tiles(arena<host>& memory, const In& in, const Spec& spec,
-                                           packing which) {
-  const index_t count = sequence_count(spec), group = in.q.extent(1) / in.k.extent(1);
+                                           packing which, index_t group) {
+  const index_t count = sequence_count(spec);
   const auto list = memory.make<sequence_tiles, dyn>(count + 1);
   sequence_tiles next;
   for (index_t s = 0; s < count; ++s) {
     next.range = sequence_range(spec, s, in.q.extent(0), in.k.extent(0));
-    next.packed = which == packing::always || next.range.queries * group > most_rows;
-    list(s) = next;
     const auto head_rows = group_of(spec, next.range, 0, group);
+    next.packed = which == packing::always || head_rows.query_tiles() > 1;
+    list(s) = next;
     next.first_query_tile += head_rows.query_tiles();
     if (next.packed) next.first_key_tile += head_rows.key_tiles();
   }
@@ -79,6 +80,7 @@ struct forward_tasks {
   const Spec& spec;
   view<sequence_tiles, host, dyn> list;
   index_t kv_heads, group;
+  index_t parts = 1;  // groups of query heads that share one key-value head
 
   using pattern = std::remove_cvref_t<decltype(Spec::pattern)>;
   using heads_of = head_group<pattern>;
@@ -95,16 +97,17 @@ struct forward_tasks {
         .run(i0, i1, packed);
   }
 
-  // One key-value head of one sequence a task: its packed keys stay in the core's cache.
+  // One group of heads of one sequence a task: its packed keys stay in the core's cache.
   void by_head() const {
-    b.parallel((list.extent(0) - 1) * kv_heads, [&](index_t task) {
-      const auto& at = list(task / kv_heads);
-      const index_t kv = task % kv_heads;
-      const auto head_rows = group_of(spec, at.range, kv, group);
+    const index_t groups = kv_heads * parts;
+    b.parallel((list.extent(0) - 1) * groups, [&](index_t task) {
+      const auto& at = list(task / groups);
+      const auto head_rows = group_of(spec, at.range, task % groups, group);
       T* packed = nullptr;
       if (at.packed) {
         packed = kernels::scratch<packed_memory, T>(
             static_cast<std::size_t>(head_rows.key_tiles() * tile_size()));
+        const index_t kv = task % groups / parts;
         for (index_t t = 0; t < head_rows.key_tiles(); ++t) pack(head_rows, kv, t, packed);
       }
       for (index_t t = 0; t < head_rows.query_tiles(); ++t) query_tile(head_rows, t, packed);
@@ -139,6 +142,14 @@ inline bool heads_suffice(const cpu& b, index_t head_rows) {
   return b.threads() == 1 || head_rows >= 2 * b.threads();
 }
 
+// The largest divisor of n that is at most `most`.
+constexpr index_t divisor_of(index_t n, index_t most) {
+  for (index_t d = std::min(n, most); d > 1; --d) {
+    if (n % d == 0) return d;
+  }
+  return 1;
+}
+
 }  // namespace cpu_attention
 
 template <class In, class Out, class Spec>
@@ -158,15 +169,21 @@ void attention_impl(const cpu& b, const In& in, const Out& out, const Spec& spec
   }
   const scope freed(b.workspace());
   const index_t kv_heads = in.k.extent(1);
-  const tiles::forward_tasks<T, In, Out, Spec> tasks{
-      b,
-      in,
-      out,
-      spec,
-      tiles::list_tiles(b.workspace(), in, spec, tiles::packing::where_it_pays),
-      kv_heads,
-      in.q.extent(1) / kv_heads};
-  tiles::heads_suffice(b, sequence_count(spec) * kv_heads) ? tasks.by_head() : tasks.by_tile();
+  tiles::forward_tasks<T, In, Out, Spec> tasks{
+      b, in, out, spec, {}, kv_heads, in.q.extent(1) / kv_heads};
+  const auto list = [&] {
+    tasks.list =
+        tiles::list_tiles(b.workspace(), in, spec, tiles::packing::where_it_pays, tasks.group);
+    return tasks.list(tasks.list.extent(0) - 1).first_query_tile * kv_heads;
+  };
+  const index_t query_tiles = list();
+  if (query_tiles > 0 && query_tiles < b.threads()) {
+    tasks.parts = tiles::divisor_of(tasks.group, b.threads() / query_tiles);
+    tasks.group /= tasks.parts;
+    list();
+  }
+  tasks.parts > 1 || tiles::heads_suffice(b, sequence_count(spec) * kv_heads) ? tasks.by_head()
+                                                                              : tasks.by_tile();
 }
 
 namespace cpu_attention {
@@ -227,12 +244,11 @@ void attention_backward_impl(const cpu& b, const In& in, const Out& out, const G
     return attention_backward_impl(static_cast<const reference&>(b), in, out, g, spec);
   }
   const scope freed(b.workspace());
-  const index_t kv_heads = in.k.extent(1);
+  const index_t kv_heads = in.k.extent(1), group = in.q.extent(1) / kv_heads;
   const tiles::backward_tasks<T, In, Out, G, Spec> tasks{
-      b,        in,
-      out,      g,
-      spec,     tiles::list_tiles(b.workspace(), in, spec, tiles::packing::always),
-      kv_heads, in.q.extent(1) / kv_heads};
+      b,        in,   out,
+      g,        spec, tiles::list_tiles(b.workspace(), in, spec, tiles::packing::always, group),
+      kv_heads, group};
   tiles::heads_suffice(b, sequence_count(spec) * kv_heads) ? tasks.by_head() : tasks.by_tile();
 }
 

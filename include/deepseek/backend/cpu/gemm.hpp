@@ -103,6 +103,27 @@ requires(
   if (adds) add_rows(b, as_const(target), c);
 }
 
+// A batch that is only written, with contiguous columns, is one parallel region.
+template <class A, class W, class C>
+requires(C::rank == 3 && simd_elements<A, W, C>) void gemm_impl(const cpu& b, const A& a,
+                                                                const W& w, const C& c,
+                                                                const gemm_epilogue<>& epilogue) {
+  using T = typename C::value_type;
+  if (epilogue.act != activation::none || epilogue.how == update::add ||
+      !columns_contiguous(slice(c, 0))) {
+    for (index_t i = 0; i < c.extent(0); ++i) {
+      gemm_impl(b, slice(a, i), slice(w, i), slice(c, i), epilogue);
+    }
+    return;
+  }
+  std::vector<kernels::gemm_problem<T>>& problems = b.template problems<T>();
+  problems.clear();
+  for (index_t i = 0; i < c.extent(0); ++i) {
+    problems.push_back(gemm_problem_of(slice(a, i), slice(w, i), slice(c, i)));
+  }
+  kernels::gemm(b.pool(), std::span<const kernels::gemm_problem<T>>(problems));
+}
+
 // Sums over fixed chunks of rows, added in order of the chunks.
 template <class X, class Y>
 requires simd_elements<X, Y>

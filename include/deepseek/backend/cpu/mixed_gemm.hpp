@@ -52,6 +52,33 @@ requires(C::rank == 2 && bf16_product<A, W, C> &&
   if (adds) add_rows(b, as_const(target), c);
 }
 
+// A batch that is only written, with contiguous columns, is one parallel region.
+template <class A, class W, class C>
+requires(C::rank == 3 && bf16_product<A, W, C>) void gemm_impl(const cpu& b, const A& a, const W& w,
+                                                               const C& c,
+                                                               const gemm_epilogue<>& epilogue) {
+  if (epilogue.act != activation::none || epilogue.how == update::add ||
+      !columns_contiguous(slice(c, 0))) {
+    for (index_t i = 0; i < c.extent(0); ++i) {
+      gemm_impl(b, slice(a, i), slice(w, i), slice(c, i), epilogue);
+    }
+    return;
+  }
+  const scope freed(b.workspace());
+  with_stored(slice(w, 0), [&](const auto& first_weight) {
+    using stored = std::remove_cvref_t<decltype(first_weight)>;
+    const auto problems =
+        b.workspace().template make<kernels::stored_problem<stored>, dyn>(c.extent(0));
+    for (index_t i = 0; i < c.extent(0); ++i) {
+      stored at = first_weight;
+      at.data += i * w.stride(0);
+      problems(i) = stored_problem_of(slice(a, i), at, slice(c, i));
+    }
+    kernels::gemm_stored(b.pool(), std::span<const kernels::stored_problem<stored>>(
+                                       problems.data(), static_cast<std::size_t>(c.extent(0))));
+  });
+}
+
 // All experts' products in one parallel region.
 template <class X, class W, class O, class Y>
 requires bf16_product<X, W, Y>

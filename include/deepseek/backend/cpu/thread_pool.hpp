@@ -52,16 +52,29 @@ class thread_pool {
   template <class F>
   void parallel(std::ptrdiff_t tasks, F&& f) {
     if (tasks <= 0) return;
+    void* context = const_cast<void*>(static_cast<const void*>(std::addressof(f)));
+    constexpr auto one = &run_task<std::remove_reference_t<F>>;
     if (threads_ == 1 || tasks == 1 || inside_task()) {
-      for (std::ptrdiff_t i = 0; i < tasks; ++i) f(i);
+      for (std::ptrdiff_t i = 0; i < tasks; ++i) one(context, i);
       return;
     }
-    using body = std::remove_reference_t<F>;
-    run(tasks, {[](void* context, std::ptrdiff_t i) { (*static_cast<body*>(context))(i); },
-                const_cast<void*>(static_cast<const void*>(std::addressof(f)))});
+    run(tasks, {one, context});
   }
 
  private:
+  // One task. Never inlined: a body compiled twice, here for one thread and there for several, may
+  // be contracted to fused multiply-adds in two ways, and then bits depend on threads.
+  template <class Body>
+#if defined(__GNUC__) && !defined(__clang__)
+  __attribute__((noinline, noclone))
+#else
+  __attribute__((noinline))
+#endif
+  static void
+  run_task(void* context, std::ptrdiff_t i) {
+    (*static_cast<Body*>(context))(i);
+  }
+
   struct callback {
     void (*call)(void*, std::ptrdiff_t) = nullptr;
     void* context = nullptr;

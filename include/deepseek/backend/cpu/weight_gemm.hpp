@@ -20,7 +20,8 @@ inline kernels::int4_words stored_weight(const int4_matrix<host>& w) {
           w.zero,
           w.layout.words_deep(),
           w.layout.groups_deep(),
-          w.layout.group};
+          w.layout.group,
+          std::countr_zero(static_cast<std::uint64_t>(w.layout.group))};
 }
 
 template <class X, class W, class Y, class Bias>

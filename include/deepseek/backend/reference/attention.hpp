@@ -34,9 +34,9 @@ struct head {
 
   A score(index_t i, index_t j) const {
     A sum = 0;
+    const index_t row = range.key_row(j);
     for (index_t d = 0; d < in.q.extent(2); ++d) {
-      sum +=
-          static_cast<A>(in.q(range.query + i, h, d)) * static_cast<A>(in.k(range.key + j, kv, d));
+      sum += static_cast<A>(in.q(range.query + i, h, d)) * static_cast<A>(in.k(row, kv, d));
     }
     return sum * scale;
   }
@@ -65,10 +65,9 @@ void forward_row(const Head& at, index_t i, A* sum, const Out& out) {
   for (index_t d = 0; d < dv; ++d) sum[d] = 0;
   at.for_visible(i, [&](index_t j) {
     const A p = std::exp(at.score(i, j) - shift);
+    const index_t key = at.range.key_row(j);
     total += p;
-    for (index_t d = 0; d < dv; ++d) {
-      sum[d] += p * static_cast<A>(at.in.v(at.range.key + j, at.kv, d));
-    }
+    for (index_t d = 0; d < dv; ++d) sum[d] += p * static_cast<A>(at.in.v(key, at.kv, d));
   });
   const bool empty = total == A(0);
   for (index_t d = 0; d < dv; ++d) {

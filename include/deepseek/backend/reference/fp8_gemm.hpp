@@ -60,7 +60,8 @@ void fp8_product_impl(const reference&, const fp8_codes& x, const fp8_matrix<hos
           inner = std::fma(static_cast<A>(static_cast<float>(x.codes(m, k))),
                            static_cast<A>(static_cast<float>(w.q(n, k))), inner);
         }
-        sum = std::fma(inner, static_cast<A>(x.scale(m, j) * w.scale(n / fp8_block, j)), sum);
+        const A scale = static_cast<A>(x.scale(m, j)) * static_cast<A>(w.scale(n / fp8_block, j));
+        sum = std::fma(inner, scale, sum);
       }
       if constexpr (!std::is_same_v<Bias, none>) sum += static_cast<A>(bias(n));
       y(m, n) = static_cast<typename Y::value_type>(sum);

@@ -9,19 +9,24 @@
 
 namespace deepseek {
 
-template <class Gate, class Up, class Y>
-void swiglu_impl(const reference&, const Gate& gate, const Up& up, const Y& y) {
-  for (index_t i = 0; i < row_count(gate); ++i) {
-    swiglu_row(serial_team{}, row_at(gate, i), row_at(up, i), row_at(y, i));
+template <class In>
+auto swiglu_inputs_at(const In& in, index_t i) {
+  return swiglu_inputs{row_at(in.gate, i), row_at(in.up, i)};
+}
+
+template <class In, class Y>
+void swiglu_impl(const reference&, const In& in, const Y& y, double limit) {
+  for (index_t i = 0; i < row_count(y); ++i) {
+    swiglu_row(serial_team{}, swiglu_inputs_at(in, i), row_at(y, i), limit);
   }
 }
 
 template <class In, class DY, class Out>
-void swiglu_backward_impl(const reference&, const In& in, const DY& dy, const Out& out) {
+void swiglu_backward_impl(const reference&, const In& in, const DY& dy, const Out& out,
+                          double limit) {
   for (index_t i = 0; i < row_count(dy); ++i) {
-    const swiglu_inputs inputs{row_at(in.gate, i), row_at(in.up, i)};
     const swiglu_gradients gradients{row_at(out.dgate, i), row_at(out.dup, i)};
-    swiglu_backward_row(serial_team{}, inputs, row_at(dy, i), gradients);
+    swiglu_backward_row(serial_team{}, swiglu_inputs_at(in, i), row_at(dy, i), gradients, limit);
   }
 }
 

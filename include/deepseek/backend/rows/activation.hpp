@@ -10,6 +10,8 @@
 #include "deepseek/core/view.hpp"
 #include "deepseek/ops/activation.hpp"
 
+#include <limits>
+
 namespace deepseek {
 
 // Far outside, a function has its limit already; without a bound infinity times 0 would be NaN.
@@ -68,28 +70,40 @@ DEEPSEEK_HOST_DEVICE void activation_backward_row(const Team& team, Kind kind, c
   }
 }
 
-template <class Team, class Gate, class Up, class Y>
-DEEPSEEK_HOST_DEVICE void swiglu_row(const Team& team, const Gate& gate, const Up& up, const Y& y) {
+// x cut to low .. high; NaN stays.
+template <class A>
+DEEPSEEK_HOST_DEVICE A cut(A x, A low, A high) {
+  return x > high ? high : at_least(x, low);
+}
+
+// limit 0: none.
+template <class Team, class In, class Y>
+DEEPSEEK_HOST_DEVICE void swiglu_row(const Team& team, const In& in, const Y& y, double limit) {
   using out = typename Y::value_type;
   using sum = accumulate_t<out>;
-  for (index_t i = team.rank(); i < gate.extent(0); i += team.size()) {
-    const sum silu = activation_value(silu_kind{}, static_cast<sum>(gate(i)));
-    y(i) = static_cast<out>(silu * static_cast<sum>(up(i)));
+  const sum high = limit > 0 ? static_cast<sum>(limit) : std::numeric_limits<sum>::infinity();
+  for (index_t i = team.rank(); i < in.gate.extent(0); i += team.size()) {
+    const sum gate = cut(static_cast<sum>(in.gate(i)), -std::numeric_limits<sum>::infinity(), high);
+    const sum up = cut(static_cast<sum>(in.up(i)), -high, high);
+    y(i) = static_cast<out>(activation_value(silu_kind{}, gate) * up);
   }
 }
 
 template <class Team, class In, class DY, class Out>
 DEEPSEEK_HOST_DEVICE void swiglu_backward_row(const Team& team, const In& in, const DY& dy,
-                                              const Out& out) {
+                                              const Out& out, double limit) {
   using gate_type = typename decltype(out.dgate)::value_type;
   using up_type = typename decltype(out.dup)::value_type;
   using sum = std::common_type_t<accumulate_t<gate_type>, accumulate_t<up_type>>;
+  const sum high = limit > 0 ? static_cast<sum>(limit) : std::numeric_limits<sum>::infinity();
   for (index_t i = team.rank(); i < in.gate.extent(0); i += team.size()) {
-    const sum gate = static_cast<sum>(in.gate(i)), d = static_cast<sum>(dy(i));
-    const sum dgate = d * static_cast<sum>(in.up(i)) * activation_slope(silu_kind{}, gate);
-    const sum dup = d * activation_value(silu_kind{}, gate);
-    out.dgate(i) = static_cast<gate_type>(dgate);
-    out.dup(i) = static_cast<up_type>(dup);
+    const sum gate = static_cast<sum>(in.gate(i)), up = static_cast<sum>(in.up(i));
+    const sum kept_gate = gate > high ? high : gate, kept_up = cut(up, -high, high);
+    const sum d = static_cast<sum>(dy(i));
+    const sum dgate = d * kept_up * activation_slope(silu_kind{}, gate);
+    const sum dup = d * activation_value(silu_kind{}, kept_gate);
+    out.dgate(i) = static_cast<gate_type>(gate > high ? sum(0) : dgate);
+    out.dup(i) = static_cast<up_type>(up > high || up < -high ? sum(0) : dup);
   }
 }
 

@@ -35,10 +35,10 @@ template <class Team, class P, class X>
 DEEPSEEK_HOST_DEVICE auto kl_divergence_row(const Team& team, const P& p, const X& x) {
   using A = accumulate_t<typename X::value_type>;
   const auto [largest, total] = denominator_of<A>(team, x);
-  const A log_total = largest + std::log(total);
-  return row_sum(team, x.extent(0), [&, shift = log_total](index_t i) {
+  return row_sum(team, x.extent(0), [&, shift = largest, below = std::log(total)](index_t i) {
     const A weight = static_cast<A>(p(i));
-    return weight == A(0) ? A(0) : weight * (std::log(weight) - (static_cast<A>(x(i)) - shift));
+    const A log_share = (static_cast<A>(x(i)) - shift) - below;
+    return weight == A(0) ? A(0) : weight * (std::log(weight) - log_share);
   });
 }
 

@@ -31,8 +31,19 @@ template <class T, class In>
 void pack_key_tile(const In& in, const attention_range& range, index_t kv, index_t k0,
                    const key_value_tile<T>& to) {
   const index_t count = std::min(key_tile, range.keys - k0);
-  pack_columns(in.k, range.key + k0, kv, count, to.keys);
-  pack_rows(in.v, range.key + k0, kv, count, key_tile, to.values);
+  if (range.run_of_keys(k0) >= count) {
+    const index_t row = range.key_row(k0);
+    pack_columns(in.k, row, kv, count, to.keys);
+    pack_rows(in.v, row, kv, count, key_tile, to.values);
+    return;
+  }
+  const index_t d = in.k.extent(2);
+  std::fill_n(to.keys, round_up(count, panel<T>) * d, T(0));
+  for (index_t j = 0; j < count; ++j) {
+    const index_t row = range.key_row(k0 + j);
+    pack_column(row_of(in.k, row, kv), d, j, to.keys);
+    pack_rows(in.v, row, kv, 1, key_tile, to.values + j * panel<T>);
+  }
 }
 
 // One row's running maximum and sum.
@@ -116,7 +127,7 @@ class forward_tile {
   index_t dv() const { return in_.v.extent(2); }
   index_t q_row() const { return row_size<T>(d()); }
   index_t o_row() const { return row_size<T>(dv()); }
-  index_t kv_head() const { return group_.first / group_.heads; }
+  index_t kv_head() const { return group_.first / (in_.q.extent(1) / in_.k.extent(1)); }
   index_t query(index_t r) const { return i0_ + r / group_.heads; }
   index_t head(index_t r) const { return group_.first + r % group_.heads; }
 

@@ -24,11 +24,11 @@ template <class T>
 using gathered_view = view<const T, host, dyn, dyn, dyn>;
 
 template <class View, class T>
-gathered_view<T> gather(const View& from, index_t kv, index_t first, const std::int32_t* ids,
-                        index_t n, T* to) {
+gathered_view<T> gather(const View& from, index_t kv, const attention_range& range,
+                        const std::int32_t* ids, index_t n, T* to) {
   const index_t width = from.extent(2), row = row_size<T>(width);
   for (index_t i = 0; i < n; ++i) {
-    read_row<T>(row_of(from, first + ids[i], kv), width, to + i * row);
+    read_row<T>(row_of(from, range.key_row(ids[i]), kv), width, to + i * row);
   }
   return {to, {n, from.extent(1), width}, {row, 0, 1}};
 }
@@ -66,12 +66,12 @@ void attend_gathered(const In& in, const Out& out, const index_set& pattern,
   const index_t key_size = row_size<T>(in.k.extent(2)), value_size = row_size<T>(in.v.extent(2));
   T* const memory =
       kernels::scratch<gathered_memory, T>(static_cast<std::size_t>(n * (key_size + value_size)));
-  const auto keys = gather(in.k, task.kv, range.key, ids, n, memory);
+  const auto keys = gather(in.k, task.kv, range, ids, n, memory);
   auto values = keys;
   if (values_inside_keys(in)) {
     values = {keys.data(), {n, in.v.extent(1), in.v.extent(2)}, {key_size, 0, 1}};
   } else {
-    values = gather(in.v, task.kv, range.key, ids, n, memory + n * key_size);
+    values = gather(in.v, task.kv, range, ids, n, memory + n * key_size);
   }
   using inputs = attention_inputs<decltype(In::q), gathered_view<T>, gathered_view<T>>;
   const inputs near{in.q, keys, values};

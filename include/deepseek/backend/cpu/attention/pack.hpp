@@ -86,6 +86,12 @@ void pack_columns(const View& v, index_t first, index_t head, index_t count, T* 
   const kernels::operand<T> turned{row_of(v, first, head).data, v.stride(2), v.stride(0)};
   kernels::pack_panels(turned, v.extent(2), count, out);
 }
+// One of them, as column j.
+template <class T>
+void pack_column(strided_row<const T> from, index_t n, index_t j, T* out) {
+  T* to = out + j / panel<T> * panel<T> * n + j % panel<T>;
+  for (index_t i = 0; i < n; ++i) to[i * panel<T>] = from.data[i * from.stride];
+}
 
 // No NaN and no infinity in the first `rows` rows of panels of `steps` rows, `columns` wide.
 template <class T>

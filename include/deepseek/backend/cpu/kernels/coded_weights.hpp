@@ -89,19 +89,24 @@ struct int4_words {
   const std::uint16_t* scales;  // bf16
   const std::uint8_t* zeros;
   std::ptrdiff_t words_deep, groups_deep, group;
+  int group_bits;  // group = 2^group_bits
 
   word_block words(weight_place at, std::int32_t*) const {
     constexpr std::ptrdiff_t lanes = word_block::lanes;
-    return {data + at.n0 * words_deep + at.k0 / per_word * lanes, words_deep * lanes};
+    const std::ptrdiff_t first = at.n0 / lanes * words_deep * lanes + at.n0 % lanes;
+    return {data + first + at.k0 / per_word * lanes, words_deep * lanes};
   }
   factors_type factors(std::ptrdiff_t k, std::ptrdiff_t column) const {
     using pack = simd::pack<float>;
     constexpr std::ptrdiff_t lanes = word_block::lanes;
-    const std::ptrdiff_t at = (column / lanes * groups_deep + k / group) * lanes + column % lanes;
+    const std::ptrdiff_t at =
+        (column / lanes * groups_deep + (k >> group_bits)) * lanes + column % lanes;
     simd::vector<std::uint8_t, pack::width> bytes;
     __builtin_memcpy(&bytes, zeros + at, sizeof bytes);
+    // In two steps: g++ 12 takes the bytes apart one by one otherwise.
+    const auto half = __builtin_convertvector(bytes, simd::vector<std::uint16_t, 2 * pack::width>);
     const pack scale = simd::load_bf16(scales + at);
-    const pack zero = sixteen_and(__builtin_convertvector(bytes, weight_word) << 19);
+    const pack zero = sixteen_and(__builtin_convertvector(half, weight_word) << 19);
     return {scale, -(zero * scale)};
   }
   template <int I>

@@ -75,8 +75,8 @@ class gate_list {
 
  private:
   index_t k_, kept_ = 0;
-  T value_[longest_gate_list];
-  std::int32_t id_[longest_gate_list];
+  T value_[longest_gate_list] = {};
+  std::int32_t id_[longest_gate_list] = {};
 };
 
 template <class T>

@@ -32,7 +32,8 @@ struct word_block {
   }
 };
 
-// Steps k0 .. k0 + k - 1 of columns n0 .. n0 + n - 1; n is a multiple of 16.
+// Steps k0 .. k0 + k - 1 of columns n0 .. n0 + n - 1. k0 is a multiple of the group; of words that
+// are stored as such only columns before the next multiple of 16 (n0 not being one) may be read.
 struct weight_place {
   std::ptrdiff_t k0, k, n0, n;
 };
