@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // e4m3 weights of a file: taken over code by code where the model's format holds the same blocks,
 // with scales of floats or of powers of two; made into another format from their numbers elsewhere.
-#include "deepseek/io/load_checkpoint.hpp"
+#include "deepseek/io/save_checkpoint.hpp"
 
 #include <doctest/doctest.h>
 
@@ -58,6 +58,24 @@ TEST_CASE_TEMPLATE("blocks are taken over code by code", Format, ds::fp8_blocks,
     CHECK(same);
     for (std::size_t i = 0; i < 4; ++i) CHECK(w.weight.scale.data()[i] == f.scale[i]);
   }
+}
+
+TEST_CASE("saved in blocks of 128 they are read as they are, whatever config.json says of others") {
+  const files f;
+  weights<ds::fp8_blocks> w, again;
+  ds::fill_parameters(f.open(false), w);
+  const support::temp_dir saved;
+  ds::save_checkpoint(saved.path(), w);
+  safetensors_bytes::put(saved / "config.json", R"({"model_type": "x", "vocab_size": 4,
+    "hidden_size": 4, "intermediate_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1,
+    "quantization_config": {"quant_method": "fp8", "weight_block_size": [16, 16]}})");
+  ds::fill_parameters(ds::checkpoint_directory(saved.path()), again);
+  bool same = true;
+  for (std::size_t i = 0; i < f.codes.size(); ++i) {
+    same = same && again.weight.q.data()[i].bits == f.codes[i];
+  }
+  CHECK(same);
+  for (std::size_t i = 0; i < 4; ++i) CHECK(again.weight.scale.data()[i] == f.scale[i]);
 }
 
 TEST_CASE("other formats are made from the numbers") {

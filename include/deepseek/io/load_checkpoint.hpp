@@ -102,6 +102,10 @@ inline constexpr bool needs_calibration = false;
 template <Int8Format F>
 inline constexpr bool needs_calibration<F> = F::range == activation_range::observed;
 
+template <class T>
+inline constexpr f8_meaning meaning_for =
+    std::is_same_v<T, f8_e4m3> ? f8_meaning::codes : f8_meaning::scaled;
+
 // First pass: names, shapes and types of everything, no data.
 struct load_check {
   const checkpoint_directory& from;
@@ -149,7 +153,7 @@ struct load_check {
       missing.push_back(path);
       return;
     }
-    const tensor_reader reader(from, stored, shape);
+    const tensor_reader reader(from, stored, shape, meaning_for<T>);
     reader.template require_convertible<T>(rule);
     used.insert(stored);
     if (!reader.scale_path().empty()) used.insert(reader.scale_path());
@@ -177,7 +181,7 @@ struct load_fill {
   void tensor(const tensor_name& at, T* data, const std::vector<std::int64_t>& shape) {
     const std::string stored = stored_path(from, at.path);
     if (from.find(stored) == nullptr) return;
-    tensor_reader(from, stored, shape).read(data);
+    tensor_reader(from, stored, shape, meaning_for<T>).read(data);
     std::int64_t n = 1;
     for (const std::int64_t extent : shape) n *= extent;
     look_at(at.path, data, n);
