@@ -5,6 +5,7 @@
 
 #include "deepseek/backend/cpu/cpu.hpp"
 #include "deepseek/pattern/band.hpp"
+#include "deepseek/pattern/index_set.hpp"
 
 #include "support/compare.hpp"
 #include "support/poison.hpp"
@@ -123,6 +124,31 @@ TEST_CASE("attention in pages: the bits of keys in order") {
   }
   check<float, ds::causal>(ds::reference{}, "attention");
   check<double, ds::everyone>(ds::reference{}, "attention");
+}
+
+TEST_CASE("attention in pages: keys that a table lists, for many heads") {
+  const sizes s{6, 150, 16, 1, 24, 16};
+  std::vector<std::int32_t> ids;
+  for (std::int32_t i = 0; i < 6; ++i) {
+    for (std::int32_t k = 0; k < 20; ++k) ids.push_back(7 * k + i);
+  }
+  const ds::view<const std::int32_t, ds::host, ds::dyn, ds::dyn> listed(ids.data(), {6, 20});
+  for (const index_t size : {5, 64}) {
+    paged_case<float> c(s, size, 99);
+    ds::attention_spec<ds::index_set> spec;
+    spec.pattern = ds::index_set(listed, ds::index_order::ascending);
+    auto pages = spec;
+    pages.pages = c.table(size);
+    pages.keys = s.keys;
+    for (const bool plain : {false, true}) {
+      const ds::cpu b{{.threads = 2}};
+      const auto& reference = static_cast<const ds::reference&>(b);
+      const auto want = plain ? c.run(reference, spec, false) : c.run(b, spec, false);
+      const auto got = plain ? c.run(reference, pages, true) : c.run(b, pages, true);
+      support::expect_true("attention", support::text("listed keys, pages of", size),
+                           support::same_bits(want, got), "other bits");
+    }
+  }
 }
 
 TEST_CASE("attention in pages: bad tables") {

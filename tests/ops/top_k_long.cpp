@@ -81,7 +81,7 @@ TEST_CASE("top_k: long rows") {
   const ds::cpu b;
   for (const order how : {order::drawn, order::rising, order::falling, order::equal,
                           order::few_values, order::special}) {
-    for (const std::size_t k : {17, 300, 2048}) {
+    for (const std::size_t k : std::vector<std::size_t>{17, 300, 2048}) {
       check<float>(b, how, 5000, k);
       check<double>(b, how, 4097, k);
       check<double>(ds::reference{}, how, 4097, k);

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // attention_weights: the mean over heads of the weights that attention gave,
-//   p[i, j] = (1 / heads) sum_h e^(scale q_ih . k_jh' - lse_ih), 0 where the pattern hides j from
-//   i,
-// h' the key-value head of h, lse what attention wrote for the same inputs (natural logarithm).
-// q[queries, heads, d] k[keys, kv_heads, d] lse[queries, heads] p[queries, columns], written;
-// column j is key j of the query's own sequence, columns beyond its keys are 0. A row sums to 1, or
-// is 0 where its query sees nothing. What is hidden is never used. Sums over heads in order, in
-// accumulate_t of p. Errors: shape_mismatch, invalid_argument, offsets. Bits do not depend on
-// threads. Cost: 2 heads d flops a pair; it takes queries x keys numbers, which attention avoids.
+//   p[i, j] = 1 / heads sum_h e^(scale q_ih . k_jh' - lse_ih), 0 where j is hidden from i,
+// h' the key-value head of h, lse what attention wrote for the same inputs (natural logarithm). The
+// pattern is asked for head 0. q[queries, heads, d] k[keys, kv_heads, d] lse[queries, heads]
+// p[queries, columns], written; column j is key j of the query's own sequence, columns beyond its
+// keys are 0. A row sums to 1, or is 0 where its query sees nothing; what is hidden is never used.
+// Sums over heads in order, in accumulate_t of p. Errors: shape_mismatch, invalid_argument,
+// offsets. Bits do not depend on threads. Cost: 2 heads d flops a pair; it takes queries x keys
+// numbers, which attention avoids.
 #pragma once
 
 #include "deepseek/ops/attention.hpp"
