@@ -5,6 +5,7 @@
 
 #include "deepseek/io/chat.hpp"
 #include "deepseek/io/checkpoint.hpp"
+#include "deepseek/io/checkpoint_config.hpp"
 #include "deepseek/io/checkpoint_directory.hpp"
 #include "deepseek/io/checkpoint_files.hpp"
 #include "deepseek/io/load_checkpoint.hpp"

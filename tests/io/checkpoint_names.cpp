@@ -35,7 +35,9 @@ constexpr ds::detail::name_pair both[] = {
     {"layers.3.ffn.experts.255.w1.weight", "model.layers.3.mlp.experts.255.gate_proj.weight"},
     {"layers.3.ffn.experts.0.w2.weight_scale_inv",
      "model.layers.3.mlp.experts.0.down_proj.weight_scale_inv"},
-    {"layers.3.ffn.shared_experts.w3.weight", "model.layers.3.mlp.shared_experts.up_proj.weight"}};
+    {"layers.3.ffn.shared_experts.w3.weight", "model.layers.3.mlp.shared_experts.up_proj.weight"},
+    {"layers.61.eh_proj.weight", "model.layers.61.eh_proj.weight"},
+    {"layers.61.norm.weight", "model.layers.61.shared_head.norm.weight"}};
 
 }  // namespace
 
@@ -53,11 +55,21 @@ TEST_CASE("a name that is in the wanted form already, or in neither, stays") {
   }
   for (const char* name :
        {"", "layers", "layers.", "model.layers.", "model.layers.x.mlp.gate_proj.weight",
-        "model.layers.1", "model.layers.1.", "model.layers.61.eh_proj.weight",
+        "model.layers.1", "model.layers.1.", "model.layers.61.e_proj.weight",
         "model.layers.1.mlp.experts.gate_proj.weight", "model.layers.1.mlp.experts.3.w1.weight",
         "lm_head", "x.lm_head.weight", "model.layers.1.self_attn.rotary_emb.inv_freq"}) {
     CAPTURE(name);
     CHECK(ds::our_name(name) == name);
+  }
+}
+
+TEST_CASE("layers behind the last are those of multi-token prediction") {
+  CHECK(ds::mtp_path("layers.61.eh_proj.weight", 61, 1) == "mtp.0.eh_proj.weight");
+  CHECK(ds::mtp_path("layers.62.attn.wo.weight", 61, 2) == "mtp.1.attn.wo.weight");
+  for (const char* path :
+       {"layers.60.attn.wo.weight", "layers.62.attn.wo.weight", "layers.61", "layers..x",
+        "layers.-1.x", "layers.99999999999999999999.x", "embed.x"}) {
+    CHECK(ds::mtp_path(path, 61, 1) == path);
   }
 }
 

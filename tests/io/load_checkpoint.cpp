@@ -25,6 +25,17 @@ using ffn = ds::residual<ds::chain<ds::called<"ffn_norm", ds::rms_norm<4>>, ds::
 struct net : ds::chain<ds::embedding<5, 4>, ds::repeat<1, ffn>, ds::rms_norm<4>,
                        ds::called<"head", ds::linear<4, 5>>> {};
 using parameters = ds::parameters<net, float, ds::host>;
+// And some of a layer of multi-token prediction.
+struct with_norms {
+  struct layer {};
+  parameters trunk;
+  ds::parameters<ds::rms_norm<4>, float, ds::host> enorm, norm;
+  static constexpr auto fields() {
+    return std::tuple{ds::named("", &with_norms::trunk),
+                      ds::named("mtp.0.enorm", &with_norms::enorm),
+                      ds::named("mtp.0.norm", &with_norms::norm)};
+  }
+};
 
 // A folder of that net in Hugging Face names; every tensor is filled with its own numbers.
 struct folder : support::temp_dir {
@@ -125,11 +136,28 @@ TEST_CASE("what is skipped, and only that") {
   f.add("model.layers.1.input_layernorm.weight", {4});
   f.add("model.layers.1.eh_proj.weight", {4, 8});
   ds::fill_parameters(f.open(R"("num_nextn_predict_layers": 1)"), p);
+  ds::fill_parameters(f.open(R"("num_nextn_predict_layers": 2147483647)"), p);
   CHECK_ERROR(error_code::unexpected_tensor, "2 tensors", "model.layers.1.eh_proj.weight",
               ds::fill_parameters(f.open(R"("num_nextn_predict_layers": 0)"), p));
   f.add("model.layers.2.input_layernorm.weight", {4});
   CHECK_ERROR(error_code::unexpected_tensor, "1 tensors", "model.layers.2",
               ds::fill_parameters(f.open(R"("num_nextn_predict_layers": 1)"), p));
+}
+
+TEST_CASE("a layer of multi-token prediction that the model has is read, without its copies") {
+  folder f;
+  f.add("model.layers.1.enorm.weight", {4});
+  f.add("model.layers.1.shared_head.norm.weight", {4});
+  f.add("model.layers.1.shared_head.head.weight", {5, 4});
+  f.add("model.layers.1.embed_tokens.weight", {5, 4});
+  with_norms p;
+  const std::string mtp = R"("num_nextn_predict_layers": 1)";
+  ds::fill_parameters(f.open(mtp), p);
+  CHECK(values(p.enorm.weight.data(), 4) == f.of("model.layers.1.enorm.weight"));
+  CHECK(values(p.norm.weight.data(), 4) == f.of("model.layers.1.shared_head.norm.weight"));
+  f.add("model.layers.1.hnorm.weight", {4});
+  CHECK_ERROR(error_code::unexpected_tensor, "1 tensors", "hnorm",
+              ds::fill_parameters(f.open(mtp), p));
 }
 
 TEST_CASE("missing and unexpected tensors are listed, at most 20 of them") {
@@ -167,6 +195,21 @@ TEST_CASE("a model that is there changes only when all is well") {
   CHECK(untouched());
   ds::load_checkpoint(folder().open(), m);
   CHECK(!untouched());
+}
+
+TEST_CASE("NaN and infinity are kept, or refused if that is asked for") {
+  const ds::cpu b;
+  folder f;
+  f.tensors["model.layers.0.mlp.experts.1.up_proj.weight"].values[7] = -INFINITY;
+  const auto from = f.open();
+  const auto m = ds::load_model<net, float>(b, from);
+  CHECK(std::isinf(moe_of(m.parameters()).experts.w3.weight.data()[12 + 7]));
+  const ds::load_options strict{.nonfinite = ds::nonfinite_elements::refused};
+  CHECK_ERROR(error_code::nonfinite, "layers.0.ffn.experts.1.w3.weight", "-inf at element 7 of 12",
+              (ds::load_model<net, float>(b, from, strict)));
+  CHECK_ERROR(error_code::nonfinite, "layers.0.ffn.experts.1.w3.weight", "-inf at element 7 of 12",
+              (ds::load_model<ds::quantized<net, ds::bf16_weights>, float>(b, from, strict)));
+  static_cast<void>(ds::load_model<net, float>(b, folder().open(), strict));
 }
 
 TEST_CASE("another element type: to a wider one by itself, to a narrower one if asked for") {

@@ -88,11 +88,9 @@ TEST_CASE("every key that matters is noticed, alone") {
       {"rms_norm_eps", "1e-05"},         {"rope_theta", "10001"},
       {"attention_bias", "true"}};
   for (const auto& change : changes) {
-    const auto& key = change.first;
-    const auto& value = change.second;
+    const std::string key = change.first, value = change.second;
     CAPTURE(key);
-    const auto found =
-        ds::differences(changed(v2_lite, std::string("\"") + key + "\": " + value), ds::v2_lite);
+    const auto found = ds::differences(changed(v2_lite, "\"" + key + "\": " + value), ds::v2_lite);
     REQUIRE(found.size() == 1);
     CHECK(found[0].key == key);
     CHECK(found[0].file == value);

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the tiny checkpoints and their logits that tests/io/parity_*.cpp compare with.
+"""Makes the tiny checkpoints and their logits that tests/parity/*.cpp compare with.
 
   python3 -m venv /tmp/parity
   /tmp/parity/bin/pip install torch==2.10.0 transformers==5.24.0 numpy==2.4.6 safetensors==0.8.0

@@ -200,6 +200,12 @@ inline void read_rest(const config_values& file, checkpoint_config& c) {
   c.dtype = file.text(type_key, absent).value_or("");
   const std::string act = file.text("hidden_act", null_value::refused).value_or("silu");
   if (act != "silu") file.not_read("hidden_act", act, "silu is");
+  for (const char* key : {"mlp_bias", "use_sliding_window"}) {
+    if (file.flag(key, absent).value_or(false)) file.not_read(key, "true", "false is");
+  }
+  if (!file.flag("rope_interleave", absent).value_or(true)) {
+    file.not_read("rope_interleave", "false", "true is: weights as DeepSeek publishes them");
+  }
 }
 
 }  // namespace detail

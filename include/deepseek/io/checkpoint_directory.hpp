@@ -26,12 +26,12 @@ class checkpoint_directory {
  public:
   explicit checkpoint_directory(const std::filesystem::path& folder)
       : folder_(folder), files_(open_checkpoint(folder)) {
-    for (const auto& file : files_) {
-      for (const auto& entry : file.tensors()) add(file, entry);
-    }
     std::error_code ignored;
     const auto path = folder / checkpoint_config_name;
     if (std::filesystem::exists(path, ignored)) config_ = read_checkpoint_config(path);
+    for (const auto& file : files_) {
+      for (const auto& entry : file.tensors()) add(file, entry);
+    }
   }
   checkpoint_directory(checkpoint_directory&&) = default;
   checkpoint_directory& operator=(checkpoint_directory&&) = default;
@@ -47,9 +47,14 @@ class checkpoint_directory {
   const std::map<std::string, stored_tensor, std::less<>>& tensors() const { return tensors_; }
 
  private:
+  std::string path_of(const std::string& name) const {
+    const std::string path = our_name(name);
+    return config_ ? mtp_path(path, config_->num_hidden_layers, config_->num_nextn_predict_layers)
+                   : path;
+  }
   void add(const safetensors_file& file, const tensor_entry& entry) {
     const auto [at, added] =
-        tensors_.try_emplace(our_name(entry.name), stored_tensor{&file, &entry});
+        tensors_.try_emplace(path_of(entry.name), stored_tensor{&file, &entry});
     require(added, error_code::duplicate_key, "checkpoint ", name(), ": tensor ",
             deepseek::escaped(entry.name), " of ", file.name(), " is also ",
             deepseek::escaped(at->second.entry->name), " of ", at->second.file->name(),

@@ -41,9 +41,8 @@ namespace detail {
 
 using weight_map = std::map<std::string, std::string>;  // tensor to shard
 
-inline weight_map read_weight_map(const std::filesystem::path& path) {
-  const std::string what = "index " + deepseek::escaped(path.string());
-  const nlohmann::json document = parse_json(read_text(path, 100'000'000), what);
+inline weight_map parse_weight_map(std::string_view text, const std::string& what) {
+  const nlohmann::json document = parse_json(text, what);
   require(
       document.is_object() && document.contains("weight_map") && document["weight_map"].is_object(),
       error_code::schema, what, ": has no object weight_map; write {weight_map: {tensor: file}}");
@@ -59,6 +58,11 @@ inline weight_map read_weight_map(const std::filesystem::path& path) {
     map[tensor] = name;
   }
   return map;
+}
+
+inline weight_map read_weight_map(const std::filesystem::path& path) {
+  return parse_weight_map(read_text(path, 100'000'000),
+                          "index " + deepseek::escaped(path.string()));
 }
 
 inline std::vector<std::string> files_in(const std::filesystem::path& folder) {

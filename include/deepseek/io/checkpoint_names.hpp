@@ -8,7 +8,9 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -28,22 +30,21 @@ inline constexpr std::array outer_names{name_pair{"embed.", "model.embed_tokens.
 inline constexpr std::array layer_names{
     name_pair{"attn_norm.", "input_layernorm."},
     name_pair{"ffn_norm.", "post_attention_layernorm."},
-    name_pair{"attn.indexer.", "self_attn.indexer."},
-    name_pair{"attn.wq.", "self_attn.q_proj."},
-    name_pair{"attn.wk.", "self_attn.k_proj."},
-    name_pair{"attn.wv.", "self_attn.v_proj."},
-    name_pair{"attn.wo.", "self_attn.o_proj."},
-    name_pair{"attn.wq_a.", "self_attn.q_a_proj."},
+    name_pair{"attn.indexer.", "self_attn.indexer."}, name_pair{"attn.wq.", "self_attn.q_proj."},
+    name_pair{"attn.wk.", "self_attn.k_proj."}, name_pair{"attn.wv.", "self_attn.v_proj."},
+    name_pair{"attn.wo.", "self_attn.o_proj."}, name_pair{"attn.wq_a.", "self_attn.q_a_proj."},
     name_pair{"attn.q_norm.", "self_attn.q_a_layernorm."},
     name_pair{"attn.wq_b.", "self_attn.q_b_proj."},
     name_pair{"attn.wkv_a.", "self_attn.kv_a_proj_with_mqa."},
     name_pair{"attn.kv_norm.", "self_attn.kv_a_layernorm."},
     name_pair{"attn.wkv_b.", "self_attn.kv_b_proj."},
     name_pair{"ffn.gate.bias", "mlp.gate.e_score_correction_bias"},
-    name_pair{"ffn.gate.", "mlp.gate."},
-    name_pair{"ffn.w1.", "mlp.gate_proj."},
-    name_pair{"ffn.w2.", "mlp.down_proj."},
-    name_pair{"ffn.w3.", "mlp.up_proj."}};
+    name_pair{"ffn.gate.", "mlp.gate."}, name_pair{"ffn.w1.", "mlp.gate_proj."},
+    name_pair{"ffn.w2.", "mlp.down_proj."}, name_pair{"ffn.w3.", "mlp.up_proj."},
+    // Only in layers of multi-token prediction, which follow the others.
+    name_pair{"enorm.", "enorm."}, name_pair{"hnorm.", "hnorm."}, name_pair{"eh_proj.", "eh_proj."},
+    name_pair{"norm.", "shared_head.norm."}, name_pair{"shared_head.head.", "shared_head.head."},
+    name_pair{"embed_tokens.", "embed_tokens."}};
 // Of an expert's parts.
 inline constexpr std::array expert_names{
     name_pair{"w1.", "gate_proj."}, name_pair{"w2.", "down_proj."}, name_pair{"w3.", "up_proj."}};
@@ -99,6 +100,19 @@ inline std::string hugging_face_name(std::string_view ours) {
 }
 inline std::string our_name(std::string_view hugging_face) {
   return detail::translated(hugging_face, detail::direction::to_ours);
+}
+
+// The part of a layer of multi-token prediction: of a model of `layers` layers, ours is
+// "mtp.0.eh_proj.weight", in Hugging Face's files layer number `layers`. Other paths stay.
+inline std::string mtp_path(const std::string& path, std::int64_t layers, std::int64_t mtp_layers) {
+  constexpr std::string_view front = "layers.";
+  if (!path.starts_with(front)) return path;
+  std::int64_t layer = -1;
+  const char* const end = path.data() + path.size();
+  const auto [rest, problem] = std::from_chars(path.data() + front.size(), end, layer);
+  const bool numbered = problem == std::errc() && rest != end && *rest == '.';
+  if (!numbered || layer < layers || layer - layers >= mtp_layers) return path;
+  return "mtp." + std::to_string(layer - layers) + std::string(rest, end);
 }
 
 // "layers.0.ffn.experts.w1.weight", the stack of all experts, as files name its part 3:

@@ -8,10 +8,12 @@
 // end, all at once. Left out of a file: statistics of training (an expert's load, zero then) and,
 // where config.json says that embeddings are tied, the head. Skipped in a file: rotary tables, a
 // tied head, layers of multi-token prediction that the model does not have.
-// Errors: missing_tensor, unexpected_tensor (up to 20 names), those of tensor_reader and
-// make_weight.
+// Errors: missing_tensor, unexpected_tensor (up to 20 names), nonfinite (if asked for), those of
+// tensor_reader and make_weight.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <memory>
 #include <set>
 
@@ -22,8 +24,11 @@
 
 namespace deepseek {
 
+enum class nonfinite_elements { kept, refused };  // NaN and infinity; refused: every value is seen
+
 struct load_options {
   conversion elements = conversion::exact;
+  nonfinite_elements nonfinite = nonfinite_elements::kept;
 };
 
 namespace detail {
@@ -97,6 +102,10 @@ inline constexpr bool needs_calibration = false;
 template <Int8Format F>
 inline constexpr bool needs_calibration<F> = F::range == activation_range::observed;
 
+template <class T>
+inline constexpr f8_meaning meaning_for =
+    std::is_same_v<T, f8_e4m3> ? f8_meaning::codes : f8_meaning::scaled;
+
 // First pass: names, shapes and types of everything, no data.
 struct load_check {
   const checkpoint_directory& from;
@@ -144,7 +153,7 @@ struct load_check {
       missing.push_back(path);
       return;
     }
-    const tensor_reader reader(from, stored, shape);
+    const tensor_reader reader(from, stored, shape, meaning_for<T>);
     reader.template require_convertible<T>(rule);
     used.insert(stored);
     if (!reader.scale_path().empty()) used.insert(reader.scale_path());
@@ -152,31 +161,37 @@ struct load_check {
   bool is_skipped(std::string_view path) const {
     if (path_ends_with(path, "rotary_emb.inv_freq")) return true;
     if (path == "head.weight") return is_tied(from);
-    if (!from.config() || from.config()->num_nextn_predict_layers == 0) return false;
-    const auto& c = *from.config();
-    for (index_t i = 0; i < c.num_nextn_predict_layers; ++i) {
-      const std::string layer = "layers." + std::to_string(c.num_hidden_layers + i) + ".";
-      if (path.starts_with(layer) || path.starts_with("model." + layer)) return true;
-    }
-    return path.starts_with("mtp.");
+    if (!path.starts_with("mtp.")) return false;
+    // Of a layer that the model has, the copies of embedding and head; of others, everything.
+    const std::string_view layer = path.substr(0, path.find('.', 4) + 1);
+    const auto first = used.lower_bound(layer);
+    if (first == used.end() || !first->starts_with(layer)) return true;
+    const std::string_view part = path.substr(layer.size());
+    return part == "embed_tokens.weight" || part == "shared_head.head.weight";
   }
 };
 
 // Second pass: the data.
 struct load_fill {
   const checkpoint_directory& from;
+  const load_options& options;
   std::vector<float> plain = {};
 
   template <class T>
   void tensor(const tensor_name& at, T* data, const std::vector<std::int64_t>& shape) {
     const std::string stored = stored_path(from, at.path);
-    if (from.find(stored) != nullptr) tensor_reader(from, stored, shape).read(data);
+    if (from.find(stored) == nullptr) return;
+    tensor_reader(from, stored, shape, meaning_for<T>).read(data);
+    std::int64_t n = 1;
+    for (const std::int64_t extent : shape) n *= extent;
+    look_at(at.path, data, n);
   }
   template <class F, index_t O, index_t I, index_t E, class W>
   void weight(const std::string& path, formatted<F, O, I, E> how, W& w, index_t expert) {
     const tensor_reader reader(from, stored_path(from, path), {O, I});
     if constexpr (is_tensor<W>) {
       reader.read(w.data() + expert * O * I);
+      look_at(path, w.data() + expert * O * I, O * I);
     } else {
       if constexpr (Fp8Format<F>) {
         if (reader.has_blocks_of(fp8_block, fp8_block)) return take_blocks(reader, how, w, expert);
@@ -189,6 +204,17 @@ struct load_fill {
   }
 
  private:
+  template <class T>
+  void look_at(const std::string& path, const T* data, index_t n) const {
+    if constexpr (Floating<T>) {
+      if (options.nonfinite == nonfinite_elements::kept) return;
+      const auto bad = [](T x) { return !std::isfinite(static_cast<double>(x)); };
+      const T* at = std::find_if(data, data + n, bad);
+      require(at == data + n, error_code::nonfinite, "checkpoint ", from.name(), ": tensor ",
+              deepseek::escaped(path), " has ", at == data + n ? 0.0 : static_cast<double>(*at),
+              " at element ", at - data, " of ", n, "; mend the files or keep what they hold");
+    }
+  }
   // 8-bit blocks of the file as they are.
   template <class F, index_t O, index_t I, index_t E, class W>
   void take_blocks(const tensor_reader& reader, formatted<F, O, I, E>, W& w, index_t expert) {
@@ -209,7 +235,7 @@ void fill_parameters(const checkpoint_directory& from, P& fresh, const load_opti
   detail::load_check check{from, options};
   detail::walk_files(from, fresh, check);
   check.finish();
-  detail::load_fill fill{from};
+  detail::load_fill fill{from, options};
   detail::walk_files(from, fresh, fill);
 }
 

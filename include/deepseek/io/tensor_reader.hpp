@@ -15,12 +15,13 @@
 namespace deepseek {
 
 enum class conversion { none, exact, rounded };  // of elements: same type, wider types, any
+enum class f8_meaning { scaled, codes };  // 8-bit floats times their scales, or by themselves
 
 class tensor_reader {
  public:
   // Finds the tensor and its scales; reads nothing.
   tensor_reader(const checkpoint_directory& from, const std::string& path,
-                const std::vector<std::int64_t>& shape)
+                const std::vector<std::int64_t>& shape, f8_meaning meaning = f8_meaning::scaled)
       : path_(path), name_(from.name()) {
     const stored_tensor* found = from.find(path);
     require(found != nullptr, error_code::missing_tensor, what(), " is missing; ",
@@ -29,7 +30,7 @@ class tensor_reader {
     require(entry().shape == shape, error_code::shape_mismatch, what(), " is ",
             shape_text(entry().shape), ", expected ", shape_text(shape),
             "; the files belong to another model");
-    if (entry().dtype == file_dtype::f8_e4m3) find_scales(from);
+    if (entry().dtype == file_dtype::f8_e4m3 && meaning == f8_meaning::scaled) find_scales(from);
   }
 
   const tensor_entry& entry() const { return *tensor_.entry; }
