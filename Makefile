@@ -17,7 +17,7 @@ COMPILE = cmake --build $(BUILD) --parallel $(JOBS) --target
 help:
 	@echo "make demo          train, quantize and sample a small language model, about 4 minutes"
 	@echo "make test          build and run all tests and guards"
-	@echo "make programs      build/bin/{run_op,train_lm,inspect,tokenize}; CUDA=1 for CUDA too"
+	@echo "make programs      build/bin/{run_op,train_lm,inspect,tokenize,generate}; CUDA=1 for CUDA too"
 	@echo "make examples      the numbered examples, the demo and the programs"
 	@echo "make bench         build and run the benches, then write the report"
 	@echo "make bench-report  write the report from the last run"
