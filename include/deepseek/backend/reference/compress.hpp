@@ -29,14 +29,13 @@ view<compress_window, host, dyn> compress_windows(arena<host>& memory, const Spe
   return list;
 }
 
-template <class In, class Y, class Spec>
-void compress_impl(const reference& b, const In& in, const Y& y, const Spec& spec) {
+// each(n, f) runs f(0), ..., f(n - 1), in any order: none of them writes what another reads.
+template <class B, class In, class Y, class Spec, class Each>
+void compress_entries(const B& b, const In& in, const Y& y, const Spec& spec, const Each& each) {
   const scope freed(b.workspace());
   const auto windows =
       compress_windows(b.workspace(), spec, in.kv.extent(0), {y.extent(0), y.extent(1)});
-  for (index_t e = 0; e < y.extent(0); ++e) {
-    compress_row(serial_team{}, in, windows(e), slice(y, e));
-  }
+  each(y.extent(0), [&](index_t e) { compress_row(serial_team{}, in, windows(e), slice(y, e)); });
 }
 
 // What all entries together give: dape from dz, and dgate, which is dz rounded.
@@ -50,9 +49,9 @@ void compress_add_ape(const Windows& windows, const DZ& dz, const Out& out, inde
   }
 }
 
-template <class In, class DY, class Out, class Spec>
-void compress_backward_impl(const reference& b, const In& in, const DY& dy, const Out& out,
-                            const Spec& spec) {
+template <class B, class In, class DY, class Out, class Spec, class Each>
+void compress_entries_backward(const B& b, const In& in, const DY& dy, const Out& out,
+                               const Spec& spec, const Each& each) {
   using A = accumulate_t<typename decltype(out.kv)::value_type>;
   const index_t tokens = in.kv.extent(0), width = in.kv.extent(1);
   const scope freed(b.workspace());
@@ -62,17 +61,28 @@ void compress_backward_impl(const reference& b, const In& in, const DY& dy, cons
   fill_impl(b, 0, out.kv);
   const compress_views<std::remove_cvref_t<decltype(out.kv)>, view<A, host, dyn, dyn>, none> to{
       out.kv, dz, {}};
-  for (index_t e = 0; e < dy.extent(0); ++e) {
-    compress_backward_row(serial_team{}, in, windows(e), slice(dy, e), to);
-  }
-  for (index_t phase = 0; phase < spec.ratio; ++phase) {
-    compress_add_ape<A>(windows, dz, out, phase);
-  }
-  for (index_t i = 0; i < tokens; ++i) {
+  each(dy.extent(0),
+       [&](index_t e) { compress_backward_row(serial_team{}, in, windows(e), slice(dy, e), to); });
+  each(spec.ratio, [&](index_t phase) { compress_add_ape<A>(windows, dz, out, phase); });
+  each(tokens, [&](index_t i) {
     for (index_t c = 0; c < width; ++c) {
       out.gate(i, c) = static_cast<typename decltype(out.gate)::value_type>(dz(i, c));
     }
-  }
+  });
+}
+
+inline constexpr auto one_by_one = [](index_t n, const auto& f) {
+  for (index_t i = 0; i < n; ++i) f(i);
+};
+
+template <class In, class Y, class Spec>
+void compress_impl(const reference& b, const In& in, const Y& y, const Spec& spec) {
+  compress_entries(b, in, y, spec, one_by_one);
+}
+template <class In, class DY, class Out, class Spec>
+void compress_backward_impl(const reference& b, const In& in, const DY& dy, const Out& out,
+                            const Spec& spec) {
+  compress_entries_backward(b, in, dy, out, spec, one_by_one);
 }
 
 template <class Offsets, class Out>
