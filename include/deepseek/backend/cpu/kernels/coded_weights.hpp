@@ -61,16 +61,17 @@ struct e4m3_rows {
  private:
   // A byte whose lower 7 bits are all set carries into its highest bit.
   static bool holds_nan(const word_block& b, weight_place at) {
-    weight_word carried{};
+    using bits_type = simd::vector<std::uint32_t>;  // carries out of the sign are no overflow here
+    bits_type carried{};
     const std::ptrdiff_t count = at.n / word_block::lanes * b.panel;
     for (std::ptrdiff_t i = 0; i < count; i += simd::pack<float>::width) {
-      weight_word w;
+      bits_type w;
       __builtin_memcpy(&w, b.data + i, sizeof w);
-      carried |= (w & 0x7f7f7f7f) + 0x01010101;
+      carried |= (w & 0x7f7f7f7fU) + 0x01010101U;
     }
     bool found = false;
     for (int lane = 0; lane < simd::pack<float>::width; ++lane) {
-      found = found || (static_cast<std::uint32_t>(carried[lane]) & 0x80808080U) != 0;
+      found = found || (carried[lane] & 0x80808080U) != 0;
     }
     return found;
   }
