@@ -222,12 +222,12 @@ TEST_CASE("expert rows: errors") {
                 ds::ops::permute(b, x, source, 0, xs));
     CHECK_ERROR(ds::error_code::shape_mismatch, "permute: xs[6, 3]", "expected 4",
                 ds::ops::permute(b, x, source, 2, narrow));
-    slot.data()[2] = -1;
-    CHECK_ERROR(ds::error_code::index_range, "permute_backward: slot[1, 0] is -1",
+    slot.data()[2] = -2;
+    CHECK_ERROR(ds::error_code::index_range, "permute_backward: slot[1, 0] is -2",
                 ds::ops::permute_backward(b, xs, slot, x));
-    CHECK_ERROR(ds::error_code::index_range, "combine: slot[1, 0] is -1",
+    CHECK_ERROR(ds::error_code::index_range, "combine: slot[1, 0] is -2",
                 ds::ops::combine(b, xs, ds::combine_by{w, slot}, x));
-    CHECK_ERROR(ds::error_code::index_range, "combine_backward: slot[1, 0] is -1",
+    CHECK_ERROR(ds::error_code::index_range, "combine_backward: slot[1, 0] is -2",
                 ds::ops::combine_backward(b, ds::combine_inputs{xs, w, slot}, x,
                                           ds::combine_gradients{xs, w}));
     CHECK_ERROR(ds::error_code::shape_mismatch, "combine: weights[3, 4]", "expected 2",

@@ -55,7 +55,8 @@ enum class random_use : std::uint32_t {
   dropout = 0x44524F50U,
   pattern = 0x50415454U,
   sampling = 0x53414D50U,
-  data = 0x44415441U
+  data = 0x44415441U,
+  routing = 0x524F5554U
 };
 
 // site: where in the model (a hash of the parameter path, or a layer number); lane: a row, head or

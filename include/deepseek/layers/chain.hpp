@@ -17,6 +17,7 @@ struct chain {
   using at = std::tuple_element_t<I, std::tuple<L...>>;
   static constexpr index_t out = at<count - 1>::out;
   static constexpr const char* label = "";
+  static constexpr bool stacks = (runs_as_stack<L> && ...);
   template <class F>
   using with_format = chain<reformatted<L, F>...>;
 

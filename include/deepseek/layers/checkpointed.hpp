@@ -14,6 +14,7 @@ template <class L>
 struct checkpointed {
   static constexpr index_t out = L::out;
   static constexpr const char* label = L::label;
+  static constexpr bool stacks = runs_as_stack<L>;
   template <class F>
   using with_format = checkpointed<reformatted<L, F>>;
   template <class T, class S>

@@ -20,6 +20,7 @@ struct dropout {
                 "deepseek::dropout: rate is outside [0, 1); write .rate = 0.1");
   static constexpr index_t out = D;
   static constexpr const char* label = "dropout";
+  static constexpr bool stacks = true;
 
   template <class Call, class P, class X, class Y, class K>
   static void forward(const Call& c, const P&, const X& x, const Y& y, K&) {

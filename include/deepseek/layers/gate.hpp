@@ -3,11 +3,14 @@
 //   forward(call, state, scores, outputs)              logits -> scores, weights, ids
 //   backward(call, saved, dweights, dscores)           dscores: gradient of scores -> of logits
 // and, if it has one, a `state<Space, E, K>` (saved in files, not trained), which
-// update(state, counts) moves after a step by the assignments that each expert got.
+// update(state, counts) moves after a step by the assignments that each expert got. Optional:
+//   weigh(call, scores, outputs)      weights again where a capacity changed ids (-1: no expert)
+//   scores<D, E, K>                   a layer from x to logits in place of the linear map: a leaf
+//                                     whose backward adds to dx (layers/noisy_gate.hpp)
 // top_k_gate<config>: scores, groups, selection bias, normalization, scale (see ops/gate.hpp); the
 // bias moves by bias_step sign(mean count - count) (DeepSeek-V3 2024, 2.1.2; Wang et al. 2024).
-// router<D, E, K, Gate>: logits = x W^T in accumulate_t; its buffer `load` is a running share of
-// the assignments each expert got in training.
+// router<D, E, K, Gate>: logits = x W^T in accumulate_t, or what the gate's own layer makes of x;
+// its buffer `load` is a running share of the assignments each expert got in training.
 #pragma once
 
 #include "deepseek/core/dtype.hpp"
@@ -105,6 +108,10 @@ struct top_k_gate {
   static void backward(const Call& c, const Saved& saved, const DW& dweights, const DS& dscores) {
     ops::gate_backward(c.backend, saved, dweights, dscores, C.rule());
   }
+  template <class Call, class P, class W, class I>
+  static void weigh(const Call& c, const P& scores, const gate_outputs<W, I>& out) {
+    ops::gate_weights(c.backend, scores, out, C.rule());
+  }
   template <class State, class Counts>
   static void update(State& own, const Counts& counts) {
     if constexpr (has_bias) move_bias(own.bias.view(), counts);
@@ -132,8 +139,48 @@ struct sigmoid_top_k : top_k_gate<gate_config{.score = gate_score::sigmoid,
                                               .bias = selection_bias::present,
                                               .norm = renormalize::yes}> {};
 
+// logits = x W^T, everything in accumulate_t of the model's type.
+template <index_t D, index_t E>
+struct linear_scores {
+  template <class T, class S>
+  struct parameters {
+    tensor<accumulate_t<T>, S, E, D> weight;
+    static constexpr auto fields() { return std::tuple{named("weight", &parameters::weight)}; }
+  };
+  template <class T, class S>
+  using saved = none;
+
+  template <class C, class P, class X, class Y, class Kept>
+  static void forward(const C& c, const P& p, const X& x, const Y& logits, Kept&) {
+    ops::gemm(c.backend, x, transposed(p.weight.view()), logits);
+  }
+  // Adds to dx: the tokens' gradient through the gate comes on top of that through the experts.
+  template <class C, class P, class X, class DY, class DX, class Kept, class G>
+  static void backward(const C& c, const P& p, const X& x, const DY& dlogits, const DX& dx, Kept&,
+                       G& g) {
+    ops::gemm(c.backend, dlogits, p.weight.view(), dx, gemm_adds);
+    ops::gemm(c.backend, transposed(dlogits), x, g.weight.view(), gemm_adds);
+  }
+};
+
+// The layer that a gate's logits come from.
+template <class Gate, index_t D, index_t E, index_t K>
+struct scores_choice {
+  using type = linear_scores<D, E>;
+};
+template <class Gate, index_t D, index_t E, index_t K>
+requires requires {
+  typename Gate::template scores<D, E, K>;
+}
+struct scores_choice<Gate, D, E, K> {
+  using type = typename Gate::template scores<D, E, K>;
+};
+template <class Gate, index_t D, index_t E, index_t K>
+using scores_of = typename scores_choice<Gate, D, E, K>::type;
+
 template <index_t D, index_t E, index_t K, class Gate>
-struct router {
+struct router : scores_of<Gate, D, E, K> {
+  using scores = scores_of<Gate, D, E, K>;
   static constexpr index_t out = E;
   static constexpr const char* label = "gate";
   static constexpr double load_decay = 0.99;  // of the running load, per optimizer step
@@ -149,28 +196,17 @@ struct router {
   };
 
   template <class T, class S>
-  struct parameters {
+  struct parameters : scores::template parameters<T, S> {
     using layer = router;
-    tensor<accumulate_t<T>, S, E, D> weight;
     tensor<float, S, E> load;
     typename gate_state<S>::type choice;
     static constexpr auto fields() {
-      return std::tuple{named("weight", &parameters::weight), buffer("load", &parameters::load),
-                        buffer("", &parameters::choice)};
+      return std::tuple_cat(
+          scores::template parameters<T, S>::fields(),
+          std::tuple{buffer("load", &parameters::load), buffer("", &parameters::choice)});
     }
   };
 
-  template <class C, class P, class X, class Y, class Kept>
-  static void forward(const C& c, const P& p, const X& x, const Y& logits, Kept&) {
-    ops::gemm(c.backend, x, transposed(p.weight.view()), logits);
-  }
-  // Adds to dx: the tokens' gradient through the gate comes on top of that through the experts.
-  template <class C, class P, class X, class DY, class DX, class Kept, class G>
-  static void backward(const C& c, const P& p, const X& x, const DY& dlogits, const DX& dx, Kept&,
-                       G& g) {
-    ops::gemm(c.backend, dlogits, p.weight.view(), dx, gemm_adds);
-    ops::gemm(c.backend, transposed(dlogits), x, g.weight.view(), gemm_adds);
-  }
   // After a step: the running load moves towards the share of this step's assignments (the first
   // step sets it), and the gate moves its state.
   template <class P, class G>

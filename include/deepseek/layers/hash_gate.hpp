@@ -36,6 +36,10 @@ struct hash_gate {
   static void backward(const Call& c, const Saved& saved, const DW& dweights, const DS& dscores) {
     ops::gate_backward(c.backend, saved, dweights, dscores, C.rule(gate_choice::given));
   }
+  template <class Call, class P, class W, class I>
+  static void weigh(const Call& c, const P& scores, const gate_outputs<W, I>& out) {
+    ops::gate_weights(c.backend, scores, out, C.rule(gate_choice::given));
+  }
 };
 
 // Fills tid2eid (host) with K different experts of `experts` for each token, drawn by seed.

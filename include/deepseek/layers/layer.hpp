@@ -94,4 +94,28 @@ concept PredictsFurther = requires {
 template <class L>
 inline constexpr bool rows_are_independent = true;
 
+// Call tag: offsets [E + 1], the rows of each expert: lent to layers whose weights are those of E
+// experts side by side. A layer that reads it says `static constexpr bool stacks = true`; any other
+// runs expert by expert (layers/expert_bank.hpp).
+struct segments {};
+template <class L>
+inline constexpr bool runs_as_stack = false;
+template <class L>
+requires requires {
+  L::stacks;
+}
+inline constexpr bool runs_as_stack<L> = L::stacks;
+
+// f(e, first row, rows) for each expert of the call that has rows. Host memory.
+template <class C, class F>
+void for_each_segment(const C& c, const F& f) {
+  static_assert(
+      std::is_same_v<typename C::space, host>,
+      "deepseek::layer: this layer reads its experts' rows on the host; run it on ds::cpu");
+  const auto& offsets = c.template get<segments>();
+  for (index_t e = 0; e + 1 < offsets.extent(0); ++e) {
+    if (offsets(e) < offsets(e + 1)) f(e, offsets(e), offsets(e + 1) - offsets(e));
+  }
+}
+
 }  // namespace deepseek

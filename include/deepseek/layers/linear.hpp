@@ -14,8 +14,6 @@ namespace deepseek {
 
 enum class bias { absent, present };
 
-struct segments {};  // call tag: view of offsets [E + 1], the rows of each expert
-
 // Products with a plain weight; formats add their own overloads beside their weight types.
 template <class C, class X, class T, class S, index_t O, index_t I, class Y, class Bias>
 void weight_product(const C& c, const X& x, const tensor<T, S, O, I>& w, const Y& y,
@@ -35,6 +33,7 @@ struct linear {
   static_assert(I > 0 && O > 0, "deepseek::linear: a size is not positive; write linear<in, out>");
   static constexpr index_t in = I, out = O;
   static constexpr const char* label = "linear";
+  static constexpr bool stacks = true;  // on the weights of many experts at once
   using format = F;
   template <class G>
   using with_format = linear<I, O, G, Bias>;

@@ -19,6 +19,7 @@ struct mlp {
       "deepseek::mlp: two linear layers without activation are one; write activation::relu");
   static constexpr index_t out = D;
   static constexpr const char* label = "ffn";
+  static constexpr bool stacks = true;
   template <class G>
   using with_format = mlp<D, H, Act, G>;
   template <class Of>
@@ -88,6 +89,7 @@ struct swiglu {
   static_assert(C.limit >= 0, "deepseek::swiglu: limit is negative; write .limit = 10, or 0");
   static constexpr index_t out = D;
   static constexpr const char* label = "ffn";
+  static constexpr bool stacks = true;
   template <class G>
   using with_format = swiglu<D, H, G, C>;
   template <class Of>

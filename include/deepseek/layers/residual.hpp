@@ -13,6 +13,7 @@ template <class L>
 struct residual {
   static constexpr index_t out = L::out;
   static constexpr const char* label = L::label;
+  static constexpr bool stacks = runs_as_stack<L>;
   template <class F>
   using with_format = residual<reformatted<L, F>>;
   template <class Of>

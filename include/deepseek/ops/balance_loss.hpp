@@ -6,7 +6,8 @@
 // an id in d), M = top_groups. balance_share::divided: s_{t,i} / (sum_j s_{t,j} + 1e-20) in place
 // of s_{t,i}. scores s [T, E], ids [T, K] int32; sequences as offsets [B + 1], empty ones do not
 // count, none at all: one sequence. balance_loss_backward adds dL/ds to dscores [T, E]; expert_load
-// adds offsets[i + 1] - offsets[i] to load [E]. Sums in double, in order. Errors: index_range,
+// adds offsets[i + 1] - offsets[i] to load [E], choice_load the number of ids that are i (what was
+// asked for before a capacity dropped some). Sums in double, in order. Errors: index_range,
 // shape_mismatch, invalid_argument. Sources: DeepSeekMoE 2024, 3.3; DeepSeek-V2 2024, 2.2.3
 // (devices, communication); DeepSeek-V3 2024, 2.1.2 (sequence-wise).
 #pragma once
@@ -98,10 +99,27 @@ struct expert_load_op {
   }
 };
 
+struct choice_load_op {
+  static constexpr std::string_view name = "choice_load";
+
+  template <class B, class I, class L>
+  void operator()(const B& b, const I& ids_in, L&& load_in) const {
+    const auto ids = as_const(as_view(ids_in));
+    const auto load = as_view(load_in);
+    check_spaces(b, ids, load);
+    static_assert(ids.rank == 2 && load.rank == 1,
+                  "deepseek::choice_load: pass ids[T, K] and load[E]");
+    require_data(ids, "choice_load: ids");
+    require_data(load, "choice_load: load");
+    if (!ids.empty()) choice_load_impl(b, ids, load);
+  }
+};
+
 namespace ops {
 inline constexpr balance_loss_op balance_loss{};
 inline constexpr balance_loss_backward_op balance_loss_backward{};
 inline constexpr expert_load_op expert_load{};
+inline constexpr choice_load_op choice_load{};
 }  // namespace ops
 
 }  // namespace deepseek

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // combine: y[t] = sum over k = 0 .. K-1 in order of weights[t, k] * ys[slot[t, k]].
-// ys [R, D], weights [T, K], slot [T, K] int32 from expert_plan, y [T, D].
-// Backward: dys[slot[t, k]] = weights[t, k] * dy[t], dweights[t, k] = <dy[t], ys[slot[t, k]]>; both
-// are written; slot is a permutation of 0 .. R-1, R = T K. dys may be ys where no dweights is asked
-// for (dweights = none{}).
-// Types: sums in accumulate_t of the output, rounded once. Bits do not depend on threads.
-// Errors: index_range (slot outside 0 .. R-1; nothing is written then), shape_mismatch,
-// invalid_argument. Cost: 2 R D flops forward, 3 R D backward.
+// ys [R, D], weights [T, K], slot [T, K] int32 from expert_plan (-1: no row, adds nothing), y [T,
+// D]. Backward: dys[slot[t, k]] = weights[t, k] * dy[t], dweights[t, k] = <dy[t], ys[slot[t, k]]>;
+// both are written (0 for -1); the other slots are a permutation of 0 .. R-1. dys may be ys where
+// no dweights is asked for (dweights = none{}). Types: sums in accumulate_t of the output, rounded
+// once. Bits do not depend on threads. Errors: index_range (slot outside -1 .. R-1; nothing is
+// written then), shape_mismatch, invalid_argument. Cost: 2 R D flops forward, 3 R D backward.
 #pragma once
 
 #include "deepseek/ops/argument.hpp"
@@ -84,7 +83,9 @@ struct combine_backward_op {
                   "deepseek::combine_backward: wrong ranks; pass {ys[R, D], weights[T, K], "
                   "slot[T, K]}, dy[T, D], {dys[R, D], dweights[T, K]}");
     require_same_shape(weights, slot, "combine_backward: weights");
-    require_extent(ys, 0, slot.size(), "combine_backward: ys");
+    require(ys.extent(0) <= slot.size(), error_code::shape_mismatch, "combine_backward: ys",
+            shape_string(ys), " has more rows than slot", shape_string(slot),
+            "; pass one row for each slot that is not -1");
     require_extent(dy, 0, slot.extent(0), "combine_backward: dy");
     require_extent(dy, 1, ys.extent(1), "combine_backward: dy");
     require_same_shape(dys, ys, "combine_backward: dys");

@@ -3,12 +3,14 @@
 // place; the K experts of a token with the largest s + bias (bias [E] or none) are chosen, from the
 // `top_groups` of `groups` equal groups with the largest best s + bias, or sum of the best two;
 // ids [T, K], largest first; weights [T, K] = scale s, or scale s / (sum of the K s + 1e-20): the
-// bias selects only. gate_choice::given: ids come from the caller. Equal: lower expert or group
-// first. NaN counts as -inf in the choice. Backward: dscores holds the gradient of s from elsewhere
-// on entry, that of z on return; the choice is constant, the bias has no gradient.
+// bias selects only. gate_choice::given: ids come from the caller; all: every expert in order, K =
+// E (a dense mixture). Equal: lower expert or group first. NaN counts as -inf in the choice.
+// gate_weights: the weights again from finished scores and given ids, where -1 (an expert that had
+// no room) has weight 0 and is left out of the sum. Backward: dscores holds the gradient of s from
+// elsewhere on entry, that of z on return; the choice is constant, the bias has no gradient.
 // Types: accumulate_t of the scores; s + bias in the wider type of the two. Errors:
-// invalid_argument, shape_mismatch, index_range (given ids). Sources: DeepSeekMoE 2024, section 3;
-// DeepSeek-V2 2024, 2.2.2; DeepSeek-V3 2024, 2.1.2.
+// invalid_argument, shape_mismatch, index_range (given ids; in gate below 0, elsewhere below -1).
+// Sources: DeepSeekMoE 2024, section 3; DeepSeek-V2 2024, 2.2.2; DeepSeek-V3 2024, 2.1.2.
 #pragma once
 
 #include "deepseek/ops/argument.hpp"
@@ -22,7 +24,7 @@ enum class group_score {
   best,
   best_two
 };  // what a group counts: its best, the sum of its best two
-enum class gate_choice { by_score, given };
+enum class gate_choice { by_score, given, all };
 enum class renormalize { no, yes };
 
 struct gate_rule {
@@ -90,6 +92,9 @@ struct gate_op {
     require_data(ids, "gate: ids");
   }
   static void check_rule(index_t experts, index_t active, const gate_rule& r) {
+    require(r.choice != gate_choice::all || active == experts, error_code::invalid_argument,
+            "gate: ", active, " active experts of ", experts,
+            "; gate_choice::all takes them all, pass weights[T, E] and ids[T, E]");
     require(std::isfinite(r.scale), error_code::invalid_argument, "gate: scale is ", r.scale,
             "; pass a finite number");
     require(r.groups >= 1 && experts % r.groups == 0, error_code::invalid_argument,
@@ -100,6 +105,23 @@ struct gate_op {
     require(r.top_groups * (experts / r.groups) >= active, error_code::invalid_argument,
             "gate: ", active, " active experts of the ", r.top_groups * (experts / r.groups),
             " in ", r.top_groups, " groups; keep more groups or choose fewer experts");
+  }
+};
+
+struct gate_weights_op {
+  static constexpr std::string_view name = "gate_weights";
+
+  template <class B, class P, class W, class I>
+  void operator()(const B& b, const P& scores_in, const gate_outputs<W, I>& out,
+                  const gate_rule& rule = {}) const {
+    const auto scores = as_const(as_view(scores_in));
+    const auto weights = as_view(out.weights);
+    const auto ids = as_const(as_view(out.ids));
+    check_spaces(b, scores, weights, ids);
+    gate_op::check(scores, weights, ids);
+    require(std::isfinite(rule.scale), error_code::invalid_argument, "gate_weights: scale is ",
+            rule.scale, "; pass a finite number");
+    if (!scores.empty()) gate_weights_impl(b, scores, gate_outputs{weights, ids}, rule);
   }
 };
 
@@ -127,6 +149,7 @@ struct gate_backward_op {
 
 namespace ops {
 inline constexpr gate_op gate{};
+inline constexpr gate_weights_op gate_weights{};
 inline constexpr gate_backward_op gate_backward{};
 }  // namespace ops
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // permute: xs[r] = x[source[r] / K]: tokens brought into the order of an expert plan.
 // x [T, D], source [R] int32, K choices a token, xs [R, D].
-// Backward: dx[t] = sum over k = 0 .. K-1 in order of dxs[slot[t, k]]; slot [T, K] int32; dx is
-// written. Types: sums in accumulate_t of dx, rounded once. Bits do not depend on threads.
-// Errors: index_range (source outside 0 .. T K - 1, slot outside 0 .. R - 1; nothing is written
-// then), shape_mismatch, invalid_argument. Cost: R x D elements read and written.
+// Backward: dx[t] = sum over k = 0 .. K-1 in order of dxs[slot[t, k]]; slot [T, K] int32, -1: no
+// row; dx is written. Types: sums in accumulate_t of dx, rounded once. Bits do not depend on
+// threads. Errors: index_range (source outside 0 .. T K - 1, slot outside -1 .. R - 1; nothing is
+// written then), shape_mismatch, invalid_argument. Cost: R x D elements read and written.
 #pragma once
 
 #include "deepseek/ops/argument.hpp"

@@ -13,7 +13,7 @@ void combine_impl(const cpu& b, const Ys& ys, const By& by, const Y& y) requires
   using T = typename Y::value_type;
   using pack = simd::pack<T>;
   if (!unit_rows(ys, y)) return combine_impl(static_cast<const reference&>(b), ys, by, y);
-  require_indices(by.slot, ys.extent(0), "combine: slot");
+  require_indices(by.slot, ys.extent(0), "combine: slot", absent_index);
   const index_t width = y.extent(1), choices = by.slot.extent(1);
   parallel_rows(b, y.extent(0), rows_per_task(width * choices), [&](index_t first, index_t end) {
     for (index_t t = first; t < end; ++t) {
@@ -21,6 +21,7 @@ void combine_impl(const cpu& b, const Ys& ys, const By& by, const Y& y) requires
       for (index_t d = 0; d < width; d += pack::width) {
         pack sum = pack::zero();
         for (index_t k = 0; k < choices; ++k) {
+          if (by.slot(t, k) < 0) continue;
           const auto weight = pack::broadcast(convert_to<T>(by.weights(t, k)));
           const T* row = row_at(ys, by.slot(t, k)).data();
           sum = fma(weight, pack::load_up_to(row + d, width - d), sum);
@@ -63,13 +64,19 @@ void combine_backward_impl(
   if (!unit_rows(in.ys, dy, out.dys)) {
     return combine_backward_impl(static_cast<const reference&>(b), in, dy, out);
   }
-  require_indices(in.slot, in.ys.extent(0), "combine_backward: slot");
+  require_indices(in.slot, in.ys.extent(0), "combine_backward: slot", absent_index);
   const index_t width = dy.extent(1), choices = in.slot.extent(1);
   parallel_rows(b, dy.extent(0), rows_per_task(width * choices), [&](index_t first, index_t end) {
     for (index_t t = first; t < end; ++t) {
       const T* gradient = row_at(dy, t).data();
       for (index_t k = 0; k < choices; ++k) {
         const index_t row = in.slot(t, k);
+        if (row < 0) {
+          if constexpr (!std::is_same_v<DW, none>) {
+            out.dweights(t, k) = convert_to<typename DW::value_type>(T(0));
+          }
+          continue;
+        }
         if constexpr (!std::is_same_v<DW, none>) {
           out.dweights(t, k) = convert_to<typename DW::value_type>(
               dot_run(gradient, row_at(in.ys, row).data(), width));

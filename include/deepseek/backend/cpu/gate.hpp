@@ -52,7 +52,7 @@ void gate_impl(const cpu& b, const P& scores, const Bias& bias, const gate_outpu
 template <class P, class W, class I, class DW, class DS>
 void gate_backward_impl(const cpu& b, const gate_saved<P, W, I>& in, const DW& dweights,
                         const DS& dscores, const gate_rule& rule) {
-  require_indices(in.ids, in.scores.extent(1), "gate_backward: ids");
+  require_indices(in.ids, in.scores.extent(1), "gate_backward: ids", absent_index);
   parallel_rows(b, dscores.extent(0), gate_chunk, [&](index_t first, index_t last) {
     for (index_t t = first; t < last; ++t) {
       gate_backward_row(gate_saved{slice(in.scores, t), slice(in.weights, t), slice(in.ids, t)},

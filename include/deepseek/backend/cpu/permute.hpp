@@ -28,7 +28,7 @@ void permute_backward_impl(const cpu& b, const DY& dxs, const Slot& slot,
   if (!unit_rows(dxs, dx)) {
     return permute_backward_impl(static_cast<const reference&>(b), dxs, slot, dx);
   }
-  require_indices(slot, dxs.extent(0), "permute_backward: slot");
+  require_indices(slot, dxs.extent(0), "permute_backward: slot", absent_index);
   const index_t width = dx.extent(1), choices = slot.extent(1);
   parallel_rows(b, dx.extent(0), rows_per_task(width * choices), [&](index_t first, index_t end) {
     for (index_t t = first; t < end; ++t) {
@@ -36,6 +36,7 @@ void permute_backward_impl(const cpu& b, const DY& dxs, const Slot& slot,
       for (index_t d = 0; d < width; d += pack::width) {
         pack sum = pack::zero();
         for (index_t k = 0; k < choices; ++k) {
+          if (slot(t, k) < 0) continue;
           sum = sum + pack::load_up_to(row_at(dxs, slot(t, k)).data() + d, width - d);
         }
         sum.store_up_to(to + d, width - d);

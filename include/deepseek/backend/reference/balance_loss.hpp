@@ -108,4 +108,12 @@ void expert_load_impl(const reference&, const O& offsets, const L& load) {
   }
 }
 
+template <class I, class L>
+void choice_load_impl(const reference&, const I& ids, const L& load) {
+  require_indices(ids, load.extent(0), "choice_load: ids");
+  for (index_t t = 0; t < ids.extent(0); ++t) {
+    for (index_t k = 0; k < ids.extent(1); ++k) load(ids(t, k)) += 1;
+  }
+}
+
 }  // namespace deepseek

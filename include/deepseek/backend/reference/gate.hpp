@@ -28,6 +28,8 @@ void gate_row(const P& scores, const Bias& bias, const Out& out, index_t t, cons
   gate_score_row(s, rule.score);
   if (rule.choice == gate_choice::by_score) {
     gate_choose_row(s, bias, slice(out.ids, t), memory, rule);
+  } else if (rule.choice == gate_choice::all) {
+    gate_all_row(slice(out.ids, t));
   }
   gate_weights_row(s, slice(out.weights, t), slice(out.ids, t), rule);
 }
@@ -42,10 +44,19 @@ void gate_impl(const reference& b, const P& scores, const Bias& bias, const gate
   for (index_t t = 0; t < scores.extent(0); ++t) gate_row(scores, bias, out, t, memory, rule);
 }
 
+template <class P, class W, class I>
+void gate_weights_impl(const reference&, const P& scores, const gate_outputs<W, I>& out,
+                       const gate_rule& rule) {
+  require_indices(out.ids, scores.extent(1), "gate_weights: ids", absent_index);
+  for (index_t t = 0; t < scores.extent(0); ++t) {
+    gate_weights_row(slice(scores, t), slice(out.weights, t), slice(out.ids, t), rule);
+  }
+}
+
 template <class P, class W, class I, class DW, class DS>
 void gate_backward_impl(const reference&, const gate_saved<P, W, I>& in, const DW& dweights,
                         const DS& dscores, const gate_rule& rule) {
-  require_indices(in.ids, in.scores.extent(1), "gate_backward: ids");
+  require_indices(in.ids, in.scores.extent(1), "gate_backward: ids", absent_index);
   for (index_t t = 0; t < dscores.extent(0); ++t) {
     gate_backward_row(gate_saved{slice(in.scores, t), slice(in.weights, t), slice(in.ids, t)},
                       slice(dweights, t), slice(dscores, t), rule);

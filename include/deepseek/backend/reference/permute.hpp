@@ -25,11 +25,13 @@ template <class DY, class Slot, class DX>
 void permute_backward_impl(const reference&, const DY& dxs, const Slot& slot, const DX& dx) {
   using T = typename DX::value_type;
   using A = accumulate_t<T>;
-  require_indices(slot, dxs.extent(0), "permute_backward: slot");
+  require_indices(slot, dxs.extent(0), "permute_backward: slot", absent_index);
   for (index_t t = 0; t < dx.extent(0); ++t) {
     for (index_t d = 0; d < dx.extent(1); ++d) {
       A sum = 0;
-      for (index_t k = 0; k < slot.extent(1); ++k) sum += convert_to<A>(dxs(slot(t, k), d));
+      for (index_t k = 0; k < slot.extent(1); ++k) {
+        if (slot(t, k) >= 0) sum += convert_to<A>(dxs(slot(t, k), d));
+      }
       dx(t, d) = convert_to<T>(sum);
     }
   }

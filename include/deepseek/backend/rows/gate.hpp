@@ -98,15 +98,26 @@ DEEPSEEK_HOST_DEVICE void gate_choose_row(const S& s, const Bias& bias, const I&
   if (ids.extent(0) > 0) top_k_ids(choice, ids);
 }
 
+// Every expert, in order.
+template <class I>
+DEEPSEEK_HOST_DEVICE void gate_all_row(const I& ids) {
+  for (index_t k = 0; k < ids.extent(0); ++k) ids(k) = static_cast<typename I::value_type>(k);
+}
+
+// ids below 0: an expert that had no room.
 template <class S, class W, class I>
 DEEPSEEK_HOST_DEVICE void gate_weights_row(const S& s, const W& weights, const I& ids,
                                            const gate_rule& rule) {
   using T = typename W::value_type;
   using A = accumulate_t<T>;
   A sum = static_cast<A>(gate_sum_floor);
-  for (index_t k = 0; k < ids.extent(0); ++k) sum += static_cast<A>(s(ids(k)));
+  for (index_t k = 0; k < ids.extent(0); ++k) sum += ids(k) < 0 ? A(0) : static_cast<A>(s(ids(k)));
   if (rule.norm == renormalize::no) sum = 1;
   for (index_t k = 0; k < ids.extent(0); ++k) {
+    if (ids(k) < 0) {
+      weights(k) = static_cast<T>(A(0));
+      continue;
+    }
     weights(k) = static_cast<T>(static_cast<A>(rule.scale) * (static_cast<A>(s(ids(k))) / sum));
   }
 }
@@ -130,12 +141,14 @@ DEEPSEEK_HOST_DEVICE void gate_weights_backward_row(const gate_saved<S, W, I>& i
   if (rule.norm == renormalize::yes) {
     sum = static_cast<A>(gate_sum_floor);
     for (index_t k = 0; k < in.ids.extent(0); ++k) {
+      if (in.ids(k) < 0) continue;
       sum += static_cast<A>(in.scores(in.ids(k)));
       inner += static_cast<A>(dweights(k)) * static_cast<A>(in.weights(k));
     }
   }
   for (index_t k = 0; k < in.ids.extent(0); ++k) {
     const index_t e = in.ids(k);
+    if (e < 0) continue;  // it had no room
     const A d = (static_cast<A>(rule.scale) * static_cast<A>(dweights(k)) - inner) / sum;
     ds(e) = static_cast<T>(static_cast<A>(ds(e)) + d);
   }

@@ -146,6 +146,8 @@ void gate_token(const P& scores, const Bias& bias, const Out& out, index_t t,
   gate_scores(s, scores.extent(1), rule.score);
   if (rule.choice == gate_choice::by_score && ids.extent(0) > 0) {
     gate_choices(s, selecting, ids, memory, rule);
+  } else if (rule.choice == gate_choice::all) {
+    gate_all_row(ids);
   }
   gate_weights_row(slice(scores, t), slice(out.weights, t), ids, rule);
 }

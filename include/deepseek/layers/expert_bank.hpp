@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+// The experts of a moe, three ways to hold and run them on rows sorted by expert:
+//   stack<N, L>          N layers of one type, weights side by side, run once over all rows
+//   (grouped
+//                        products). Only layers that say `stacks = true`: those whose parts read
+//                        the call's `segments` (linear, swiglu, mlp, norms, and chains of such).
+//   separate<N, L>       N layers of any one type, each run on its own rows
+//   expert_list<L...>    layers of different types, one for each expert, in order
+// The last two run a layer on the rows of its expert alone; a layer that mixes rows (attention)
+// sees them as packed sequences: the tokens of a sequence that chose this expert, in order,
+// positions counted among them. An expert that got no rows is not run. Experts that keep a cache
+// cannot decode.
+#pragma once
+
+#include "deepseek/layers/linear.hpp"
+#include "deepseek/ops/expert_sequences.hpp"
+
+namespace deepseek {
+
+// N layers of one type with their weights side by side; kept things are those of one run.
+template <index_t N, class L>
+struct stack {
+  static constexpr index_t out = L::out;
+  static constexpr const char* label = L::label;
+  template <class T, class S>
+  using parameters = deepseek::parameters<L, T, stacked<N, S>>;
+
+  template <class C, class Sorted, class P, class X, class Y, class K>
+  static void run(const C& c, const Sorted& rows, const P& p, const X& x, const Y& y, K& k) {
+    run_forward<L>(c.template with<segments>(as_const(rows.offsets)), p, x, y, k);
+  }
+  template <class C, class Sorted, class P, class X, class DY, class DX, class K, class G>
+  static void run_back(const C& c, const Sorted& rows, const P& p, const X& x, const DY& dy,
+                       const DX& dx, K& k, G& g) {
+    run_backward<L>(c.template with<segments>(as_const(rows.offsets)), p, x, dy, dx, k, g);
+  }
+};
+template <class Kind, index_t N, class L, class T, class S>
+struct keep<Kind, stack<N, L>, T, S> : keep<Kind, L, T, S> {};
+
+// Nothing in K is kept for decoding.
+template <class K>
+constexpr bool keeps_nothing() {
+  if constexpr (is_numbered<K>) {
+    return keeps_nothing<std::remove_cvref_t<decltype(std::declval<K&>()[0])>>();
+  } else if constexpr (requires(K k) { k.own; }) {
+    using own = std::remove_cvref_t<decltype(std::declval<K&>().own)>;
+    bool nothing_here = std::is_same_v<own, none>;
+    if constexpr (requires(own o) { o.own; }) nothing_here = keeps_nothing<own>();
+    if constexpr (requires { K::fields(); }) {
+      const auto in_parts = [](auto... m) {
+        return (keeps_nothing<std::remove_cvref_t<decltype(std::declval<K&>().*(m.pointer))>>() &&
+                ... && true);
+      };
+      nothing_here = nothing_here && std::apply(in_parts, K::fields());
+    }
+    return nothing_here;
+  } else {
+    return true;
+  }
+}
+
+// The rows of one expert and the call that it is run with.
+template <class C, class Sorted>
+class expert_runs {
+ public:
+  using space = typename C::space;
+  expert_runs(const C& c, const Sorted& rows, index_t experts) : c_(c), rows_(rows) {
+    const auto& sequences = c.options.sequences;
+    if (sequences.empty()) return;
+    starts_ = c.scratch.template make<std::int32_t, dyn, dyn>(experts, sequences.extent(0));
+    ops::expert_sequences(c.backend, expert_rows{rows.offsets, rows.source, rows.choices},
+                          sequences, starts_);
+  }
+  index_t first(index_t e) const { return rows_.offsets(e); }
+  index_t count(index_t e) const { return rows_.offsets(e + 1) - rows_.offsets(e); }
+  template <class V>
+  auto of(const V& v, index_t e) const {
+    return rows(v, first(e), count(e));
+  }
+  C call(index_t e) const {
+    C own = c_.in(e);
+    own.options.sequences = {};
+    if (!starts_.empty()) own.options.sequences = as_const(slice(starts_, e));
+    return own;
+  }
+
+ private:
+  const C& c_;
+  const Sorted& rows_;
+  view<std::int32_t, space, dyn, dyn> starts_;
+};
+
+template <class L, class Runs, class P, class X, class Y, class K>
+void run_expert(const Runs& runs, index_t e, const P& p, const X& x, const Y& y, K& k) {
+  if constexpr (keeps_state<K>) {
+    static_assert(keeps_nothing<std::remove_cvref_t<K>>(),
+                  "deepseek::moe: this expert keeps a cache and cannot decode (it would not know "
+                  "the positions that other experts got); run whole sequences with m(b, x)");
+  }
+  if (runs.count(e) > 0) run_forward<L>(runs.call(e), p, runs.of(x, e), runs.of(y, e), k);
+}
+template <class L, class Runs, class P, class X, class DY, class DX, class K, class G>
+void run_expert_back(const Runs& runs, index_t e, const P& p, const X& x, const DY& dy,
+                     const DX& dx, K& k, G& g) {
+  if (runs.count(e) == 0) return;
+  run_backward<L>(runs.call(e), p, runs.of(x, e), runs.of(dy, e), runs.of(dx, e), k, g);
+}
+
+template <index_t N, class L>
+struct separate {
+  static constexpr index_t out = L::out;
+  static constexpr const char* label = L::label;
+  template <class Of>
+  struct parts {
+    using layer = separate;
+    numbered<each<Of, L>, N, 0> all;
+    static constexpr auto fields() { return std::tuple{named("", &parts::all)}; }
+  };
+
+  template <class C, class Sorted, class P, class X, class Y, class K>
+  static void run(const C& c, const Sorted& rows, const P& p, const X& x, const Y& y, K& k) {
+    const scope freed(c.scratch);
+    const expert_runs<C, Sorted> runs(c, rows, N);
+    for (index_t e = 0; e < N; ++e) run_expert<L>(runs, e, p.all[e], x, y, k.all[e]);
+  }
+  template <class C, class Sorted, class P, class X, class DY, class DX, class K, class G>
+  static void run_back(const C& c, const Sorted& rows, const P& p, const X& x, const DY& dy,
+                       const DX& dx, K& k, G& g) {
+    const scope freed(c.scratch);
+    const expert_runs<C, Sorted> runs(c, rows, N);
+    for (index_t e = 0; e < N; ++e) {
+      run_expert_back<L>(runs, e, p.all[e], x, dy, dx, k.all[e], g.all[e]);
+    }
+  }
+};
+
+// "0", "1", ...: paths of the experts in a list.
+template <std::size_t I>
+struct decimal {
+  static_assert(I < 1000, "deepseek::expert_list: more than 1000 experts; use experts of one type");
+  static constexpr char text[4] = {I >= 100 ? '0' + I / 100 : '0' + (I >= 10 ? I / 10 : I),
+                                   I >= 100  ? '0' + I / 10 % 10
+                                   : I >= 10 ? '0' + I % 10
+                                             : '\0',
+                                   I >= 100 ? '0' + I % 10 : '\0', '\0'};
+};
+
+template <class... L>
+struct expert_list {
+  static constexpr std::size_t count = sizeof...(L);
+  static_assert(count > 0, "deepseek::expert_list: no experts; write expert_list<first, second>");
+  template <std::size_t I>
+  using at = std::tuple_element_t<I, std::tuple<L...>>;
+  static constexpr index_t out = at<0>::out;
+  static_assert(((L::out == out) && ...),
+                "deepseek::expert_list: the experts have different widths (their rows are added); "
+                "give all the model's dim");
+  static constexpr const char* label = "experts";
+  template <class F>
+  using with_format = expert_list<reformatted<L, F>...>;
+
+  template <class Of, std::size_t I>
+  struct slot {
+    each<Of, at<I>> part;
+  };
+  template <class Of, class Sequence>
+  struct slots;
+  template <class Of, std::size_t... I>
+  struct slots<Of, std::index_sequence<I...>> : slot<Of, I>... {
+    using layer = expert_list;
+    static constexpr auto fields() {
+      return std::tuple{named(decimal<I>::text, &slot<Of, I>::part)...};
+    }
+  };
+  using numbers = std::make_index_sequence<count>;
+  template <class Of>
+  struct parts : slots<Of, numbers> {};
+
+  template <class C, class Sorted, class P, class X, class Y, class K>
+  static void run(const C& c, const Sorted& rows, const P& p, const X& x, const Y& y, K& k) {
+    const scope freed(c.scratch);
+    const expert_runs<C, Sorted> runs(c, rows, static_cast<index_t>(count));
+    each_expert(
+        [&]<std::size_t I>(std::integral_constant<std::size_t, I>) {
+          run_expert<at<I>>(runs, I, field_of<I>(p), x, y, field_of<I>(k));
+        },
+        numbers{});
+  }
+  template <class C, class Sorted, class P, class X, class DY, class DX, class K, class G>
+  static void run_back(const C& c, const Sorted& rows, const P& p, const X& x, const DY& dy,
+                       const DX& dx, K& k, G& g) {
+    const scope freed(c.scratch);
+    const expert_runs<C, Sorted> runs(c, rows, static_cast<index_t>(count));
+    each_expert(
+        [&]<std::size_t I>(std::integral_constant<std::size_t, I>) {
+          run_expert_back<at<I>>(runs, I, field_of<I>(p), x, dy, dx, field_of<I>(k),
+                                 field_of<I>(g));
+        },
+        numbers{});
+  }
+
+ private:
+  template <class F, std::size_t... I>
+  static void each_expert(const F& f, std::index_sequence<I...>) {
+    (f(std::integral_constant<std::size_t, I>{}), ...);
+  }
+};
+
+// How a moe of E experts holds what was given as its expert.
+template <index_t E, class Expert>
+struct bank_choice {
+  using type = std::conditional_t<runs_as_stack<Expert>, stack<E, Expert>, separate<E, Expert>>;
+};
+template <index_t E, class... L>
+struct bank_choice<E, expert_list<L...>> {
+  static_assert(sizeof...(L) == E,
+                "deepseek::moe: expert_list does not name one layer for each routed expert; write "
+                "as many layers as .routed");
+  using type = expert_list<L...>;
+};
+template <index_t E, class Expert>
+using expert_bank = typename bank_choice<E, Expert>::type;
+
+}  // namespace deepseek
