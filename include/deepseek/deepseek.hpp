@@ -27,6 +27,7 @@
 #include "deepseek/layers/jittered_gate.hpp"
 #include "deepseek/layers/latent_attention.hpp"
 #include "deepseek/layers/linear.hpp"
+#include "deepseek/layers/load_histogram.hpp"
 #include "deepseek/layers/mlp.hpp"
 #include "deepseek/layers/model.hpp"
 #include "deepseek/layers/moe.hpp"

@@ -33,6 +33,9 @@ inline constexpr ds::compressed_attention_config entries{.dim = 8,
                                                          .index_dim = 4};
 using compressed = ds::compressed_attention<entries>;
 using hyper = ds::hyper_connection<ds::rms_norm<4>, ds::hyper_config{.streams = 2}, "hc">;
+inline constexpr ds::moe_config limited{
+    .dim = 8, .routed = 2, .active = 1, .capacity = {.factor = 1.25}};
+using any_experts = ds::moe<limited, ds::noisy_top_k<>, ds::expert_list<attention, ds::mlp<8, 12>>>;
 
 #define EVERY_LAYER                                                                                \
   ds::linear<8, 8>, ds::linear<8, 8, ds::plain, ds::bias::present>, ds::rms_norm<8>,               \
@@ -40,7 +43,7 @@ using hyper = ds::hyper_connection<ds::rms_norm<4>, ds::hyper_config{.streams = 
       ds::residual<ds::rms_norm<8>>, ds::chain<ds::rms_norm<8>, ds::mlp<8, 12>>,                   \
       ds::repeat<2, ds::rms_norm<8>>, ds::checkpointed<ds::mlp<8, 12>>,                            \
       ds::called<"other", ds::rms_norm<8>>, ds::transformer_block<attention, experts>, compressed, \
-      hyper, ds::grouped_linear<4, 4, 2>
+      hyper, ds::grouped_linear<4, 4, 2>, any_experts, ds::soft_mixture<8, 2>
 
 template <class L>
 struct run {

@@ -32,6 +32,13 @@ inline constexpr ds::compressed_attention_config entries{.dim = 8,
                                                          .windows = ds::overlap::present};
 using compressed = ds::compressed_attention<entries>;
 using hyper = ds::hyper_connection<ds::rms_norm<4>, ds::hyper_config{.streams = 2}, "hc">;
+inline constexpr ds::moe_config limited{.dim = 8,
+                                        .routed = 2,
+                                        .active = 1,
+                                        .importance = 0.1,
+                                        .z_loss = 0.1,
+                                        .capacity = {.factor = 1.25}};
+using any_experts = ds::moe<limited, ds::noisy_top_k<>, ds::expert_list<attention, ds::mlp<8, 12>>>;
 using block = ds::transformer_block<attention, experts, ds::dropout_config{.rate = 0.1}>;
 
 constexpr ds::index_t rows = 7, width = 8;
@@ -90,7 +97,7 @@ TEST_CASE_TEMPLATE("every layer keeps the contract of backward", L, ds::linear<8
                    experts, ds::residual<ds::rms_norm<8>>,
                    ds::chain<ds::rms_norm<8>, ds::mlp<8, 12>>, ds::repeat<3, ds::rms_norm<8>>,
                    ds::checkpointed<block>, ds::called<"other", ds::rms_norm<8>>, block, compressed,
-                   hyper, ds::grouped_linear<4, 4, 2>) {
+                   hyper, ds::grouped_linear<4, 4, 2>, any_experts) {
   run<L> r;
   r.forward_and_backward();
   CHECK((r.x.unchanged() && r.dy.unchanged() && r.y.intact() && r.dx.intact()));

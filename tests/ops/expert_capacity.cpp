@@ -209,11 +209,16 @@ TEST_CASE("gate_weights: over the experts that are left") {
                            ds_.matrix(), {.score = ds::gate_score::sigmoid});
     const reals want{.25, 0, 0, .24, 0, .21};  // s (1 - s) where an expert was kept
     for (std::size_t i = 0; i < 6; ++i) CHECK(ds_.values()[i] == doctest::Approx(want[i]));
+    using matrix = ds::view<double, ds::host, ds::dyn, ds::dyn>;
+    const ds::view<std::int32_t, ds::host, ds::dyn, ds::dyn> none(nullptr, {0, 2});
+    ds::ops::gate_weights(b, matrix(nullptr, {0, 3}),
+                          ds::gate_outputs{matrix(nullptr, {0, 2}), none});
     ids = sheet<std::int32_t>(2, 2, layout::padded, reals{0, -2, 0, 2});
     CHECK_ERROR(ds::error_code::index_range, "gate_weights: ids[0, 1] is -2", "(or -1)",
                 ds::ops::gate_weights(b, s.matrix(), ds::gate_outputs{w.matrix(), ids.matrix()}));
   });
-  facets("gate_weights", {"forward", "errors", "strides"});
+  facets("gate_weights", {"forward", "errors", "strides", "zero"});
+  support::not_applicable("gate_weights", "gradient");
 }
 
 TEST_CASE("gate: all experts, in order") {

@@ -3,6 +3,7 @@
 #include "run_op/op_rows.hpp"
 
 #include "deepseek/ops/balance_loss.hpp"
+#include "deepseek/ops/noisy_logits.hpp"
 
 namespace run_op {
 namespace {
@@ -26,6 +27,10 @@ ds::gate_rule read_rule(op_case& in, index_t experts) {
               " experts; groups divides experts, top_groups <= groups");
   rule.scale = in.number("scale", 1);
   rule.norm = in.flag("norm", false) ? ds::renormalize::yes : ds::renormalize::no;
+  const std::string choice = in.word("choice", "top");
+  ds::require(choice == "top" || choice == "all", error_code::config, in.op(), ": choice is ",
+              ds::escaped(choice), "; write top or all");
+  if (choice == "all") rule.choice = ds::gate_choice::all;
   return rule;
 }
 
@@ -48,14 +53,52 @@ index_t read_choices(op_case& in, index_t most) {
   return k;
 }
 
+ds::routing_draw read_draw(op_case& in, std::uint32_t lane) {
+  return {.seed = static_cast<std::uint64_t>(in.integer("seed", 0)),
+          .step = static_cast<std::uint64_t>(in.integer("step", 0)),
+          .site = static_cast<std::uint32_t>(in.integer("site", 0)),
+          .lane = lane};
+}
+
+// What a router may do to its input and to its logits: jitter, noise of a second product w_noise,
+// a first softmax with an offset behind it.
+template <class X>
+void jitter_input(const auto& b, op_case& in, X& x) {
+  if (in.has("jitter")) ds::ops::jitter(b, x, x, in.number("jitter"), read_draw(in, 1));
+}
+template <class T, class X, class S>
+void change_logits(const auto& b, op_case& in, const X& x, S& scores) {
+  if (in.gives("w_noise")) {
+    const auto w = in.read<T, 2>("w_noise");
+    auto raw = like(scores);
+    ds::ops::gemm(b, x, ds::transposed(w.view()), raw);
+    ds::ops::noisy_logits(b, ds::noisy_inputs{scores, raw}, scores, {.draw = read_draw(in, 0)});
+  }
+  if (in.flag("double_softmax", false)) {
+    auto first = like(scores);
+    ds::ops::softmax(b, scores, first);
+    ds::ops::copy(b, first, scores);
+    if (in.gives("offset")) {
+      auto offset = in.read<ds::accumulate_t<T>, 1>("offset");
+      ds::require_extent(offset.view(), 0, scores.extent(1), "gate: offset");
+      const ds::view<const ds::accumulate_t<T>, ds::host, ds::dyn, ds::dyn> rows(
+          offset.data(), {scores.extent(0), scores.extent(1)}, {0, 1});
+      ds::ops::add(b, rows, scores);
+    }
+  }
+}
+
 struct gate {
   template <class T>
   static void run(const auto& b, op_case& in, results& out) {
-    const auto x = in.read<T, 2>("x"), w = in.read<T, 2>("w");
+    auto x = in.read<T, 2>("x");
+    const auto w = in.read<T, 2>("w");
     const index_t tokens = x.extent(0), k = read_choices(in, w.extent(0));
     array<ds::accumulate_t<T>, 2> scores({tokens, w.extent(0)}), weights({tokens, k});
     array<std::int32_t, 2> ids({tokens, k});
+    jitter_input(b, in, x);
     ds::ops::gemm(b, x, ds::transposed(w.view()), scores);
+    change_logits<T>(b, in, x, scores);
     choose(b, in, scores, weights, ids);
     out.add("out_idx", ids);
     out.add("out", weights);
@@ -82,6 +125,19 @@ struct gate_backward {
   }
 };
 
+// The weights of given ids (-1: none) from finished scores.
+struct gate_weights {
+  template <class T>
+  static void run(const auto& b, op_case& in, results& out) {
+    const auto scores = in.read<ds::accumulate_t<T>, 2>("scores");
+    const auto ids = in.read_ids<2>("ids");
+    auto weights = like<ds::accumulate_t<T>>(ids);
+    ds::ops::gate_weights(b, scores, ds::gate_outputs{weights, ids},
+                          read_rule(in, scores.extent(1)));
+    out.add("out", weights);
+  }
+};
+
 struct expert_plan {
   template <class T>
   static void run(const auto& b, op_case& in, results& out) {
@@ -90,7 +146,9 @@ struct expert_plan {
     const index_t experts = in.integer("experts");
     ds::require(experts >= 0 && experts <= most, error_code::config, "expert_plan: experts is ",
                 experts, "; write a number from 0 to ", most);
-    array<std::int32_t, 1> offsets({experts + 1}), source({ids.size()});
+    index_t sent = 0;  // -1: to no expert
+    for (index_t i = 0; i < ids.size(); ++i) sent += ids.data()[i] >= 0 ? 1 : 0;
+    array<std::int32_t, 1> offsets({experts + 1}), source({sent});
     auto slot = like(ids);
     ds::ops::expert_plan(b, ids, experts, ds::expert_plan_views{offsets, source, slot});
     out.add("out_offsets", offsets);
@@ -197,6 +255,7 @@ struct expert_load {
 std::span<const op_row> expert_rows() {
   static constexpr op_row rows[] = {row_of<gate>("gate"),
                                     row_of<gate_backward>("gate_backward"),
+                                    row_of<gate_weights>("gate_weights"),
                                     row_of<expert_plan>("expert_plan"),
                                     row_of<permute>("permute"),
                                     row_of<permute_backward>("permute_backward"),

@@ -37,6 +37,7 @@ std::span<const op_row> norm_rows();
 std::span<const op_row> optimizer_rows();
 std::span<const op_row> product_rows();
 std::span<const op_row> quant_rows();
+std::span<const op_row> router_rows();
 std::span<const op_row> token_rows();
 std::span<const op_row> weight_rows();
 
