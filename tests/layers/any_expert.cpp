@@ -7,6 +7,7 @@
 #include "deepseek/layers/moe.hpp"
 #include "deepseek/layers/norm.hpp"
 #include "deepseek/layers/residual.hpp"
+#include "deepseek/models/counts.hpp"
 
 #include "deepseek/pattern/band.hpp"
 
@@ -146,6 +147,11 @@ TEST_CASE("a list of different experts") {
         "experts.0.wo.weight experts.1.w1.weight experts.1.w2.weight experts.1.w3.weight "
         "experts.2.norm.weight experts.2.other.weight experts.2.other.bias "
         "experts.2.linear.weight ");
+  // Two of the three meet a token: attention 4 x 16, swiglu 3 x 12, norms 12 and linear 16.
+  static_assert(ds::parameter_count<net>() == 12 + 64 + 36 + 28);
+  static_assert(ds::active_parameter_count<net>() == 12 + (64 + 36 + 28) * 2 / 3);
+  static_assert(ds::active_parameter_count<layer<attention>>() == 12 + 2 * 64);
+  static_assert(ds::active_parameter_count<layer<normed>>() == 12 + 2 * 28);
   const auto want = apart(t.p.gate, x.values(), [&](std::size_t e, const auto& rows, auto run) {
     const auto with = [&](auto layer_type, const auto& p) {
       layer_test::trial<typename decltype(layer_type)::type, double> one;

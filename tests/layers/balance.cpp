@@ -113,6 +113,22 @@ TEST_CASE("balance: what is reported") {
   s.divided = true;
   CHECK(reported<layer<ds::balance_form::affinity>>(x) ==
         doctest::Approx(0.3 * loss(by_score)).epsilon(1e-12));
+  s = {5, experts};
+  std::vector<std::int64_t> first;
+  for (std::size_t t = 0; t < 5; ++t) first.push_back(by_bias.ids[t * active]);
+  const double gshard = oracle::balance_loss(by_bias.probability, first, s).loss;
+  CHECK(reported<layer<ds::balance_form::first_choice>>(x) ==
+        doctest::Approx(0.3 * gshard).epsilon(1e-12));
+  CHECK(std::fabs(gshard - batch) > 1e-3);
+  // The mean over experts of (mean score x share of tokens), times E^2 / K.
+  double mean = 0;
+  for (std::size_t e = 0; e < experts; ++e) {
+    double m = 0, c = 0;
+    for (std::size_t t = 0; t < 5; ++t) m += by_bias.probability[t * experts + e] / 5;
+    for (std::int64_t id : by_bias.ids) c += id == static_cast<std::int64_t>(e) ? 0.2 : 0;
+    mean += m * c / experts;
+  }
+  CHECK(batch == doctest::Approx(mean * experts * experts / active).epsilon(1e-12));
   s = {5, experts, 4};
   const double devices = loss(by_bias);
   s.top_groups = 2;
@@ -124,5 +140,6 @@ TEST_CASE("balance: what is reported") {
 TEST_CASE("balance: gradients") {
   check_gradient<layer<ds::balance_form::sequence>>();
   check_gradient<layer<ds::balance_form::affinity>>();
+  check_gradient<layer<ds::balance_form::first_choice>>();
   check_gradient<layer<ds::balance_form::batch, four>>();
 }

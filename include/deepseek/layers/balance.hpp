@@ -2,9 +2,11 @@
 // The balance losses of a layer of experts, each alpha sum f P (ops/balance_loss.hpp):
 // balance_form::batch over all tokens, sequence over each sequence and then averaged (seq_aux),
 // affinity over each sequence with f from the K largest scores without bias and groups and P from
-// scores divided by their sum. device_balance: the loss of devices that hold equal groups of
-// experts, and of their traffic. Sources: DeepSeekMoE 2024, 3.3; DeepSeek-V2 2024, 2.2.3;
-// DeepSeek-V3 2024, 2.1.2.
+// scores divided by their sum, first_choice over all tokens with f from first choices only
+// (GShard's E sum m c / T). batch is Switch's loss where K = 1 and DeepSpeed's E^2 / K mean(m c)
+// for any K. device_balance: the loss of devices that hold equal groups of experts, and of their
+// traffic. Sources: DeepSeekMoE 2024, 3.3; DeepSeek-V2 2024, 2.2.3; DeepSeek-V3 2024, 2.1.2;
+// Lepikhin et al. 2020, 2.2; Fedus et al. 2022, 2.2.
 #pragma once
 
 #include "deepseek/layers/layer.hpp"
@@ -13,7 +15,7 @@
 
 namespace deepseek {
 
-enum class balance_form { batch, sequence, affinity };
+enum class balance_form { batch, sequence, affinity, first_choice };
 
 struct device_balance {
   index_t count = 1;         // devices; a divisor of the routed experts
@@ -48,7 +50,9 @@ struct balance_losses {
   template <class Call>
   static auto spec_of(const Call& c, double alpha) {
     balance_spec<typename Call::space> spec{.alpha = alpha};
-    if (Config.form != balance_form::batch) spec.sequences = c.options.sequences;
+    constexpr bool whole =
+        Config.form == balance_form::batch || Config.form == balance_form::first_choice;
+    if (!whole) spec.sequences = c.options.sequences;
     return spec;
   }
   // f(inputs, spec) for every loss whose weight is not zero.
@@ -59,6 +63,8 @@ struct balance_losses {
       if constexpr (Config.form == balance_form::affinity) {
         spec.share = balance_share::divided;
         by_affinity(c, in.scores, [&](const auto& given) { f(given, spec); });
+      } else if constexpr (Config.form == balance_form::first_choice) {
+        f(balance_inputs{in.scores, columns<0, 1>(in.ids)}, spec);
       } else {
         f(in, spec);
       }

@@ -65,10 +65,10 @@ template <class C, class Sorted>
 class expert_runs {
  public:
   using space = typename C::space;
-  expert_runs(const C& c, const Sorted& rows, index_t experts) : c_(c), rows_(rows) {
+  expert_runs(const C& c, const Sorted& rows, index_t n) : c_(c), rows_(rows) {
     const auto& sequences = c.options.sequences;
     if (sequences.empty()) return;
-    starts_ = c.scratch.template make<std::int32_t, dyn, dyn>(experts, sequences.extent(0));
+    starts_ = c.scratch.template make<std::int32_t, dyn, dyn>(n, sequences.extent(0));
     ops::expert_sequences(c.backend, expert_rows{rows.offsets, rows.source, rows.choices},
                           sequences, starts_);
   }
@@ -206,6 +206,14 @@ struct expert_list {
     (f(std::integral_constant<std::size_t, I>{}), ...);
   }
 };
+
+// How many experts a bank runs one by one; 0: they are a stack, or it is no bank.
+template <class L>
+inline constexpr index_t apart_in = 0;
+template <index_t N, class L>
+inline constexpr index_t apart_in<separate<N, L>> = N;
+template <class... L>
+inline constexpr index_t apart_in<expert_list<L...>> = static_cast<index_t>(sizeof...(L));
 
 // How a moe of E experts holds what was given as its expert.
 template <index_t E, class Expert>

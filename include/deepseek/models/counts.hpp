@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a net holds, from its type alone: nothing is allocated, and all of it is constexpr.
 // parameter_count<Net>(): trained numbers. active_parameter_count<Net>(): those that meet a token:
-// of a layer's routed experts the active ones (embedding and head are counted whole).
+// of a layer's routed experts the active ones (embedding and head are counted whole; of experts of
+// different types the mean).
 // cache_bytes_per_token<Net, T>(): what a decoder keeps of a token in elements of T.
 // Of nets whose linear layers hold plain weights.
 #pragma once
@@ -44,6 +45,15 @@ constexpr index_t experts_of(index_t outer) {
   }
 }
 
+template <class P>
+constexpr index_t experts_apart() {
+  if constexpr (requires { typename P::layer; }) {
+    return apart_in<typename P::layer>;
+  } else {
+    return 0;
+  }
+}
+
 // The trained elements of a parameter struct. only_active: see above.
 template <class P>
 constexpr index_t trained(bool only_active, index_t active = 0) {
@@ -53,13 +63,16 @@ constexpr index_t trained(bool only_active, index_t active = 0) {
     using Item = typename decltype(P::items)::value_type;
     return P::count * trained<Item>(only_active, active);
   } else if constexpr (has_fields<P>) {
-    return [&]<std::size_t... I>(std::index_sequence<I...>) {
+    constexpr index_t apart = experts_apart<P>();
+    const index_t inside = apart > 0 ? 0 : experts_of<P>(active);
+    const index_t all = [&]<std::size_t... I>(std::index_sequence<I...>) {
       return (index_t{0} + ... +
               (std::get<I>(P::fields()).role == field_role::state
                    ? 0
-                   : trained<member_type<P, I>>(only_active, experts_of<P>(active))));
+                   : trained<member_type<P, I>>(only_active, inside)));
     }
     (field_sequence<P>{});
+    return apart > 0 && only_active && active > 0 ? all * active / apart : all;
   } else {
     return 0;
   }
