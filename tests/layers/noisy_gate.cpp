@@ -97,6 +97,18 @@ TEST_CASE("noisy_top_k: without training no noise; another step, other noise; th
   CHECK(!support::same_bits(noisy, t.forward(b, x.view(), later)));
 }
 
+TEST_CASE("noisy_top_k: in a bf16 model the router stays fp32") {
+  const ds::cpu b;
+  rows_of<ds::bf16, dim> x(20);
+  layer_test::trial<layer, ds::bf16> t;
+  static_assert(std::is_same_v<decltype(t.p.gate.noise)::value_type, float>);
+  static_assert(std::is_same_v<decltype(t.p.experts.w1.weight)::value_type, ds::bf16>);
+  double size = 0;
+  for (ds::bf16 d : t.backward(b, x.view())) size += std::fabs(static_cast<double>(d));
+  CHECK((std::isfinite(size) && size > 0));
+  for (double g : layer_test::flat(t.g)) CHECK(std::isfinite(g));
+}
+
 TEST_CASE("noisy_top_k: checkpointed gives the same bits and reports its losses once") {
   const ds::cpu b{{.threads = 2}};
   rows_of<float, dim> x(40);

@@ -4,6 +4,7 @@
 // (layers/balance.hpp), importance (ops/importance_loss.hpp) and z-loss (ops/router_z_loss.hpp).
 #pragma once
 
+#include "deepseek/core/dtype.hpp"
 #include "deepseek/layers/balance.hpp"
 #include "deepseek/layers/capacity.hpp"
 #include "deepseek/ops/copy.hpp"
