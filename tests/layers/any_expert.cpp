@@ -4,6 +4,7 @@
 // layers run apart on gathered rows; gradients; bits.
 #include "deepseek/layers/attention.hpp"
 #include "deepseek/layers/chain.hpp"
+#include "deepseek/layers/checkpointed.hpp"
 #include "deepseek/layers/moe.hpp"
 #include "deepseek/layers/norm.hpp"
 #include "deepseek/layers/residual.hpp"
@@ -95,6 +96,13 @@ void judge(const char* name, const std::vector<double>& got, const std::vector<d
 TEST_CASE("experts with norms run as one stack") {
   static_assert(ds::runs_as_stack<normed>);
   static_assert(!ds::runs_as_stack<attention>);
+  // Only experts that keep nothing can decode.
+  const auto decodes = []<class L>(std::type_identity<L>) {
+    return ds::keeps_nothing<ds::keep<ds::for_decode, L, float, ds::host>>();
+  };
+  static_assert(decodes(std::type_identity<layer<normed>>{}));
+  static_assert(!decodes(std::type_identity<attention>{}));
+  static_assert(!decodes(std::type_identity<ds::checkpointed<ds::residual<attention>>>{}));
   static_assert(!ds::runs_as_stack<layer<ds::swiglu<4, 3>>>);
   const ds::cpu b{{.threads = 2}};
   rows_of<double, dim> x(12);

@@ -97,6 +97,25 @@ TEST_CASE("noisy_top_k: without training no noise; another step, other noise; th
   CHECK(!support::same_bits(noisy, t.forward(b, x.view(), later)));
 }
 
+TEST_CASE("noisy_top_k: losses are injected times gradient_scale") {
+  const ds::cpu b;
+  rows_of<double, dim> x(12);
+  const auto gradient = [&](double scale) {
+    layer_test::trial<layer, double> t;
+    auto run = layer_test::train;
+    run.gradient_scale = scale;
+    t.backward(b, x.view(), run);
+    return layer_test::flat(t.g);
+  };
+  const auto none = gradient(0), once = gradient(1), thrice = gradient(3);
+  double moved = 0;
+  for (std::size_t i = 0; i < none.size(); ++i) {
+    CHECK(thrice[i] - none[i] == doctest::Approx(3 * (once[i] - none[i])).epsilon(1e-9));
+    moved = std::max(moved, std::fabs(once[i] - none[i]));
+  }
+  CHECK(moved > 1e-3);
+}
+
 TEST_CASE("noisy_top_k: in a bf16 model the router stays fp32") {
   const ds::cpu b;
   rows_of<ds::bf16, dim> x(20);

@@ -65,6 +65,9 @@ template <class C, class Sorted>
 class expert_runs {
  public:
   using space = typename C::space;
+  static_assert(std::is_same_v<space, host>,
+                "deepseek::moe: experts that run one by one need their rows' offsets on the host; "
+                "run them on ds::cpu, or use experts that run as a stack");
   expert_runs(const C& c, const Sorted& rows, index_t n) : c_(c), rows_(rows) {
     const auto& sequences = c.options.sequences;
     if (sequences.empty()) return;
