@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+// The innermost product of prepacked weights: C[rows, columns] = or += A[rows, steps] B[steps,
+// columns] for one panel of B, stored step after step. Wider and lower than the tile of
+// gemm_tile.hpp: three registers of weights meet up to eight rows, so that little is read for each
+// multiply-add. While it computes it fetches memory that is needed next: ahead in the panel, or
+// parts of the next panel. Every element is the chain c = fma(a[i,k], b[k,j], c), k ascending, of
+// gemm_tile.hpp: same bits.
+#pragma once
+
+#include <cstddef>
+
+#include "deepseek/backend/cpu/kernels/gemm_tile.hpp"
+
+namespace deepseek::kernels {
+
+template <class T>
+struct panel_size {
+  static constexpr int width = simd::pack<T>::width;
+  static constexpr int vectors = simd::register_count == 32 ? 3 : 2;
+  static constexpr int rows = simd::register_count == 32 ? 8 : simd::has_fma ? 6 : 4;
+  static constexpr int columns = vectors * width;
+};
+
+// What is fetched at each step: `lines` cache lines from `from` on, one after the other.
+struct fetch_plan {
+  int lines;
+  const char* from;
+};
+inline constexpr int most_fetched_lines = 3;
+inline constexpr std::ptrdiff_t line_bytes = 64;
+
+template <class T, int Rows, int Vectors, int Lines>
+__attribute__((noinline)) void multiply_panel_rows(const tile_operands<T>& o, const char* fetch) {
+  using simd::pack;
+  constexpr int width = pack<T>::width;
+  typename pack<T>::raw acc[Rows * Vectors];
+  if (o.from == start::zero) {
+    simd::unrolled<Rows * Vectors>([&](auto q) __attribute__((always_inline)) {
+      acc[q] = pack<T>::zero().v;
+    });
+  } else {
+    simd::unrolled<Rows * Vectors>([&](auto q) __attribute__((always_inline)) {
+      acc[q] = pack<T>::load(o.c + (q / Vectors) * o.c_row + (q % Vectors) * width).v;
+    });
+  }
+  const T *b = o.b, *a0 = o.a, *a1 = a0 + 4 * o.a_row;
+  const std::ptrdiff_t row = o.a_row, row3 = 3 * row;
+  for (std::ptrdiff_t k = o.steps; k > 0; --k) {
+    typename pack<T>::raw right[Vectors];
+    simd::unrolled<Vectors>([&](auto j) __attribute__((always_inline)) {
+      right[j] = pack<T>::load(b + j * width).v;
+    });
+    simd::unrolled<Lines>([&](auto i) __attribute__((always_inline)) {
+      __builtin_prefetch(fetch + i * line_bytes, 0, 2);
+    });
+    fetch += Lines * line_bytes;
+    simd::unrolled<Rows>([&](auto i) __attribute__((always_inline)) {
+      const T* group = i < 4 ? a0 : a1;
+      const auto left = pack<T>::broadcast(group[i % 4 == 3 ? row3 : (i % 4) * row]).v;
+      simd::unrolled<Vectors>([&](auto j) __attribute__((always_inline)) {
+        acc[i * Vectors + j] = simd::native::fma(left, right[j], acc[i * Vectors + j]);
+      });
+    });
+    ++a0;
+    if constexpr (Rows > 4) ++a1;
+    b += panel_size<T>::columns;
+  }
+  simd::unrolled<Rows * Vectors>([&](auto q) __attribute__((always_inline)) {
+    pack<T>{acc[q]}.store(o.c + (q / Vectors) * o.c_row + (q % Vectors) * width);
+  });
+}
+
+template <class T, int Vectors, int Lines, int Rows = panel_size<T>::rows>
+void multiply_panel_vectors(const tile_operands<T>& o, int rows, const char* fetch) {
+  if constexpr (Rows == 1) {
+    multiply_panel_rows<T, 1, Vectors, Lines>(o, fetch);
+  } else {
+    if (rows == Rows) return multiply_panel_rows<T, Rows, Vectors, Lines>(o, fetch);
+    multiply_panel_vectors<T, Vectors, Lines, Rows - 1>(o, rows, fetch);
+  }
+}
+
+template <class T>
+void multiply_whole_panel(const tile_operands<T>& o, int rows, fetch_plan next) {
+  constexpr int vectors = panel_size<T>::vectors;
+  switch (next.lines) {
+    case 0:
+      return multiply_panel_vectors<T, vectors, 0>(o, rows, next.from);
+    case 1:
+      return multiply_panel_vectors<T, vectors, 1>(o, rows, next.from);
+    default:
+      return multiply_panel_vectors<T, vectors, most_fetched_lines>(o, rows, next.from);
+  }
+}
+
+// The last panel of a matrix: only the registers that hold columns.
+template <class T, int Vectors = panel_size<T>::vectors>
+void multiply_last_panel(const tile_operands<T>& o, int rows, int vectors) {
+  if constexpr (Vectors == 1) {
+    multiply_panel_vectors<T, 1, 0>(o, rows, nullptr);
+  } else {
+    if (vectors == Vectors) return multiply_panel_vectors<T, Vectors, 0>(o, rows, nullptr);
+    multiply_last_panel<T, Vectors - 1>(o, rows, vectors);
+  }
+}
+
+// rows <= panel_size<T>::rows of A with unit steps.
+template <class T>
+void multiply_panel(const tile_operands<T>& o, int rows, int columns, fetch_plan next) {
+  constexpr int full = panel_size<T>::columns, width = panel_size<T>::width;
+  if (columns == full) return multiply_whole_panel(o, rows, next);
+  const int vectors = (columns + width - 1) / width;
+  if (columns == vectors * width) return multiply_last_panel(o, rows, vectors);
+  alignas(64) T copy[panel_size<T>::rows * full];
+  const auto count = static_cast<std::size_t>(columns) * sizeof(T);
+  if (o.from == start::from_c) {
+    __builtin_memset(copy, 0, sizeof copy);
+    for (int i = 0; i < rows; ++i) __builtin_memcpy(copy + i * full, o.c + i * o.c_row, count);
+  }
+  tile_operands<T> inner = o;
+  inner.c = copy;
+  inner.c_row = full;
+  multiply_last_panel(inner, rows, vectors);
+  for (int i = 0; i < rows; ++i) __builtin_memcpy(o.c + i * o.c_row, copy + i * full, count);
+}
+
+}  // namespace deepseek::kernels
