@@ -47,20 +47,6 @@ struct packed_problem {
   gemm_output<T> c;
 };
 
-// Steps of k that are worked on together: what eight rows take of A stays in the first cache level,
-// the part of a panel in the second.
-template <class T>
-inline constexpr std::ptrdiff_t packed_depth = 2048 / static_cast<std::ptrdiff_t>(sizeof(T));
-
-// m rows in strips of nearly the same height.
-template <class T>
-struct row_strips {
-  std::ptrdiff_t m, count;
-  explicit row_strips(std::ptrdiff_t rows)
-      : m(rows), count((rows + panel_size<T>::rows - 1) / panel_size<T>::rows) {}
-  std::ptrdiff_t first(std::ptrdiff_t strip) const { return m * strip / count; }
-};
-
 // One strip fetches ahead in its panel; of several the first ones fetch the next panel.
 template <class T>
 fetch_plan fetch_for(const T* panel, std::ptrdiff_t panel_elements, std::ptrdiff_t steps,
@@ -76,16 +62,6 @@ fetch_plan fetch_for(const T* panel, std::ptrdiff_t panel_elements, std::ptrdiff
   return {lines, next + done};
 }
 
-template <class T>
-operand<T> unit_rows_of(operand<T> a, std::ptrdiff_t m, std::ptrdiff_t k) {
-  if (a.column == 1) return a;
-  T* const copy = scratch<packed_rows, T>(static_cast<std::size_t>(m * k));
-  for (std::ptrdiff_t i = 0; i < m; ++i) {
-    for (std::ptrdiff_t p = 0; p < k; ++p) copy[i * k + p] = *a.at(i, p);
-  }
-  return {copy, k, 1};
-}
-
 // On the calling thread.
 template <class T>
 void tile_gemm_packed(const packed_problem<T>& p, gemm_part part) {
@@ -93,39 +69,32 @@ void tile_gemm_packed(const packed_problem<T>& p, gemm_part part) {
   const row_strips<T> strips(part.m1 - part.m0);
   const std::ptrdiff_t depth = p.shape.k, panel = depth * columns;
   const std::ptrdiff_t most_k =
-      strips.count == 1 ? std::max<std::ptrdiff_t>(depth, 1) : packed_depth<T>;
+      strips.count == 1 ? std::max<std::ptrdiff_t>(depth, 1) : panel_depth<T>;
   const gemm_output<T> c = p.c.at(part.m0, part.n0);
   tile_operands<T> o{};
-  o.c_row = c.row, o.from = c.from, o.a_step = 1, o.b_step = columns;
+  o.c_row = c.row, o.from = c.from, o.b_step = columns;
   for (std::ptrdiff_t k0 = 0; k0 == 0 || k0 < depth; k0 += most_k) {
     o.steps = std::min(most_k, depth - k0);
-    const operand<T> a = unit_rows_of(p.a.from(part.m0, k0), strips.m, o.steps);
-    o.a_row = a.row;
+    const strips_of<T> a(p.a.from(part.m0, k0), strips.m, o.steps);
     for (std::ptrdiff_t n0 = part.n0; n0 < part.n1; n0 += columns) {
       const auto n = static_cast<int>(std::min(columns, part.n1 - n0));
+      const bool last = n0 + columns >= part.n1;
       o.b = p.panels + n0 / columns * panel + k0 * columns;
-      T* const to = c.data + n0 - part.n0;
-      for (std::ptrdiff_t s = 0; s < strips.count; ++s) {
-        const std::ptrdiff_t m0 = strips.first(s);
-        o.a = a.at(m0, 0);
-        o.c = to + m0 * c.row;
-        multiply_panel(o, static_cast<int>(strips.first(s + 1) - m0), n,
-                       fetch_for(o.b, panel, o.steps, strips, s, n0 + columns >= part.n1));
-      }
+      o.c = c.data + n0 - part.n0;
+      multiply_rows(a, o, n, [&](std::ptrdiff_t strip) {
+        return fetch_for(o.b, panel, o.steps, strips, strip, last);
+      });
       if (k0 + o.steps >= depth) {
-        finish(to, c.row, strips.m, n, c.then.from(0, n0 - part.n0));
+        finish(o.c, c.row, strips.m, n, c.then.from(0, n0 - part.n0));
       }
     }
     o.from = start::from_c;
   }
 }
 
-// Columns first: a panel then crosses the memory once for all rows.
 template <class T>
 gemm_split split_of(const packed_problem<T>& p, std::ptrdiff_t wanted) {
-  const std::ptrdiff_t columns = std::clamp<std::ptrdiff_t>(packed_panels<T>(p.shape.n), 1, wanted);
-  const std::ptrdiff_t strips = std::max<std::ptrdiff_t>(row_strips<T>(p.shape.m).count, 1);
-  return {std::clamp<std::ptrdiff_t>(wanted / columns, 1, strips), columns};
+  return split_of(row_strips<T>(p.shape.m).count, packed_panels<T>(p.shape.n), wanted);
 }
 
 template <class T>

@@ -44,7 +44,7 @@ __attribute__((noinline)) void multiply_panel_rows(const tile_operands<T>& o, co
     });
   }
   const T *b = o.b, *a0 = o.a, *a1 = a0 + 4 * o.a_row;
-  const std::ptrdiff_t row = o.a_row, row3 = 3 * row;
+  const std::ptrdiff_t row = o.a_row, row3 = 3 * row, a_step = o.a_step;
   for (std::ptrdiff_t k = o.steps; k > 0; --k) {
     typename pack<T>::raw right[Vectors];
     simd::unrolled<Vectors>([&](auto j) __attribute__((always_inline)) {
@@ -61,8 +61,8 @@ __attribute__((noinline)) void multiply_panel_rows(const tile_operands<T>& o, co
         acc[i * Vectors + j] = simd::native::fma(left, right[j], acc[i * Vectors + j]);
       });
     });
-    ++a0;
-    if constexpr (Rows > 4) ++a1;
+    a0 += a_step;
+    if constexpr (Rows > 4) a1 += a_step;
     b += panel_size<T>::columns;
   }
   simd::unrolled<Rows * Vectors>([&](auto q) __attribute__((always_inline)) {
@@ -104,7 +104,7 @@ void multiply_last_panel(const tile_operands<T>& o, int rows, int vectors) {
   }
 }
 
-// rows <= panel_size<T>::rows of A with unit steps.
+// rows <= panel_size<T>::rows of A.
 template <class T>
 void multiply_panel(const tile_operands<T>& o, int rows, int columns, fetch_plan next) {
   constexpr int full = panel_size<T>::columns, width = panel_size<T>::width;
