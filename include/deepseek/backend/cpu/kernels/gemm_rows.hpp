@@ -19,48 +19,60 @@ inline constexpr std::ptrdiff_t panel_depth = 2048 / static_cast<std::ptrdiff_t>
 
 template <class T>
 struct row_strips {
+  static constexpr int most = panel_size<T>::rows;
   std::ptrdiff_t m, count;
-  explicit row_strips(std::ptrdiff_t rows)
-      : m(rows), count((rows + panel_size<T>::rows - 1) / panel_size<T>::rows) {}
-  std::ptrdiff_t first(std::ptrdiff_t strip) const { return m * strip / count; }
-  int rows(std::ptrdiff_t strip) const { return static_cast<int>(first(strip + 1) - first(strip)); }
+  explicit row_strips(std::ptrdiff_t rows) : m(rows), count((rows + most - 1) / most) {}
+  std::ptrdiff_t first(std::ptrdiff_t strip) const { return strip * most; }
+  int rows(std::ptrdiff_t strip) const {
+    return static_cast<int>(std::min<std::ptrdiff_t>(most, m - first(strip)));
+  }
 };
 
 struct strip_copies;
 
-// All strips of A[m, k], with the scratch memory of this thread where they cannot be read in place.
+// All strips of A[m, k], with the scratch memory of this thread where they cannot be read in place:
+// steps that are no neighbours, a last strip of a height that is not compiled.
 template <class T>
 class strips_of {
  public:
-  strips_of(operand<T> a, std::ptrdiff_t m, std::ptrdiff_t k) : strips(m), a_(a), k_(k) {
-    if (a.column == 1) return;
-    copy_ = scratch<strip_copies, T>(static_cast<std::size_t>(strips.count * size()));
-    for (std::ptrdiff_t s = 0; s < strips.count; ++s) turn(s);
-  }
-  strip<T> operator[](std::ptrdiff_t s) const {
-    if (copy_ == nullptr) return {a_.at(strips.first(s), 0), a_.row, 1};
-    return {copy_ + s * size(), 1, panel_size<T>::rows};
-  }
   const row_strips<T> strips;
 
+  strips_of(operand<T> a, std::ptrdiff_t m, std::ptrdiff_t k)
+      : strips(m), a_(a), k_(k), in_place_(a.column != 1 ? 0 : strips.count - ends_between()) {
+    if (in_place_ == strips.count) return;
+    copy_ = scratch<strip_copies, T>(static_cast<std::size_t>((strips.count - in_place_) * size()));
+    for (std::ptrdiff_t s = in_place_; s < strips.count; ++s) copy(s);
+  }
+  strip<T> operator[](std::ptrdiff_t s) const {
+    if (s < in_place_) return {a_.at(strips.first(s), 0), a_.row, 1};
+    return {place(s), 1, row_strips<T>::most};
+  }
+
  private:
-  std::ptrdiff_t size() const { return panel_size<T>::rows * k_; }
-  void turn(std::ptrdiff_t s) {
-    constexpr int pitch = panel_size<T>::rows;
+  std::ptrdiff_t size() const { return row_strips<T>::most * k_; }
+  T* place(std::ptrdiff_t s) const { return copy_ + (s - in_place_) * size(); }
+  // 1 where the last strip has a height that is not compiled.
+  std::ptrdiff_t ends_between() const {
+    const int rows = strips.count > 0 ? strips.rows(strips.count - 1) : 1;
+    return rows != padded_panel_rows<T>(rows) ? 1 : 0;
+  }
+  void copy(std::ptrdiff_t s) {
+    constexpr int pitch = row_strips<T>::most;
     const operand<T> from = a_.from(strips.first(s), 0);
     const int rows = strips.rows(s);
-    T* to = copy_ + s * size();
+    T* to = place(s);
     for (std::ptrdiff_t p = 0; p < k_; ++p, to += pitch) {
       if (a_.row == 1) {
         __builtin_memcpy(to, from.at(0, p), static_cast<std::size_t>(rows) * sizeof(T));
       } else {
         for (int i = 0; i < rows; ++i) to[i] = *from.at(i, p);
       }
+      for (int i = rows; i < pitch; ++i) to[i] = T(0);
     }
   }
 
   operand<T> a_;
-  std::ptrdiff_t k_;
+  std::ptrdiff_t k_, in_place_;
   T* copy_ = nullptr;
 };
 

@@ -70,47 +70,52 @@ __attribute__((noinline)) void multiply_panel_rows(const tile_operands<T>& o, co
   });
 }
 
-template <class T, int Vectors, int Lines, int Rows = panel_size<T>::rows>
-void multiply_panel_vectors(const tile_operands<T>& o, int rows, const char* fetch) {
-  if constexpr (Rows == 1) {
-    multiply_panel_rows<T, 1, Vectors, Lines>(o, fetch);
-  } else {
-    if (rows == Rows) return multiply_panel_rows<T, Rows, Vectors, Lines>(o, fetch);
-    multiply_panel_vectors<T, Vectors, Lines, Rows - 1>(o, rows, fetch);
+// The smallest compiled number of rows that holds `rows`: few kernels, so that a program that only
+// includes them compiles quickly.
+template <class T>
+constexpr int padded_panel_rows(int rows) {
+  return rows <= 1 ? 1 : rows <= 2 ? 2 : rows <= 4 ? 4 : panel_size<T>::rows;
+}
+
+template <class T, int Vectors, int Lines>
+void multiply_panel_vectors(const tile_operands<T>& o, int padded, const char* fetch) {
+  switch (padded) {
+    case 1:
+      return multiply_panel_rows<T, 1, Vectors, Lines>(o, fetch);
+    case 2:
+      return multiply_panel_rows<T, 2, Vectors, Lines>(o, fetch);
+    case 4:
+      return multiply_panel_rows<T, 4, Vectors, Lines>(o, fetch);
+    default:
+      return multiply_panel_rows<T, panel_size<T>::rows, Vectors, Lines>(o, fetch);
   }
 }
 
 template <class T>
-void multiply_whole_panel(const tile_operands<T>& o, int rows, fetch_plan next) {
+void multiply_whole_panel(const tile_operands<T>& o, int padded, fetch_plan next) {
   constexpr int vectors = panel_size<T>::vectors;
   switch (next.lines) {
     case 0:
-      return multiply_panel_vectors<T, vectors, 0>(o, rows, next.from);
+      return multiply_panel_vectors<T, vectors, 0>(o, padded, nullptr);
     case 1:
-      return multiply_panel_vectors<T, vectors, 1>(o, rows, next.from);
+      return multiply_panel_vectors<T, vectors, 1>(o, padded, next.from);
     default:
-      return multiply_panel_vectors<T, vectors, most_fetched_lines>(o, rows, next.from);
+      return multiply_panel_vectors<T, vectors, most_fetched_lines>(o, padded, next.from);
   }
 }
 
-// The last panel of a matrix: only the registers that hold columns.
-template <class T, int Vectors = panel_size<T>::vectors>
-void multiply_last_panel(const tile_operands<T>& o, int rows, int vectors) {
-  if constexpr (Vectors == 1) {
-    multiply_panel_vectors<T, 1, 0>(o, rows, nullptr);
-  } else {
-    if (vectors == Vectors) return multiply_panel_vectors<T, Vectors, 0>(o, rows, nullptr);
-    multiply_last_panel<T, Vectors - 1>(o, rows, vectors);
-  }
-}
-
-// rows <= panel_size<T>::rows of A.
+// A must be readable for padded_panel_rows(rows) rows. The last panel of a matrix may need fewer
+// registers.
 template <class T>
 void multiply_panel(const tile_operands<T>& o, int rows, int columns, fetch_plan next) {
-  constexpr int full = panel_size<T>::columns, width = panel_size<T>::width;
-  if (columns == full) return multiply_whole_panel(o, rows, next);
-  const int vectors = (columns + width - 1) / width;
-  if (columns == vectors * width) return multiply_last_panel(o, rows, vectors);
+  constexpr int full = panel_size<T>::columns, less = full - panel_size<T>::width;
+  const int padded = padded_panel_rows<T>(rows);
+  const auto multiply = [&](const tile_operands<T>& operands) {
+    columns > less
+        ? multiply_whole_panel(operands, padded, next)
+        : multiply_panel_vectors<T, panel_size<T>::vectors - 1, 0>(operands, padded, nullptr);
+  };
+  if (rows == padded && (columns == full || columns == less)) return multiply(o);
   alignas(64) T copy[panel_size<T>::rows * full];
   const auto count = static_cast<std::size_t>(columns) * sizeof(T);
   if (o.from == start::from_c) {
@@ -120,7 +125,7 @@ void multiply_panel(const tile_operands<T>& o, int rows, int columns, fetch_plan
   tile_operands<T> inner = o;
   inner.c = copy;
   inner.c_row = full;
-  multiply_last_panel(inner, rows, vectors);
+  multiply(inner);
   for (int i = 0; i < rows; ++i) __builtin_memcpy(o.c + i * o.c_row, copy + i * full, count);
 }
 
