@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// y = x w^T for float x and weights in bf16, fp8 blocks and int4 groups; fp8_activations: x becomes
-// e4m3 in the call. Few rows are limited by the stored bytes of w, many by float multiply-adds.
+// y = x w^T for float x and weights in packed floats, bf16, fp8 blocks and int4 groups;
+// fp8_activations: x becomes e4m3 in the call. Few rows are limited by the stored bytes of w, many
+// by float multiply-adds.
 #include "deepseek/ops/fp8_gemm.hpp"
 #include "deepseek/ops/weight_gemm.hpp"
 
@@ -77,6 +78,7 @@ struct format_case {
 void add_cases() {
   for (const gemm_size& s : gemm_sizes) {
     if (s.n != n || s.k != k) continue;
+    add_cpu<format_case<ds::packed<ds::cpu>>>("packed", s.name, s);
     add_cpu<format_case<ds::bf16_weights>>("bf16", s.name, s);
     add_cpu<format_case<ds::fp8_blocks>>("fp8_blocks", s.name, s);
     add_cpu<format_case<ds::fp8_activations>>("fp8_activations", s.name, s);

@@ -12,17 +12,13 @@
 namespace generate {
 
 // The formats by their names on the command line.
-struct as_float {
-  template <class Net>
-  using net = Net;
-};
 template <class Format>
 struct in_format {
   template <class Net>
   struct net : ds::quantized<Net, Format> {};
 };
 namespace formats {
-using f32 = as_float;
+using f32 = in_format<ds::packed<ds::cpu>>;
 using bf16 = in_format<ds::bf16_weights>;
 using int8 = in_format<ds::w8a8_per_token>;
 using int4 = in_format<ds::int4_groups<32>>;

@@ -58,6 +58,7 @@
 #include "deepseek/quant/int4_groups.hpp"
 #include "deepseek/quant/int8.hpp"
 #include "deepseek/quant/make_weight.hpp"
+#include "deepseek/quant/packed.hpp"
 #include "deepseek/train/trainer.hpp"
 
 #include "deepseek/backend/reference/reference.hpp"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // weight_gemm: y = x W^T + bias for weights W in a weight-only format: fp8_operand (quant/
-// fp8_blocks.hpp), int4_operand (quant/int4_groups.hpp).
+// fp8_blocks.hpp), int4_operand (quant/int4_groups.hpp), packed_operand (quant/packed.hpp).
 // grouped_weight_gemm: the rows offsets[e] .. offsets[e + 1] - 1 meet the weight of expert e.
 // Shapes: x [M, K], W [N, K] (or [E, N, K]), y [M, N], bias [N] or none, offsets [E + 1] int32.
 // Types: x and y any floating type. Every weight counts as the float it stands for (e4m3 times its
@@ -13,6 +13,7 @@
 #include "deepseek/ops/argument.hpp"
 #include "deepseek/quant/fp8_blocks.hpp"
 #include "deepseek/quant/int4_groups.hpp"
+#include "deepseek/quant/packed.hpp"
 
 namespace deepseek {
 
@@ -22,6 +23,8 @@ template <class S>
 inline constexpr bool is_coded_operand<fp8_operand<S>> = true;
 template <class S>
 inline constexpr bool is_coded_operand<int4_operand<S>> = true;
+template <class T, class S>
+inline constexpr bool is_coded_operand<packed_operand<T, S>> = true;
 
 template <class B, class X, class W, class Y>
 void check_weight_gemm(const B& b, const X& x, const W& w, const Y& y) {

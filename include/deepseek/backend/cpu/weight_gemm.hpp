@@ -5,10 +5,25 @@
 #pragma once
 
 #include "deepseek/backend/cpu/kernels/coded_weights.hpp"
+#include "deepseek/backend/cpu/kernels/gemm_packed.hpp"
 #include "deepseek/backend/cpu/mixed_gemm.hpp"
 #include "deepseek/backend/reference/weight_gemm.hpp"
 
 namespace deepseek {
+
+template <class T>
+constexpr index_t panel_columns() {
+  if constexpr (std::is_same_v<T, float> || std::is_same_v<T, double>) {
+    return kernels::panel_size<T>::columns;
+  } else {
+    return 1;  // 16-bit elements: products by the reference loops
+  }
+}
+template <>
+struct packing<cpu> {
+  template <class T>
+  static constexpr index_t columns = panel_columns<T>();
+};
 
 inline kernels::e4m3_rows stored_weight(const fp8_matrix<host>& w) {
   return {reinterpret_cast<const unsigned char*>(w.q.data()), w.q.stride(0), w.extent(0),
@@ -53,6 +68,52 @@ void grouped_weight_gemm_impl(const cpu& b, const X& x, const W& w, const O& off
   });
   kernels::gemm_stored(b.pool(),
                        std::span<const problem>(problems.data(), static_cast<std::size_t>(count)));
+}
+
+// Packed weights of the width that this build's kernel takes; others, like those of another
+// backend, take the reference loops.
+template <class X, class T, class Y>
+bool takes_panels(const X&, const packed_operand<T, host>& w, const Y& y) {
+  return w.layout.columns == kernels::panel_size<T>::columns && columns_contiguous(y);
+}
+template <class X, class T, class Y>
+kernels::packed_problem<T> packed_problem_of(const X& x, const packed_matrix<T, host>& w,
+                                             const Y& y) {
+  return {{y.extent(0), y.extent(1), x.extent(1)},
+          kernel_operand(x),
+          w.panels,
+          {y.data(), y.stride(0)}};
+}
+
+template <class X, class T, class Y, class Bias>
+requires(simd_elements<X, Y>&& all_elements_are<T, X, Y>&&
+             simd_bias<T, Bias>) void weight_gemm_impl(const cpu& b, const X& x,
+                                                       const packed_operand<T, host>& w, const Y& y,
+                                                       const Bias& bias) {
+  bool direct = takes_panels(x, w, y);
+  if constexpr (!std::is_same_v<Bias, none>) {
+    direct = direct && (bias.stride(0) == 1 || bias.extent(0) == 1);
+  }
+  if (!direct) return weight_gemm_impl(static_cast<const reference&>(b), x, w, y, bias);
+  auto problem = packed_problem_of(x, w.expert(0), y);
+  if constexpr (!std::is_same_v<Bias, none>) problem.c.then.bias = bias.data();
+  kernels::gemm_packed(b.pool(), problem);
+}
+
+template <class X, class T, class O, class Y>
+requires(simd_elements<X, Y>&& all_elements_are<T, X, Y>) void grouped_weight_gemm_impl(
+    const cpu& b, const X& x, const packed_operand<T, host>& w, const O& offsets, const Y& y) {
+  if (!takes_panels(x, w, y)) {
+    return grouped_weight_gemm_impl(static_cast<const reference&>(b), x, w, offsets, y);
+  }
+  const scope freed(b.workspace());
+  const auto problems = b.workspace().template make<kernels::packed_problem<T>, dyn>(w.experts());
+  index_t count = 0;
+  for_each_expert(offsets, [&](index_t e, index_t first, index_t n) {
+    problems(count++) = packed_problem_of(rows(x, first, n), w.expert(e), rows(y, first, n));
+  });
+  kernels::gemm_packed(b.pool(), std::span<const kernels::packed_problem<T>>(
+                                     problems.data(), static_cast<std::size_t>(count)));
 }
 
 }  // namespace deepseek

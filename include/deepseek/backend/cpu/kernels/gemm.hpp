@@ -14,6 +14,7 @@
 
 #include "deepseek/backend/cpu/kernels/epilogue.hpp"
 #include "deepseek/backend/cpu/kernels/gemm_pack.hpp"
+#include "deepseek/backend/cpu/kernels/gemm_rows.hpp"
 #include "deepseek/backend/cpu/kernels/gemm_tile.hpp"
 #include "deepseek/backend/cpu/kernels/scratch.hpp"
 #include "deepseek/backend/cpu/thread_pool.hpp"
@@ -82,11 +83,34 @@ void multiply_block(gemm_shape s, operand<T> a, tile_operands<T> o, std::ptrdiff
   }
 }
 
+// More rows than a tile has: each panel of B is packed once for all of them.
+template <class T>
+void tile_gemm_rows(gemm_shape s, operand<T> a, operand<T> b, gemm_output<T> c) {
+  constexpr int columns = panel_size<T>::columns;
+  T* const panel =
+      scratch<packed_columns, T>(static_cast<std::size_t>(std::min(s.k, panel_depth<T>) * columns));
+  tile_operands<T> o{};
+  o.c_row = c.row, o.from = c.from, o.b = panel, o.b_step = columns;
+  for (std::ptrdiff_t k0 = 0; k0 == 0 || k0 < s.k; k0 += panel_depth<T>) {
+    o.steps = std::min(panel_depth<T>, s.k - k0);
+    const strips_of<T> rows(a.from(0, k0), s.m, o.steps);
+    for (std::ptrdiff_t n0 = 0; n0 < s.n; n0 += columns) {
+      const auto n = static_cast<int>(std::min<std::ptrdiff_t>(columns, s.n - n0));
+      pack_panel<T, columns>(b.from(k0, n0), o.steps, n, panel);
+      o.c = c.data + n0;
+      multiply_rows(rows, o, n, fetch_nothing);
+      if (k0 + o.steps >= s.k) finish(o.c, c.row, s.m, n, c.then.from(0, n0));
+    }
+    o.from = start::from_c;
+  }
+}
+
 // The whole product on the calling thread; for use inside tasks and for small products.
 template <class T>
 void tile_gemm(gemm_shape s, operand<T> a, operand<T> b, gemm_output<T> c) {
   constexpr std::ptrdiff_t columns = tile_size<T>::columns, most_k = gemm_blocks<T>::k;
   if (s.m <= 0 || s.n <= 0) return;
+  if (s.m > tile_size<T>::rows) return tile_gemm_rows(s, a, b, c);
   const std::ptrdiff_t most_n = s.m <= tile_size<T>::rows ? columns : gemm_blocks<T>::n;
   T* const panels = scratch<packed_columns, T>(static_cast<std::size_t>(
       std::min(s.k, most_k) * columns * panels_of<T>(std::min(s.n, most_n))));
@@ -112,19 +136,24 @@ struct gemm_split {
   std::ptrdiff_t rows, columns;
 };
 
-// About `wanted` parts for `threads` threads: rows first, at least four strips each, a multiple of
-// the threads where possible.
-inline gemm_split split_of(std::ptrdiff_t strips, std::ptrdiff_t panels, int threads,
-                           std::ptrdiff_t wanted) {
-  std::ptrdiff_t rows = std::clamp<std::ptrdiff_t>(strips / 4, 1, wanted);
-  if (rows > threads) rows -= rows % threads;
-  return {rows, std::clamp<std::ptrdiff_t>(wanted / rows, 1, std::max<std::ptrdiff_t>(panels, 1))};
+// About `wanted` parts, columns first: a panel of B is then packed, decoded or fetched once for all
+// rows.
+inline gemm_split split_of(std::ptrdiff_t strips, std::ptrdiff_t panels, std::ptrdiff_t wanted) {
+  const std::ptrdiff_t columns = std::clamp<std::ptrdiff_t>(panels, 1, wanted);
+  return {std::clamp<std::ptrdiff_t>(wanted / columns, 1, std::max<std::ptrdiff_t>(strips, 1)),
+          columns};
 }
 
+// The unit in which a product is cut.
 template <class T>
-gemm_split split_of(gemm_shape s, int threads, std::ptrdiff_t wanted) {
-  return split_of((s.m + tile_size<T>::rows - 1) / tile_size<T>::rows, panels_of<T>(s.n), threads,
-                  wanted);
+gemm_shape part_unit(gemm_shape s) {
+  if (s.m > tile_size<T>::rows) return {panel_size<T>::rows, panel_size<T>::columns, 0};
+  return {tile_size<T>::rows, tile_size<T>::columns, 0};
+}
+template <class T>
+gemm_split split_of(gemm_shape s, std::ptrdiff_t wanted) {
+  const gemm_shape unit = part_unit<T>(s);
+  return split_of((s.m + unit.m - 1) / unit.m, (s.n + unit.n - 1) / unit.n, wanted);
 }
 
 // Rows m0 .. m1 and columns n0 .. n1.
@@ -143,8 +172,7 @@ inline gemm_part part_of(gemm_shape s, gemm_shape tile, gemm_split split, std::p
 
 template <class T>
 void run_part(const gemm_problem<T>& p, gemm_split split, std::ptrdiff_t task) {
-  const auto [m0, m1, n0, n1] =
-      part_of(p.shape, {tile_size<T>::rows, tile_size<T>::columns, 0}, split, task);
+  const auto [m0, m1, n0, n1] = part_of(p.shape, part_unit<T>(p.shape), split, task);
   tile_gemm({m1 - m0, n1 - n0, p.shape.k}, p.a.from(m0, 0), p.b.from(0, n0), p.c.at(m0, n0));
 }
 
@@ -159,7 +187,7 @@ template <class T>
 void gemm(thread_pool& pool, const gemm_problem<T>& p) {
   if (p.shape.m <= 0 || p.shape.n <= 0) return;
   if (runs_serially(pool, p.shape)) return tile_gemm(p.shape, p.a, p.b, p.c);
-  const gemm_split split = split_of<T>(p.shape, pool.threads(), 4 * pool.threads());
+  const gemm_split split = split_of<T>(p.shape, 4 * pool.threads());
   pool.parallel(split.rows * split.columns, [&](std::ptrdiff_t task) { run_part(p, split, task); });
 }
 
@@ -169,9 +197,8 @@ void gemm(thread_pool& pool, std::span<const gemm_problem<T>> problems) {
   const auto count = static_cast<std::ptrdiff_t>(problems.size());
   const std::ptrdiff_t wanted = count == 0 ? 1 : (8 * pool.threads() + count - 1) / count;
   const auto split = [&](const gemm_problem<T>& p) {
-    return runs_serially(pool, p.shape)
-               ? gemm_split{1, 1}
-               : split_of<T>(p.shape, 1, std::max<std::ptrdiff_t>(4, wanted));
+    return runs_serially(pool, p.shape) ? gemm_split{1, 1}
+                                        : split_of<T>(p.shape, std::max<std::ptrdiff_t>(4, wanted));
   };
   std::ptrdiff_t tasks = 0;
   for (const auto& p : problems) tasks += split(p).rows * split(p).columns;

@@ -49,10 +49,10 @@ DEEPSEEK_INLINE void transpose_block(const T* in, std::ptrdiff_t in_row, int row
   });
 }
 
-// One panel: rows 0 .. k - 1 of `columns` columns of b.
-template <class T>
+// One panel: rows 0 .. k - 1 of `columns` columns of b, filled up to Full.
+template <class T, int Full = tile_size<T>::columns>
 __attribute__((noinline)) void pack_panel(operand<T> b, std::ptrdiff_t k, int columns, T* out) {
-  constexpr int full = tile_size<T>::columns, width = simd::pack<T>::width;
+  constexpr int full = Full, width = simd::pack<T>::width;
   if (b.column == 1 && columns == full) {
     for (std::ptrdiff_t i = 0; i < k; ++i)
       __builtin_memcpy(out + i * full, b.at(i, 0), full * sizeof(T));

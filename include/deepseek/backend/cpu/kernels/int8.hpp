@@ -177,9 +177,8 @@ inline void gemm_int8(thread_pool& pool, const int8_problem& p) {
   if (runs_serially(pool, {p.shape.m, p.shape.n, p.shape.k / 4}))
     return multiply_int8_part(p, {0, p.shape.m, 0, p.shape.n});
   const std::ptrdiff_t strips = (p.shape.m + int8_tile::rows - 1) / int8_tile::rows;
-  const gemm_split split =
-      split_of(strips, (p.shape.n + int8_tile::columns - 1) / int8_tile::columns, pool.threads(),
-               4 * pool.threads());
+  const gemm_split split = split_of(
+      strips, (p.shape.n + int8_tile::columns - 1) / int8_tile::columns, 4 * pool.threads());
   pool.parallel(split.rows * split.columns, [&](std::ptrdiff_t task) {
     multiply_int8_part(p, part_of(p.shape, {int8_tile::rows, int8_tile::columns, 0}, split, task));
   });
