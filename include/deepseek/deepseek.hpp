@@ -39,6 +39,7 @@
 #include "deepseek/models/counts.hpp"
 #include "deepseek/models/deepseek.hpp"
 #include "deepseek/pattern/alibi.hpp"
+#include "deepseek/pattern/any_pattern.hpp"
 #include "deepseek/pattern/band.hpp"
 #include "deepseek/pattern/bigbird.hpp"
 #include "deepseek/pattern/block.hpp"

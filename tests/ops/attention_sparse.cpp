@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // attention under the sparse patterns of the papers, both ways and looking back, against dense
-// oracle attention with the same mask, forward and backward; and their errors.
+// oracle attention with the same mask, forward and backward; and their errors. They are held by
+// any_pattern, so that attention is compiled once; as types they go through the layer in
+// tests/layers/attention_patterns.cpp.
 #include "ops/attention_sweep.hpp"
 
+#include "deepseek/pattern/any_pattern.hpp"
 #include "deepseek/pattern/band.hpp"
 #include "deepseek/pattern/bigbird.hpp"
 #include "deepseek/pattern/block.hpp"
@@ -11,62 +14,14 @@
 #include "deepseek/pattern/documents.hpp"
 #include "deepseek/pattern/fixed.hpp"
 #include "deepseek/pattern/given_blocks.hpp"
+#include "deepseek/pattern/given_mask.hpp"
 #include "deepseek/pattern/global_tokens.hpp"
 #include "deepseek/pattern/index_set.hpp"
 #include "deepseek/pattern/streaming.hpp"
 
-#include <memory>
-
 using namespace attention_test;
 
 namespace {
-
-// Any pattern by its functions: attention is compiled once for all of them. The patterns by
-// themselves, as types, go through the layers (tests/layers/attention_patterns.cpp).
-struct any_pattern {
-  struct face {
-    virtual ~face() = default;
-    virtual bool visible(index_t q, index_t k) const = 0;
-    virtual coverage cover(const tile& t) const = 0;
-    virtual key_span next_keys(index_t q0, index_t q1, index_t from) const = 0;
-    virtual std::uint64_t row_bits(index_t q, index_t k0) const = 0;
-    virtual std::shared_ptr<const face> bind(const pattern_scope& scope) const = 0;
-    virtual void check(const pattern_scope& scope) const = 0;
-  };
-  template <class P>
-  struct of : face {
-    P p;
-    explicit of(const P& given) : p(given) {}
-    bool visible(index_t q, index_t k) const override { return p.visible(q, k); }
-    coverage cover(const tile& t) const override { return p.cover(t); }
-    key_span next_keys(index_t q0, index_t q1, index_t from) const override {
-      return deepseek::next_keys(p, q0, q1, from);
-    }
-    std::uint64_t row_bits(index_t q, index_t k0) const override {
-      return deepseek::row_bits(p, q, k0);
-    }
-    std::shared_ptr<const face> bind(const pattern_scope& scope) const override {
-      return std::make_shared<of>(bind_pattern(p, scope));
-    }
-    void check(const pattern_scope& scope) const override { require_pattern(p, scope); }
-  };
-
-  std::shared_ptr<const face> held;
-
-  bool visible(index_t q, index_t k) const { return held->visible(q, k); }
-  coverage cover(const tile& t) const { return held->cover(t); }
-  key_span next_keys(index_t q0, index_t q1, index_t from) const {
-    return held->next_keys(q0, q1, from);
-  }
-  std::uint64_t row_bits(index_t q, index_t k0) const { return held->row_bits(q, k0); }
-  any_pattern bind(const pattern_scope& scope) const { return {held->bind(scope)}; }
-  void check(const pattern_scope& scope) const { held->check(scope); }
-};
-
-template <class P>
-any_pattern any(const P& p) {
-  return {std::make_shared<any_pattern::of<P>>(p)};
-}
 
 // A key that no query of some head sees holds NaN: the results have the bits of zeros there.
 template <class T, class B>
@@ -105,7 +60,7 @@ void both_ways(const std::string& name, const any_pattern& p, const rule& sees) 
   const rule back = [&](index_t h, index_t q, index_t k, index_t m) {
     return k <= q && sees(h, q, k, m);
   };
-  const any_pattern looking_back = any(both<causal, any_pattern>(causal{}, p));
+  const any_pattern looking_back = any_pattern(both<causal, any_pattern>(causal{}, p));
   sweep(name.c_str(), p, sees);
   sweep((name + " causal").c_str(), looking_back, back);
   const problem few{.n = 5, .m = 150, .h = 4, .hk = 2, .d = 8, .dv = 8, .start = 60};
@@ -121,53 +76,62 @@ index_t size_of(index_t x) {
 }  // namespace
 
 TEST_CASE("attention sparse: dilated, strided, windowed") {
-  both_ways("dilated", any(dilated<4, 7>{}), [](index_t, index_t q, index_t k, index_t) {
+  both_ways("dilated", any_pattern(dilated<4, 7>{}), [](index_t, index_t q, index_t k, index_t) {
     return size_of(q - k) <= 28 && (q - k) % 7 == 0;
   });
-  both_ways("strided", any(strided<101>{}),
+  both_ways("strided", any_pattern(strided<101>{}),
             [](index_t, index_t q, index_t k, index_t) { return (q - k) % 101 == 0; });
-  both_ways("windowed", any(windowed<20>{}), [](index_t, index_t q, index_t k, index_t) {
+  both_ways("windowed", any_pattern(windowed<20>{}), [](index_t, index_t q, index_t k, index_t) {
     return block_of(q, 20) == block_of(k, 20);
   });
 }
 
 TEST_CASE("attention sparse: fixed, every head with its vertical; global tokens; streaming") {
-  both_ways("fixed", any(fixed<30, 4, 3>{}), [](index_t h, index_t q, index_t k, index_t) {
+  both_ways("fixed", any_pattern(fixed<30, 4, 3>{}), [](index_t h, index_t q, index_t k, index_t) {
     const index_t low = 30 - (h % 3 + 1) * 4;
     return block_of(q, 30) == block_of(k, 30) || (k % 30 >= low && k % 30 < low + 4);
   });
-  both_ways("global", any(either<local<3>, global_tokens<2>>{}),
+  both_ways("global", any_pattern(either<local<3>, global_tokens<2>>{}),
             [](index_t, index_t q, index_t k, index_t) {
               return size_of(q - k) <= 3 || k < 2 || (q >= 0 && q < 2);
             });
   const std::int32_t at[] = {0, 40, 63};
   const global_set listed(view<const std::int32_t, host, dyn>(at, {3}));
-  both_ways("listed", any(listed), [](index_t, index_t q, index_t k, index_t) {
+  both_ways("listed", any_pattern(listed), [](index_t, index_t q, index_t k, index_t) {
     return q == 0 || q == 40 || q == 63 || k == 0 || k == 40 || k == 63;
   });
-  both_ways("streaming", any(streaming<3, 20>{}),
+  both_ways("streaming", any_pattern(streaming<3, 20>{}),
             [](index_t, index_t q, index_t k, index_t) { return k <= q && (k < 3 || q - k < 20); });
 }
 
-TEST_CASE("attention sparse: documents, a table of blocks, one list for all") {
+TEST_CASE("attention sparse: documents, tables of blocks and of pairs, one list for all") {
   const std::int32_t offsets[] = {0, 50, 50, 120, 200};
   const documents texts(view<const std::int32_t, host, dyn>(offsets, {5}));
   const auto of = [](index_t x) {
     return x < 0 || x >= 200 ? index_t{-1} : x < 50 ? 0 : x < 120 ? 1 : 2;
   };
-  both_ways("documents", any(texts),
+  both_ways("documents", any_pattern(texts),
             [&](index_t, index_t q, index_t k, index_t) { return of(q) >= 0 && of(q) == of(k); });
   std::vector<std::uint8_t> mask(20 * 20);
   for (std::size_t i = 0; i < mask.size(); ++i) mask[i] = i * i % 7 == 2;
   both_ways("blocks",
-            any(given_blocks(view<const std::uint8_t, host, dyn, dyn>(mask.data(), {20, 20}), 10)),
+            any_pattern(
+                given_blocks(view<const std::uint8_t, host, dyn, dyn>(mask.data(), {20, 20}), 10)),
             [&](index_t, index_t q, index_t k, index_t) {
               return q >= 0 && mask[static_cast<std::size_t>(q / 10 * 20 + k / 10)] != 0;
             });
+  std::vector<std::uint8_t> pairs(200 * 200);
+  for (std::size_t i = 0; i < pairs.size(); ++i) pairs[i] = i % 200 != 41 && i * i % 11 == 3;
+  both_ways(
+      "mask",
+      any_pattern(given_mask(view<const std::uint8_t, host, dyn, dyn>(pairs.data(), {200, 200}))),
+      [&](index_t, index_t q, index_t k, index_t) {
+        return q >= 0 && pairs[static_cast<std::size_t>(q * 200 + k)] != 0;
+      });
   const std::int32_t ids[] = {3, 17, 64, 65, 199};
   for (const index_order how : {index_order::any, index_order::ascending}) {
     const auto set = index_set::shared(view<const std::int32_t, host, dyn>(ids, {5}), how);
-    both_ways("shared", any(set), [](index_t, index_t, index_t k, index_t) {
+    both_ways("shared", any_pattern(set), [](index_t, index_t, index_t k, index_t) {
       return k == 3 || k == 17 || k == 64 || k == 65 || k == 199;
     });
   }
@@ -200,9 +164,9 @@ TEST_CASE("attention sparse: bigbird") {
              (j == 0 || i - j <= 1 || (i > 2 && drawn(h, i, j, {.keys = m, .seen = reach::past})));
     };
     const std::string name = text(p, "bigbird");
-    run<float>(threaded, p, any(made), sees, name + " f32", wanted::gradients);
-    run<double>(reference(), p, any(made), sees, name + " reference", wanted::gradients);
-    const auto causal_form = any(both<causal, pattern>(causal{}, made));
+    run<float>(threaded, p, any_pattern(made), sees, name + " f32", wanted::gradients);
+    run<double>(reference(), p, any_pattern(made), sees, name + " reference", wanted::gradients);
+    const auto causal_form = any_pattern(both<causal, pattern>(causal{}, made));
     run<double>(threaded, p, causal_form, back, name + " causal", wanted::gradients);
     poisoned<float>(threaded, p, causal_form, back, name);
   }
@@ -219,11 +183,12 @@ TEST_CASE("attention sparse: what a pattern asks of a run is an error before any
     CHECK_ERROR(code, words, a.backward(cpu(), spec_of(p, pattern)));
     CHECK(support::same_bits(before, a.o.values()));
   };
-  rejects(any(bigbird<4, 1>{}), error_code::invalid_argument, "bigbird: 12 keys");
+  rejects(any_pattern(bigbird<4, 1>{}), error_code::invalid_argument, "bigbird: 12 keys");
   const std::int32_t offsets[] = {0, 5}, unsorted[] = {4, 2};
   using table = view<const std::int32_t, host, dyn>;
-  rejects(any(documents(table(offsets, {2}))), error_code::shape_mismatch, "end at 5 for 12 keys");
-  rejects(any(both<causal, global_set>(causal{}, global_set(table(unsorted, {2})))),
+  rejects(any_pattern(documents(table(offsets, {2}))), error_code::shape_mismatch,
+          "end at 5 for 12 keys");
+  rejects(any_pattern(both<causal, global_set>(causal{}, global_set(table(unsorted, {2})))),
           error_code::invalid_argument, "positions[1] is 2");
   // Each sequence is asked: the second has 6 keys.
   arrays<float> a(p, x);

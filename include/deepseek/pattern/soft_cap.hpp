@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // soft_cap<C>: scores stay between -c and c, a score modifier: s' = c tanh(s / c), ds'/ds = 1 -
-// tanh(s / c)^2. C is a whole number or a ratio, soft_cap<5, 2>; soft_cap<>(2.5) is one of
+// tanh(s / c)^2 = 4 e / (1 + e)^2 with e = e^(-2 |s / c|), which keeps its digits near 0. C is a whole number or a ratio, soft_cap<5, 2>; soft_cap<>(2.5) is one of
 // this run. cap = infinity leaves scores as they are. Errors: invalid_argument (cap not > 0).
 // Source: Gemma Team 2024 (Gemma 2), section 2.
 #pragma once
@@ -22,8 +22,8 @@ struct capped_scores {
   template <class T>
   DEEPSEEK_HOST_DEVICE modified_score<T> change(T s, index_t, index_t) const {
     if (std::isinf(cap)) return {s, T(1)};
-    const T t = std::tanh(s / static_cast<T>(cap));
-    return {static_cast<T>(cap) * t, T(1) - t * t};
+    const T x = s / static_cast<T>(cap), e = std::exp(T(-2) * std::abs(x));
+    return {static_cast<T>(cap) * std::tanh(x), T(4) * e / ((T(1) + e) * (T(1) + e))};
   }
 };
 

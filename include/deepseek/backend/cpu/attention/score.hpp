@@ -51,9 +51,12 @@ void cap_scores(const capped_scores& m, const score_row<T>& row) {
   if (std::isinf(m.cap)) return;
   const pack cap = pack::broadcast(static_cast<T>(m.cap)), one = pack::broadcast(1);
   for (index_t j = row.keys.low / w * w; j < row.keys.high; j += w) {
-    const pack t = simd::tanh(pack::load(row.s + j) / cap);
-    (cap * t).store(row.s + j);
-    if (row.slope != nullptr) (pack::load(row.slope + j) * (one - t * t)).store(row.slope + j);
+    const pack x = pack::load(row.s + j) / cap;
+    (cap * simd::tanh(x)).store(row.s + j);
+    if (row.slope == nullptr) continue;
+    const pack e = simd::exp(abs(x) * pack::broadcast(-2)), whole = one + e;
+    const pack slope = pack::broadcast(4) * e / (whole * whole);
+    (pack::load(row.slope + j) * slope).store(row.slope + j);
   }
 }
 
