@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// multi_head_attention with the sparse patterns and the score modifiers as its types: gradients;
-// patterns of a run, lent by the composite around it.
+// multi_head_attention and latent_attention with the sparse patterns and the score modifiers as
+// their types: gradients; patterns of a run, lent by the composite around the layer.
 #include "deepseek/layers/attention.hpp"
+#include "deepseek/layers/latent_attention.hpp"
 
 #include "deepseek/pattern/alibi.hpp"
 #include "deepseek/pattern/band.hpp"
@@ -63,6 +64,14 @@ struct two_texts {
   }
 };
 
+using modified = ds::scored<ds::scored<ds::both<ds::causal, ds::bigbird<1, 1>>, ds::alibi<2>>,
+                            ds::soft_cap<3, 2>>;
+template <ds::latent_form Form>
+inline constexpr ds::mla_config latent{
+    .dim = c.dim, .heads = 2, .kv_rank = 4, .nope_dim = 3, .rope_dim = 2, .v_dim = 2, .form = Form};
+template <ds::latent_form Form>
+using latent_layer = ds::latent_attention<latent<Form>, modified>;
+
 template <class L>
 void check_gradient(const char* text) {
   rows_of<double, c.dim> x(7);
@@ -77,6 +86,18 @@ TEST_CASE_TEMPLATE("attention layer: gradients under sparse patterns", P, longfo
 }
 TEST_CASE_TEMPLATE("attention layer: gradients with score modifiers", P, bounded, bounded_window) {
   check_gradient<layer<P>>("attention layer modifier");
+}
+
+TEST_CASE("latent attention: sparse patterns and modifiers, the same in both forms") {
+  using naive = latent_layer<ds::latent_form::naive>;
+  using absorbed = latent_layer<ds::latent_form::absorbed>;
+  check_gradient<naive>("latent_attention layer modifier");
+  rows_of<double, c.dim> x(9);
+  const layer_test::trial<naive, double> one;
+  const layer_test::trial<absorbed, double> two;
+  const auto want = one.forward(ds::reference(), x.view());
+  const auto got = two.forward(ds::reference(), x.view());
+  for (std::size_t i = 0; i < want.size(); ++i) CHECK(std::fabs(got[i] - want[i]) < 1e-13);
 }
 
 TEST_CASE("attention layer: documents of a run, lent by the composite") {
