@@ -21,8 +21,11 @@ DEBIAN_PYTHON = "/usr/bin/python3"  # the one that python3-matplotlib serves
 STEADY = 0.85  # samples between whose two measurements of the limit the machine changed more are bad
 LEAST_SAMPLES = 3
 FIT_FROM = 1024  # tokens; shorter sequences are mostly edges
-SLOPES = {"causal": 2, "local": 1, "block": 1, "random": 1}
+SLOPES = {"causal": 2, "local": 1, "block": 1, "random": 1, "union": 1, "dilated": 1, "strided": 2,
+          "fixed": 2, "global": 1, "streaming": 1, "bigbird": 1, "documents": 1, "alibi": 2,
+          "soft_cap": 2}
 SLOPE_TOLERANCE = 0.2
+DENSE = "causal"  # kept tiles of a pattern are compared with its tiles
 PRODUCTS = ("gemm", "gemm_backward", "grouped_gemm", "grouped_gemm_backward", "quant_gemm",
             "attention", "attention_backward")
 OURS, EIGEN, OPENBLAS, REFERENCE = "cpu", "eigen", "openblas", "reference"
@@ -153,6 +156,13 @@ def as_expected(pattern, value):
     return abs(value - SLOPES[pattern]) <= SLOPE_TOLERANCE
 
 
+def tile_rate(patterns, pattern):
+    """Work per second over that of dense attention at the largest length both have."""
+    rates = [{n: c.flops for n, c in patterns.get(p, [])} for p in (pattern, DENSE)]
+    shared = max(rates[0].keys() & rates[1].keys(), default=None)
+    return "" if shared is None else f"{rates[0][shared] / rates[1][shared]:.2f}"
+
+
 def scaling_section(found):
     lines, wrong = [], []
     if not found:
@@ -160,12 +170,15 @@ def scaling_section(found):
     lines += ["## Attention's time against the length of the sequence", "",
               "One head of 64, one thread. The slope is that of a straight line through logarithm "
               f"of time against logarithm of length, from {FIT_FROM} tokens: 1 is linear, 2 "
-              f"quadratic (tolerance {SLOPE_TOLERANCE}).", "", "PLOT attention_scaling.png", ""]
+              f"quadratic (tolerance {SLOPE_TOLERANCE}). Tile rate: tiles of 96 queries by 64 keys "
+              f"that are visited, per second, over those of {DENSE}, at the largest length.", "",
+              "PLOT attention_scaling.png", ""]
     for op, patterns in found.items():
         lengths = ordered(n for points in patterns.values() for n, _ in points)
         lines += [f"### {op}", "",
-                  "| pattern | " + " | ".join(str(n) for n in lengths) + " | slope | expected | |",
-                  "|---|" + "--:|" * (len(lengths) + 2) + "---|"]
+                  "| pattern | " + " | ".join(str(n) for n in lengths) +
+                  " | slope | expected | | tile rate |",
+                  "|---|" + "--:|" * (len(lengths) + 2) + "---|--:|"]
         for pattern, points in patterns.items():
             times = {n: time_text(c) for n, c in points}
             value = slope(points)
@@ -174,7 +187,8 @@ def scaling_section(found):
                 wrong.append(f"{op} {pattern}: slope {value:.2f}, expected {SLOPES[pattern]}")
             lines.append(f"| {pattern} | " + " | ".join(times.get(n, "") for n in lengths) +
                          f" | **{value:.2f}** | {SLOPES[pattern]} | "
-                         f"{'as expected' if good else '**not as expected**'} |")
+                         f"{'as expected' if good else '**not as expected**'} "
+                         f"| {tile_rate(patterns, pattern)} |")
         lines.append("")
     return lines, wrong
 

@@ -53,6 +53,6 @@ struct routing_size {
 inline constexpr routing_size routing{"t2048_e64_k6_d1024", 2048, 64, 6, 1024};
 inline constexpr routing_size many_experts{"t512_e256_k8_d7168", 512, 256, 8, 7168};
 
-inline constexpr index_t scaling_tokens[] = {512, 1024, 2048, 4096, 8192, 16384};
+inline constexpr index_t scaling_tokens[] = {512, 1024, 2048, 4096, 8192, 16384, 32768};
 
 }  // namespace bench

@@ -14,6 +14,8 @@ struct own {  // the least that a user writes
   ds::coverage cover(const ds::tile&) const { return ds::coverage::partial; }
 };
 using mixed = ds::both<ds::causal, ds::either<ds::local<2>, ds::random_blocks<4, 2>, own>>;
+using published = ds::bigbird<2, 2, ds::bigbird_draws::published>;
+using bounded = ds::scored<ds::scored<mixed, ds::alibi<2>>, ds::soft_cap<50>>;
 
 template <class P>
 bool cover_agrees(const P& p, const ds::tile& t) {
@@ -69,7 +71,9 @@ void keeps_the_contract(const P& made) {
 
 TEST_CASE_TEMPLATE("every pattern keeps the contract", P, ds::causal, ds::everyone, ds::local<3>,
                    ds::sliding<5>, ds::compressed<3>, ds::block<4>, ds::block<4, 1>,
-                   ds::random_blocks<4, 2>, own, mixed) {
+                   ds::random_blocks<4, 2>, ds::windowed<5>, ds::dilated<2, 3>, ds::strided<4>,
+                   ds::fixed<5, 1, 2>, ds::global_tokens<3>, ds::streaming<2, 4>, ds::bigbird<2, 2>,
+                   published, own, mixed, bounded) {
   keeps_the_contract(ds::make_pattern<P>({7, 3}));
 }
 TEST_CASE("a table of keys keeps the contract") {
@@ -80,4 +84,18 @@ TEST_CASE("a table of keys keeps the contract") {
   const ds::view<const std::int32_t, ds::host, 24, 4> table(ids[0], {24, 4});
   keeps_the_contract(ds::index_set(table));
   keeps_the_contract(ds::index_set(table, ds::index_order::ascending));
+}
+TEST_CASE("patterns of a run keep the contract") {
+  const std::int32_t offsets[] = {0, 5, 6, 6, 23}, positions[] = {0, 7, 22}, ids[] = {9, 3, -1};
+  using table = ds::view<const std::int32_t, ds::host, ds::dyn>;
+  keeps_the_contract(ds::documents(table(offsets, {5})));
+  keeps_the_contract(ds::global_set(table(positions, {3})));
+  keeps_the_contract(ds::index_set::shared(table(ids, {3})));
+  std::uint8_t mask[24 * 23];
+  for (std::size_t i = 0; i < sizeof mask; ++i) mask[i] = i % 5 == 1;
+  const ds::view<const std::uint8_t, ds::host, 24, 23> pairs(mask, {24, 23});
+  keeps_the_contract(ds::given_mask(pairs));
+  keeps_the_contract(ds::given_blocks(pairs, 2));
+  keeps_the_contract(ds::any_pattern(mixed{}));
+  keeps_the_contract(ds::any_pattern());
 }

@@ -29,12 +29,16 @@ using namespace deepseek;
 // Does query position q of head h see key position k, of `keys` keys?
 using rule = std::function<bool(index_t h, index_t q, index_t k, index_t keys)>;
 
+// s' and ds'/ds of the score s of query position q and key position k in head h.
+using modifier = std::function<oracle::changed_score(index_t h, index_t q, index_t k, double s)>;
+
 struct problem {
   index_t n = 0, m = 0, h = 1, hk = 1, d = 1, dv = 1;
   double scale = 0;
   index_t start = -1;
   std::vector<std::int32_t> query_offsets = {}, key_offsets = {};  // empty: one sequence
   support::values kind = support::values::normal;
+  modifier change = {};
 };
 
 inline std::string text(const problem& p, const std::string& rest) {
@@ -164,13 +168,15 @@ inline oracle::attention_gradient gradient_size(const oracle::attention_inputs& 
   oracle::attention_gradient out{std::vector<double>(x.q.size()), std::vector<double>(x.k.size()),
                                  std::vector<double>(x.v.size())};
   for (std::size_t i = 0; i < s.queries; ++i) {
-    std::vector<double> p(s.keys), dp(s.keys);
+    std::vector<double> p(s.keys), dp(s.keys), slope(s.keys);
     double mean = 0;
     for (std::size_t j = 0; j < s.keys; ++j) {
       if (!sees(i, j)) continue;
       double dot = 0;
       for (std::size_t c = 0; c < s.dim; ++c) dot += x.q[i * s.dim + c] * x.k[j * s.dim + c];
-      p[j] = std::exp(s.scale * dot - lse[i]);
+      const auto score = s.changed(s.scale * dot, i, j);
+      slope[j] = score.slope;
+      p[j] = std::exp(score.score - lse[i]);
       for (std::size_t c = 0; c < s.value_dim; ++c) {
         const double d_o = std::fabs(g[i * s.value_dim + c]);
         dp[j] += d_o * std::fabs(x.v[j * s.value_dim + c]);
@@ -179,7 +185,7 @@ inline oracle::attention_gradient gradient_size(const oracle::attention_inputs& 
       mean += p[j] * dp[j];
     }
     for (std::size_t j = 0; j < s.keys; ++j) {
-      const double ds = std::fabs(s.scale) * p[j] * (dp[j] + mean);
+      const double ds = std::fabs(s.scale * slope[j]) * p[j] * (dp[j] + mean);
       for (std::size_t c = 0; c < s.dim; ++c) {
         out.dq[i * s.dim + c] += ds * std::fabs(x.k[j * s.dim + c]);
         out.dk[j * s.dim + c] += ds * std::fabs(x.q[i * s.dim + c]);
@@ -217,6 +223,11 @@ inline answer oracle_answer(const problem& p, const data& x, const rule& sees,
       shape.dim = static_cast<std::size_t>(p.d);
       shape.value_dim = static_cast<std::size_t>(p.dv);
       shape.scale = scale;
+      if (p.change) {
+        shape.change = [&p, h, start](double score, std::size_t i, std::size_t j) {
+          return p.change(h, start + static_cast<index_t>(i), static_cast<index_t>(j), score);
+        };
+      }
       const auto pair = [&](std::size_t i, std::size_t j) {
         return sees(h, start + static_cast<index_t>(i), static_cast<index_t>(j), m);
       };

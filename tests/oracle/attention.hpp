@@ -6,7 +6,7 @@
 //   / kv_heads).
 // visible(i, j) is asked with row numbers of this call. Keys that are not visible are never read. A
 // query that sees nothing (or only scores of -inf) gives 0 and -inf. magnitude = sum p |v|: the
-// scale of rounding errors.
+// scale of rounding errors. change, where given: s' and ds'/ds of the score of row i and key j.
 #pragma once
 
 #include <cmath>
@@ -17,9 +17,19 @@
 
 namespace oracle {
 
+struct changed_score {
+  double score, slope;
+};
+using change_score = std::function<changed_score(double score, std::size_t query, std::size_t key)>;
+
 struct attention_shape {
   std::size_t queries = 0, keys = 0, heads = 1, kv_heads = 1, dim = 0, value_dim = 0;
   double scale = 1;
+  change_score change = {};
+
+  changed_score changed(double score, std::size_t i, std::size_t j) const {
+    return change ? change(score, i, j) : changed_score{score, 1};
+  }
 };
 
 struct attention_inputs {
@@ -47,13 +57,15 @@ inline visible_pair causal(std::size_t queries, std::size_t keys) {
 
 namespace detail {
 
-// Probabilities of one query row in one head; 0 where not visible. Returns the log-sum-exp.
+// Probabilities of one query row in one head, 0 where not visible, and the slopes of its scores.
+// Returns the log-sum-exp.
 inline double attention_row(const attention_inputs& x, const attention_shape& s,
                             const visible_pair& visible, std::size_t i, std::size_t h,
-                            std::vector<double>& p) {
+                            std::vector<double>& p, std::vector<double>& slope) {
   constexpr double nothing = -std::numeric_limits<double>::infinity();
   const std::size_t kv = h / (s.heads / s.kv_heads);
   p.assign(s.keys, nothing);
+  slope.assign(s.keys, 0);
   double top = nothing, sum = 0;
   for (std::size_t j = 0; j < s.keys; ++j) {
     if (!visible(i, j)) continue;
@@ -61,7 +73,9 @@ inline double attention_row(const attention_inputs& x, const attention_shape& s,
     for (std::size_t c = 0; c < s.dim; ++c) {
       dot += x.q.at((i * s.heads + h) * s.dim + c) * x.k.at((j * s.kv_heads + kv) * s.dim + c);
     }
-    p[j] = s.scale * dot;
+    const changed_score now = s.changed(s.scale * dot, i, j);
+    p[j] = now.score;
+    slope[j] = now.slope;
     top = std::fmax(top, p[j]);
   }
   for (double& e : p) {
@@ -81,10 +95,10 @@ inline attention_result attention(const attention_inputs& x, const attention_sha
   r.out.assign(s.queries * s.heads * s.value_dim, 0);
   r.magnitude = r.out;
   r.lse.assign(s.queries * s.heads, 0);
-  std::vector<double> p;
+  std::vector<double> p, slope;
   for (std::size_t i = 0; i < s.queries; ++i) {
     for (std::size_t h = 0; h < s.heads; ++h) {
-      r.lse[i * s.heads + h] = detail::attention_row(x, s, visible, i, h, p);
+      r.lse[i * s.heads + h] = detail::attention_row(x, s, visible, i, h, p, slope);
       if (r.lse[i * s.heads + h] == -std::numeric_limits<double>::infinity()) continue;
       const std::size_t kv = h / (s.heads / s.kv_heads), at = (i * s.heads + h) * s.value_dim;
       for (std::size_t j = 0; j < s.keys; ++j) {
@@ -107,10 +121,10 @@ inline attention_gradient attention_backward(const attention_inputs& x, const at
                                              const std::vector<double>& g) {
   attention_gradient d{std::vector<double>(x.q.size()), std::vector<double>(x.k.size()),
                        std::vector<double>(x.v.size())};
-  std::vector<double> p;
+  std::vector<double> p, slope;
   for (std::size_t i = 0; i < s.queries; ++i) {
     for (std::size_t h = 0; h < s.heads; ++h) {
-      const double lse = detail::attention_row(x, s, visible, i, h, p);
+      const double lse = detail::attention_row(x, s, visible, i, h, p, slope);
       if (lse == -std::numeric_limits<double>::infinity()) continue;
       const std::size_t kv = h / (s.heads / s.kv_heads);
       const std::size_t query = (i * s.heads + h) * s.dim, out = (i * s.heads + h) * s.value_dim;
@@ -127,7 +141,7 @@ inline attention_gradient attention_backward(const attention_inputs& x, const at
       }
       for (std::size_t j = 0; j < s.keys; ++j) {
         if (!visible(i, j)) continue;
-        const double ds = s.scale * p[j] * (dp[j] - mean);
+        const double ds = s.scale * slope[j] * p[j] * (dp[j] - mean);
         const std::size_t key = (j * s.kv_heads + kv) * s.dim;
         for (std::size_t c = 0; c < s.dim; ++c) {
           d.dq[query + c] += ds * x.k[key + c];

@@ -436,6 +436,7 @@ def cases(oracle):
     import run_op_compressed
     import run_op_gradients
     import run_op_routers
+    import run_op_patterns
     for kind in KINDS:
         yield from products(oracle, kind)
         yield from rows(oracle, kind)
@@ -449,6 +450,7 @@ def cases(oracle):
         yield from run_op_compressed.cases(oracle, kind)
         yield from run_op_routers.routers(oracle, kind)
         yield from run_op_routers.router_losses(kind)
+        yield from run_op_patterns.cases(kind)
     for kind in ("f64", "f32"):
         yield from optimizers(oracle, kind)
         yield from quantized(oracle, kind)
@@ -456,6 +458,7 @@ def cases(oracle):
     yield from integers(oracle)
     yield from run_op_gradients.cases(oracle)
     yield from run_op_compressed.gradients()
+    yield from run_op_patterns.gradients()
 
 
 def small_softmax(kind):
@@ -471,6 +474,8 @@ def changed(case, **what):
 
 
 def refusals():
+    import run_op_patterns
+    yield from run_op_patterns.refusals()
     """name, case, status, code, words of the message."""
     x = small_softmax
     case = changed(x("f32"), op="soft_max")

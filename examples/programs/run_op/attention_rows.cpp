@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// run_op: attention under a mask given as a tensor, its gradient, rotary embedding. Files hold
+// run_op: attention under a mask or any pattern, its gradient, rotary embedding. Files hold
 // [heads, tokens, d], ops take [tokens, heads, d]: views with other strides, no copy.
-#include "run_op/op_rows.hpp"
+#include "run_op/seen_keys.hpp"
 
 namespace run_op {
 namespace {
@@ -9,9 +9,9 @@ namespace {
 template <class T>
 struct attention_case {
   array<T, 3> q, k, v;
-  array<std::uint8_t, 2> mask;
+  index_t page_size, key_count;
+  seen_keys seen;
   array<std::int32_t, 1> pages;
-  ds::attention_spec<ds::given_mask> spec;
   array<T, 3> o;
   array<ds::accumulate_t<T>, 2> lse;
 
@@ -19,18 +19,22 @@ struct attention_case {
       : q(in.read<T, 3>("q")),
         k(in.read<T, 3>("k")),
         v(in.read<T, 3>("v")),
-        mask(in.read_mask<2>("mask")),
+        page_size(in.integer("page_size", 0)),
+        key_count(keys_of(in)),
+        seen(in, q.extent(1), key_count, q.extent(0)),
         o({q.extent(0), q.extent(1), v.extent(2)}),
         lse({q.extent(0), q.extent(1)}) {
-    const index_t size = in.integer("page_size", 0);
-    ds::require(size > 0 || !in.has("page_size"), error_code::invalid_argument,
-                "attention: page_size is ", size, "; leave it out for keys in order");
-    const index_t keys = size > 0 ? mask.extent(1) : k.extent(1);
-    spec = masked(in, mask, q.extent(1), keys);
-    if (size == 0) return;
+    if (page_size == 0) return;
     pages = in.read_ids<1>("pages");
-    spec.pages = {pages.view(), size};
-    spec.keys = keys;
+    seen.spec.pages = {pages.view(), page_size};
+    seen.spec.keys = key_count;
+  }
+  // In pages a case says how many there are, or its mask does.
+  index_t keys_of(op_case& in) const {
+    ds::require(page_size > 0 || !in.has("page_size"), error_code::invalid_argument,
+                "attention: page_size is ", page_size, "; leave it out for keys in order");
+    if (page_size == 0) return k.extent(1);
+    return in.has("keys") ? in.integer("keys") : in.read_mask<2>("mask").extent(1);
   }
   auto inputs() const { return ds::attention_inputs{swapped(q), swapped(k), swapped(v)}; }
   auto outputs() { return ds::attention_outputs{swapped(o), ds::transposed(lse.view())}; }
@@ -40,7 +44,7 @@ struct attention {
   template <class T>
   static void run(const auto& b, op_case& in, results& out) {
     attention_case<T> c(in);
-    ds::ops::attention(b, c.inputs(), c.outputs(), c.spec);
+    ds::ops::attention(b, c.inputs(), c.outputs(), c.seen.spec);
     out.add("out", c.o);
     out.add("out_lse", c.lse);
   }
@@ -52,10 +56,10 @@ struct attention_backward {
     attention_case<T> c(in);
     const auto dout = in.read<T, 3>("dout");
     auto dq = like(c.q), dk = like(c.k), dv = like(c.v);
-    ds::ops::attention(b, c.inputs(), c.outputs(), c.spec);
+    ds::ops::attention(b, c.inputs(), c.outputs(), c.seen.spec);
     ds::ops::attention_backward(
         b, c.inputs(), c.outputs(),
-        ds::attention_gradients{swapped(dout), swapped(dq), swapped(dk), swapped(dv)}, c.spec);
+        ds::attention_gradients{swapped(dout), swapped(dq), swapped(dk), swapped(dv)}, c.seen.spec);
     out.add("dq", dq);
     out.add("dk", dk);
     out.add("dv", dv);

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// attention: o_i = sum_j p_ij v_j, p_ij = e^(s_ij - lse_i), s_ij = scale q_i . k_j, lse_i =
-// log sum_j e^s_ij, j over the keys that the pattern shows query i. Query head h reads key-value
-// head h / (heads / kv_heads). Scores are never stored: memory is linear in the sequence, time
-// follows the tiles that the pattern keeps.
-// A query that sees no key: o = 0, lse = -inf, gradients 0. What is not visible is never used; a
-// NaN that is visible stays. Types may differ; scores and sums in accumulate_t of the output. Bits
-// do not depend on threads, nor on pages; a query of a batch equals it alone. Errors:
-// shape_mismatch, invalid_argument, offsets. Cost: 2 (d + dv) flops a visible pair, backward 5/2 of
-// it. Sources: Vaswani et al. 2017; Milakov and Gimelshein 2018; Dao et al. 2022, 2023.
+// attention: o_i = sum_j p_ij v_j, p_ij = e^(s_ij - lse_i), s_ij = scale q_i . k_j, changed by the
+// pattern's score modifiers if it has some (pattern/score.hpp), lse_i = log sum_j e^s_ij, j over
+// the keys that the pattern shows query i. Query head h reads key-value head h / (heads /
+// kv_heads). Scores are never stored: memory is linear in the sequence, time follows the tiles that
+// the pattern keeps. A query that sees no key: o = 0, lse = -inf, gradients 0. What is not visible
+// is never used; a NaN that is visible stays. Types may differ; scores and sums in accumulate_t of
+// the output. Bits do not depend on threads, nor on pages; a query of a batch equals it alone.
+// Errors: shape_mismatch, invalid_argument, offsets. Cost: 2 (d + dv) flops a visible pair,
+// backward 5/2 of it. Sources: Vaswani et al. 2017; Milakov and Gimelshein 2018; Dao et al. 2022,
+// 2023.
 #pragma once
 
 #include "deepseek/core/call.hpp"   // sequence_offsets
@@ -126,6 +127,14 @@ void require_pages(const page_table<S>& at, index_t keys, index_t rows, const ch
   }
 }
 
+// For ops whose scores are not those of ops::attention.
+template <class P>
+constexpr void refuse_modifiers() {
+  static_assert(!modifies_scores<P>,
+                "deepseek::scored: this op has scores of its own and takes no score modifier (an "
+                "indexer, attention_weights); pass it the pattern inside scored<>");
+}
+
 template <class P, class S>
 void require_order(const attention_spec<P, S>& spec, const char* op) {
   require(spec.pages.size == 0, error_code::unsupported, op,
@@ -133,8 +142,21 @@ void require_order(const attention_spec<P, S>& spec, const char* op) {
 }
 
 template <class P, class S>
+void require_spec_offsets(const attention_spec<P, S>& spec, index_t queries, index_t keys,
+                          const char* op) {
+  const std::string of_queries = std::string(op) + ": query_offsets";
+  const std::string of_keys = std::string(op) + ": key_offsets";
+  require_data(spec.query_offsets, of_queries.c_str());
+  require_data(spec.key_offsets, of_keys.c_str());
+  if constexpr (std::is_same_v<S, host>) {
+    require_offsets(spec.query_offsets, queries, of_queries.c_str());
+    require_offsets(spec.key_offsets, keys, of_keys.c_str());
+  }
+}
+
+template <class P, class S>
 void require_spec(const attention_spec<P, S>& spec, index_t queries, index_t keys,
-                  const char* op = "attention") {
+                  const char* op = "attention", index_t heads = 1) {
   check_pattern<P>();
   require(std::isfinite(spec.scale), error_code::invalid_argument, op, ": scale is ", spec.scale,
           "; pass a finite number, or 0 for 1 / sqrt(d)");
@@ -150,14 +172,12 @@ void require_spec(const attention_spec<P, S>& spec, index_t queries, index_t key
             ": keys in pages and several sequences; run one sequence at a time");
     require_pages(spec.pages, spec.keys, keys, op);
   }
-  if (nq == 0) return;
-  const std::string of_queries = std::string(op) + ": query_offsets";
-  const std::string of_keys = std::string(op) + ": key_offsets";
-  require_data(spec.query_offsets, of_queries.c_str());
-  require_data(spec.key_offsets, of_keys.c_str());
+  if (nq > 0) require_spec_offsets(spec, queries, keys, op);
   if constexpr (std::is_same_v<S, host>) {
-    require_offsets(spec.query_offsets, queries, of_queries.c_str());
-    require_offsets(spec.key_offsets, keys, of_keys.c_str());
+    for (index_t i = 0; i < sequence_count(spec); ++i) {
+      const attention_range range = sequence_range(spec, i, queries, keys);
+      if (range.queries > 0 && heads > 0) require_pattern(spec.pattern, scope_of(range, heads - 1));
+    }
   }
 }
 
@@ -211,7 +231,8 @@ struct attention_op {
     const attention_outputs to{as_view(out.o), view_or_none(out.lse)};
     check_spaces(b, in.q, in.k, in.v, to.o, to.lse, spec.query_offsets);
     attention_checks::require_shapes(in, to);
-    attention_checks::require_spec(spec, in.q.extent(0), in.k.extent(0));
+    attention_checks::require_spec(spec, in.q.extent(0), in.k.extent(0), "attention",
+                                   in.q.extent(1));
     if (in.q.extent(0) == 0 || in.q.extent(1) == 0) return;
     attention_impl(b, in, to, attention_checks::resolved(spec, in.q.extent(2)));
   }
@@ -243,7 +264,8 @@ struct attention_backward_op {
     require_data(g.dq, "attention_backward: dq");
     require_data(g.dk, "attention_backward: dk");
     require_data(g.dv, "attention_backward: dv");
-    attention_checks::require_spec(spec, in.q.extent(0), in.k.extent(0));
+    attention_checks::require_spec(spec, in.q.extent(0), in.k.extent(0), "attention_backward",
+                                   in.q.extent(1));
     attention_checks::require_order(spec, "attention_backward");
     attention_backward_impl(b, in, from, g, attention_checks::resolved(spec, in.q.extent(2)));
   }

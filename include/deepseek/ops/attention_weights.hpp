@@ -34,6 +34,7 @@ struct attention_weights_op {
                                       as_const(as_view(given.lse))};
     const auto p = as_view(p_in);
     check_spaces(b, in.q, in.k, in.lse, p, spec.query_offsets);
+    attention_checks::refuse_modifiers<Pattern>();
     attention_checks::require_spec(spec, in.q.extent(0), in.k.extent(0), "attention_weights");
     require_shapes(in, p);
     for (index_t s = 0; s < sequence_count(spec); ++s) {

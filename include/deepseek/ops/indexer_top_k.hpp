@@ -32,6 +32,7 @@ struct indexer_top_k_op {
                       std::is_same_v<typename decltype(ids)::value_type, std::int32_t>,
                   "deepseek::indexer_top_k: ids are not a matrix of int32; pass a view "
                   "[queries, k] of std::int32_t");
+    attention_checks::refuse_modifiers<P>();
     attention_checks::require_spec(spec, in.q.extent(0), in.k.extent(0), "indexer_top_k");
     attention_checks::require_order(spec, "indexer_top_k");
     require_extent(ids, 0, in.q.extent(0), "indexer_top_k: ids");

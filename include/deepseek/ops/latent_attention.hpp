@@ -46,7 +46,8 @@ struct latent_attention_op {
     check_spaces(b, in.q_nope, in.q_pe, in.kv, to.o, to.lse, spec.query_offsets);
     check_spaces(b, w.w_uk, w.w_uv);
     require_shapes(in, w, to);
-    attention_checks::require_spec(spec, in.q_nope.extent(0), in.kv.extent(0));
+    attention_checks::require_spec(spec, in.q_nope.extent(0), in.kv.extent(0), "attention",
+                                   in.q_nope.extent(1));
     if (in.q_nope.extent(0) == 0 || in.q_nope.extent(1) == 0) return;
     const index_t width = in.q_nope.extent(2) + in.q_pe.extent(2);
     latent_attention_impl(b, in, w, to, attention_checks::resolved(spec, width));

@@ -81,6 +81,7 @@ struct lightning_indexer_op {
     const auto scores = as_view(scores_in);
     indexer_checks::require_inputs(b, in);
     check_spaces(b, scores, spec.query_offsets);
+    attention_checks::refuse_modifiers<P>();
     attention_checks::require_spec(spec, in.q.extent(0), in.k.extent(0), "lightning_indexer");
     attention_checks::require_order(spec, "lightning_indexer");
     indexer_checks::require_scores(scores, spec, in.q.extent(0), in.k.extent(0));
@@ -100,6 +101,7 @@ struct lightning_indexer_backward_op {
     const indexer_gradients g{as_view(gradients.dq), as_view(gradients.dk), as_view(gradients.dw)};
     indexer_checks::require_inputs(b, in);
     check_spaces(b, dscores, g.dq, g.dk, g.dw, spec.query_offsets);
+    attention_checks::refuse_modifiers<P>();
     attention_checks::require_spec(spec, in.q.extent(0), in.k.extent(0),
                                    "lightning_indexer_backward");
     attention_checks::require_order(spec, "lightning_indexer_backward");

@@ -2,7 +2,8 @@
 // block<B, Neighbours>: positions are cut into blocks of B; a query sees the keys of its own block
 // and of the blocks at a distance of at most Neighbours: |floor(q / B) - floor(k / B)| <=
 // Neighbours. Both directions; both<causal, block<B>> looks back only. Cost of a query: (2
-// Neighbours + 1) B keys.
+// Neighbours + 1) B keys. windowed<W> is its field's name for windows of W that do not overlap:
+// floor(q / W) = floor(k / W).
 #pragma once
 
 #include "deepseek/pattern/pattern.hpp"
@@ -36,5 +37,8 @@ struct block {
     return span_bits((own - Neighbours) * B, (own + Neighbours + 1) * B, k0);
   }
 };
+
+template <index_t W>
+struct windowed : block<W> {};
 
 }  // namespace deepseek

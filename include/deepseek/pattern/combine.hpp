@@ -26,6 +26,10 @@ struct parts {
   constexpr parts bind(const pattern_scope& scope) const {
     return {bind_pattern(first, scope), rest.bind(scope)};
   }
+  void check(const pattern_scope& scope) const {
+    require_pattern(first, scope);
+    rest.check(scope);
+  }
 };
 
 template <class A>
@@ -38,6 +42,7 @@ struct parts<A> {
   constexpr parts bind(const pattern_scope& scope) const {
     return parts{bind_pattern(first, scope)};
   }
+  void check(const pattern_scope& scope) const { require_pattern(first, scope); }
 };
 
 // What both kinds do to two answers; the loops over parts are in `fold`.
@@ -146,6 +151,9 @@ struct pattern {
 template <class... P>
 struct both : combined::pattern<combined::all_of, P...> {
   static_assert(sizeof...(P) > 0, "deepseek::both: no pattern is given; write both<causal, ...>");
+  static_assert(!(modifies_scores<P> || ...),
+                "deepseek::both: a part changes scores (a modifier belongs to the whole pattern); "
+                "write scored<both<...>, modifier>");
   static constexpr reach sees =
       ((reach_of<P> == reach::past) || ...) ? reach::past : reach::everywhere;
 
@@ -160,6 +168,10 @@ struct both : combined::pattern<combined::all_of, P...> {
     if (sees == reach::past) scope.seen = reach::past;
     return both(this->of.bind(scope));
   }
+  void check(pattern_scope scope) const {
+    if (sees == reach::past) scope.seen = reach::past;
+    this->of.check(scope);
+  }
 
  private:
   constexpr explicit both(const combined::parts<P...>& given)
@@ -170,6 +182,10 @@ template <class... P>
 struct either : combined::pattern<combined::any_of, P...> {
   static_assert(sizeof...(P) > 0,
                 "deepseek::either: no pattern is given; write either<local<64>, ...>");
+  static_assert(
+      !(modifies_scores<P> || ...),
+      "deepseek::either: a part changes scores (a modifier belongs to the whole pattern); "
+      "write scored<either<...>, modifier>");
   static constexpr reach sees =
       ((reach_of<P> == reach::past) && ...) ? reach::past : reach::everywhere;
 
@@ -181,6 +197,7 @@ struct either : combined::pattern<combined::any_of, P...> {
     return either(combined::parts<P...>::make(key));
   }
   constexpr either bind(const pattern_scope& scope) const { return either(this->of.bind(scope)); }
+  void check(const pattern_scope& scope) const { this->of.check(scope); }
 
  private:
   constexpr explicit either(const combined::parts<P...>& given)

@@ -5,6 +5,7 @@
 // backend's memory. Ids are positions in the query's own sequence; an id beyond its keys shows
 // nothing, and one listed twice counts once. index_order::ascending promises rows that ascend, with
 // the negative ones last: questions then cost log(count), else count.
+// index_set::shared(ids[count]): one list for all queries (of every sequence).
 // Cost of attention: the key tiles that hold a listed key. Source: DeepSeek-V3.2-Exp 2025, 2.1.
 #pragma once
 
@@ -31,6 +32,17 @@ struct index_set {
         row_stride(ids.stride(0)),
         id_stride(ids.stride(1)),
         order(how) {}
+
+  template <class T, class S, index_t M>
+  static index_set shared(const view<T, S, M>& ids, index_order how = index_order::any) {
+    index_set set;
+    set.data = ids.data();
+    set.rows = no_key;
+    set.count = ids.extent(0);
+    set.id_stride = ids.stride(0);
+    set.order = how;
+    return set;
+  }
 
   DEEPSEEK_HOST_DEVICE index_set bind(const pattern_scope& to) const {
     index_set bound = *this;

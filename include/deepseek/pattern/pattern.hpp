@@ -5,7 +5,8 @@
 //   cover(tile)   -> coverage   none: no pair of the tile is visible; full: every pair is;
 //                               partial is always a correct answer, only a slower one.
 // Optional: next_keys (cost follows the keys kept), row_bits (64 keys at once), make (data of a
-// run: the seed), bind (head, keys, rows), `sees` (never a key after its query).
+// run: the seed), bind (head, keys, rows), check (what a run must be), `sees` (never a key after
+// its query), modify (scores: pattern/score.hpp).
 // Queries may have negative positions (more queries than keys, aligned at the end); keys do not.
 #pragma once
 
@@ -96,6 +97,19 @@ constexpr P bind_pattern(const P& pattern, const pattern_scope& scope) {
     return pattern;
   }
 }
+
+// Throws where the pattern cannot serve this sequence (its length, a table that it borrows). Ops
+// ask once for each sequence, before they compute; scope.head is then the last head.
+template <class P>
+void require_pattern(const P& pattern, const pattern_scope& scope) {
+  if constexpr (requires { pattern.check(scope); }) pattern.check(scope);
+}
+
+// The pattern also changes the scores of the pairs that it shows: see pattern/score.hpp.
+template <class P>
+inline constexpr bool modifies_scores = requires(const P& p, double s, index_t q, index_t k) {
+  p.modify(s, q, k);
+};
 
 // The first span of keys at or after `from` that some query of q0 .. q1 - 1 may see: ascending
 // calls with from = span.last visit every visible key. Spans may hold invisible keys, too.

@@ -6,6 +6,7 @@
 
 #include "deepseek/backend/reference/context.hpp"
 #include "deepseek/ops/attention.hpp"
+#include "deepseek/pattern/score.hpp"
 
 namespace deepseek {
 
@@ -23,7 +24,7 @@ void for_visible_keys(const P& pattern, index_t q, index_t keys, F f) {
 
 namespace reference_attention {
 
-// One query head of one sequence: its rows, the pattern bound to it, the score.
+// One query head of one sequence: its rows, the pattern bound to it, the score as modified.
 template <class A, class In, class P>
 struct head {
   const In& in;
@@ -32,13 +33,13 @@ struct head {
   index_t h, kv;
   A scale;
 
-  A score(index_t i, index_t j) const {
+  modified_score<A> score(index_t i, index_t j) const {
     A sum = 0;
     const index_t row = range.key_row(j);
     for (index_t d = 0; d < in.q.extent(2); ++d) {
       sum += static_cast<A>(in.q(range.query + i, h, d)) * static_cast<A>(in.k(row, kv, d));
     }
-    return sum * scale;
+    return modify_score(pattern, sum * scale, range.start + i, j);
   }
   // f(j) for the keys that query i sees, ascending.
   template <class F>
@@ -60,11 +61,11 @@ template <class A, class Head, class Out>
 void forward_row(const Head& at, index_t i, A* sum, const Out& out) {
   const index_t dv = out.o.extent(2), row = at.range.query + i;
   A top = -std::numeric_limits<A>::infinity(), total = 0;
-  at.for_visible(i, [&](index_t j) { top = std::max(top, at.score(i, j)); });
+  at.for_visible(i, [&](index_t j) { top = std::max(top, at.score(i, j).score); });
   const A shift = top == -std::numeric_limits<A>::infinity() ? A(0) : top;
   for (index_t d = 0; d < dv; ++d) sum[d] = 0;
   at.for_visible(i, [&](index_t j) {
-    const A p = std::exp(at.score(i, j) - shift);
+    const A p = std::exp(at.score(i, j).score - shift);
     const index_t key = at.range.key_row(j);
     total += p;
     for (index_t d = 0; d < dv; ++d) sum[d] += p * static_cast<A>(at.in.v(key, at.kv, d));
@@ -105,14 +106,15 @@ void backward_row(const Head& at, index_t i, const Out& out, const G& g, const s
   at.for_visible(i, [&](index_t j) {
     if (lse == -std::numeric_limits<A>::infinity()) return;  // every visible score is -inf
     const index_t key = at.range.key + j;
-    const A p = std::exp(at.score(i, j) - lse);
+    const modified_score<A> s_ij = at.score(i, j);
+    const A p = std::exp(s_ij.score - lse);
     A dp = 0;
     for (index_t d = 0; d < dv_count; ++d) {
       const A d_o = static_cast<A>(g.d_o(row, at.h, d));
       dp += d_o * static_cast<A>(at.in.v(key, at.kv, d));
       s.dv(j, d) += p * d_o;
     }
-    const A ds = p * (dp - delta) * at.scale;
+    const A ds = p * (dp - delta) * at.scale * s_ij.slope;
     for (index_t d = 0; d < d_count; ++d) {
       s.dq(d) += ds * static_cast<A>(at.in.k(key, at.kv, d));
       s.dk(j, d) += ds * static_cast<A>(at.in.q(row, at.h, d));

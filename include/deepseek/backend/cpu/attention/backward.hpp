@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention backward for the heads that share one key-value head of one sequence: for each tile of
 // rows, for each key tile that it visits, with p recomputed from lse,
-//   p = e^(s - lse), dp = do v^T, ds = scale p (dp - sum(do o)),
+//   p = e^(s - lse), dp = do v^T, ds = scale p (dp - sum(do o)), times a score modifier's slope,
 //   dv += p^T do, dk += ds^T q, dq += ds k.
 // Every element of dq is one chain over keys, of dk and dv one over rows, ascending: the bits do
 // not depend on how tiles are dealt out. Where a masked pair could bring in a NaN, pairs are added
@@ -9,6 +9,7 @@
 #pragma once
 
 #include "deepseek/backend/cpu/attention/pack.hpp"
+#include "deepseek/backend/cpu/attention/score.hpp"
 #include "deepseek/backend/cpu/attention/tiles.hpp"
 #include "deepseek/backend/cpu/vector_math.hpp"
 
@@ -55,6 +56,7 @@ class backward_head {
   index_t dv_row() const { return row_size<T>(dv()); }
   index_t kv_head() const { return group_.first / group_.heads; }
   index_t token(index_t r) const { return group_.range.query + i0_ + r / group_.heads; }
+  index_t position(index_t r) const { return group_.range.start + i0_ + r / group_.heads; }
   index_t head(index_t r) const { return group_.first + r % group_.heads; }
   index_t keys_in(index_t k0) const { return std::min(key_tile, group_.range.keys - k0); }
 
@@ -175,7 +177,7 @@ class backward_head {
     }
     if (any == 0) return;
     const key_range keys = range_of(any);
-    for (index_t r0 = 0; r0 < rows_; r0 += strip_rows<T>) weights(r0, t);
+    for (index_t r0 = 0; r0 < rows_; r0 += strip_rows<T>) weights(r0, k0, t);
     if (c == coverage::partial && !finite(t, keys)) return add_pairs(t);
     if (wanted_ != gradients_of::keys) {
       for (index_t r0 = 0; r0 < rows_; r0 += strip_rows<T>) add_to_queries(r0, t);
@@ -195,7 +197,7 @@ class backward_head {
   }
 
   // p and ds of one strip of rows; zero where not visible.
-  void weights(index_t r0, const gradient_tile<T>& t) {
+  void weights(index_t r0, index_t k0, const gradient_tile<T>& t) {
     T *p = p_ + r0 * key_tile, *ds = ds_ + r0 * key_tile;
     const index_t rows = std::min(strip_rows<T>, rows_ - r0);
     const std::uint64_t any = bits_of_strip(r0);
@@ -210,9 +212,18 @@ class backward_head {
         do_ + r0 * dv_row(), dv_row(), 1, t.values_turned, dv(), dv(), ds, key_tile};
     multiply_strip(scores, rows, keys.low, keys.high, kernels::start::zero);
     multiply_strip(value_gradients, rows, keys.low, keys.high, kernels::start::zero);
-    for (index_t r = 0; r < rows; ++r) weight_row(r0 + r, keys);
+    for (index_t r = 0; r < rows; ++r) {
+      T slope[modifies_scores<P> ? key_tile : 1];
+      if constexpr (modifies_scores<P>) {
+        std::fill_n(slope, key_tile, T(1));
+        modify_row<T>(group_.bound((r0 + r) % group_.heads),
+                      {p + r * key_tile, slope, keys, position(r0 + r), k0});
+      }
+      weight_row(r0 + r, keys, slope);
+    }
   }
-  DEEPSEEK_INLINE void weight_row(index_t r, key_range keys) {
+  // slope: of the row's modified scores, read only where there are modifiers.
+  DEEPSEEK_INLINE void weight_row(index_t r, key_range keys, const T* slope) {
     using pack = simd::pack<T>;
     const pack lse = pack::broadcast(lse_[r]), delta = pack::broadcast(delta_[r]);
     const pack scale = pack::broadcast(scale_), zero = pack::zero();
@@ -224,7 +235,8 @@ class backward_head {
         continue;
       }
       const pack p = simd::exp(pack::load(p_row + j) - lse);
-      const pack ds = p * scale * (pack::load(ds_row + j) - delta);
+      pack ds = p * scale * (pack::load(ds_row + j) - delta);
+      if constexpr (modifies_scores<P>) ds = ds * pack::load(slope + j);
       select_bits(bits_[r] >> j, p, zero).store(p_row + j);
       select_bits(bits_[r] >> j, ds, zero).store(ds_row + j);
     }

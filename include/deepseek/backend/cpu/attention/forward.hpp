@@ -8,6 +8,7 @@
 #pragma once
 
 #include "deepseek/backend/cpu/attention/pack.hpp"
+#include "deepseek/backend/cpu/attention/score.hpp"
 #include "deepseek/backend/cpu/attention/tiles.hpp"
 #include "deepseek/backend/cpu/vector_math.hpp"
 
@@ -129,6 +130,7 @@ class forward_tile {
   index_t o_row() const { return row_size<T>(dv()); }
   index_t kv_head() const { return group_.first / (in_.q.extent(1) / in_.k.extent(1)); }
   index_t query(index_t r) const { return i0_ + r / group_.heads; }
+  index_t position(index_t r) const { return group_.range.start + query(r); }
   index_t head(index_t r) const { return group_.first + r % group_.heads; }
 
   void begin() {
@@ -159,6 +161,10 @@ class forward_tile {
     multiply_strip(scores, rows, keys.low, keys.high, kernels::start::zero);
     const index_t width = round_up(dv(), lanes<T>);
     for (index_t r = 0; r < rows; ++r) {
+      if constexpr (modifies_scores<P>) {
+        modify_row<T>(group_.bound((r0 + r) % group_.heads),
+                      {s_ + r * key_tile, nullptr, keys, position(r0 + r), k0});
+      }
       online_softmax(s_ + r * key_tile, bits[r], keys, state_[r0 + r], o_ + (r0 + r) * o_row(),
                      width);
     }
