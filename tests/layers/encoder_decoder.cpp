@@ -141,5 +141,5 @@ TEST_CASE("encoder and decoder: decoding, packed sequences") {
   ds::visit([&](const ds::tensor_name& at, const auto&) { names += at.path + " "; },
             m.parameters());
   CHECK(names.find("encoder.attn.wq.weight ") != std::string::npos);
-  CHECK(names.find("decoder.cross.wk.weight ") != std::string::npos);
+  CHECK(names.find("decoder.blocks.cross.wk.weight ") != std::string::npos);
 }

@@ -433,6 +433,7 @@ def optimizers(oracle, kind):
 
 
 def cases(oracle):
+    import run_op_branches
     import run_op_compressed
     import run_op_gradients
     for kind in KINDS:
@@ -446,6 +447,7 @@ def cases(oracle):
         yield from experts(oracle, kind)
         yield from tokens(oracle, kind)
         yield from run_op_compressed.cases(oracle, kind)
+        yield from run_op_branches.cases(kind)
     for kind in ("f64", "f32"):
         yield from optimizers(oracle, kind)
         yield from quantized(oracle, kind)
@@ -453,6 +455,7 @@ def cases(oracle):
     yield from integers(oracle)
     yield from run_op_gradients.cases(oracle)
     yield from run_op_compressed.gradients()
+    yield from run_op_branches.gradients()
 
 
 def small_softmax(kind):
