@@ -44,9 +44,10 @@ inline constexpr ds::nsa_config few_blocks{
     .blocks = {.block = 2, .count = 2, .initial = 1, .recent = 1},
     .window = 2};
 using native = ds::native_sparse_attention<few_blocks>;
-using counted_heads = ds::dynamic_head_attention<
-    heads_of_two, ds::everyone,
-    ds::head_gate_config{.by = ds::head_gate_by::sequence, .edge = ds::mask_edge::soft}>;
+using counted_heads =
+    ds::dynamic_head_attention<heads_of_two, ds::everyone,
+                               ds::head_gate_config{.by = ds::head_gate_by::sequence,
+                                                    .edge = ds::mask_edge::soft}>;
 using scales = ds::multi_scale_attention<heads_of_two, ds::learned_weights<>, ds::sliding<2>, 2>;
 using levels = ds::local_then_summary<heads_of_two, 2, 2>;
 

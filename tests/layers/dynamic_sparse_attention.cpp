@@ -23,14 +23,14 @@ constexpr ds::dynamic_sparse_config with(ds::index_t count, ds::token_choice cho
           .global = {.count = count, .choice = choice, .gradient = gradient},
           .sum = sum};
 }
-constexpr auto faithful = with(4, ds::token_choice::shared, ds::selector_gradient::none,
-                               ds::branch_sum::plain);
-constexpr auto sound = with(4, ds::token_choice::causal, ds::selector_gradient::through_values,
-                            ds::branch_sum::gated);
-constexpr auto shared = with(4, ds::token_choice::shared, ds::selector_gradient::through_values,
-                             ds::branch_sum::gated);
-constexpr auto untaught = with(4, ds::token_choice::causal, ds::selector_gradient::none,
-                               ds::branch_sum::plain);
+constexpr auto faithful =
+    with(4, ds::token_choice::shared, ds::selector_gradient::none, ds::branch_sum::plain);
+constexpr auto sound =
+    with(4, ds::token_choice::causal, ds::selector_gradient::through_values, ds::branch_sum::gated);
+constexpr auto shared =
+    with(4, ds::token_choice::shared, ds::selector_gradient::through_values, ds::branch_sum::gated);
+constexpr auto untaught =
+    with(4, ds::token_choice::causal, ds::selector_gradient::none, ds::branch_sum::plain);
 
 using reals = std::vector<double>;
 

@@ -93,8 +93,8 @@ TEST_CASE("cross attention: the definition") {
   const oracle::attention_inputs in{product(x.values(), t.p.wq.weight),
                                     product(e.values(), t.p.wk.weight),
                                     product(e.values(), t.p.wv.weight)};
-  const auto o = oracle::attention(in, {5, 9, 4, 2, 2, 2, 1 / std::sqrt(2.0)},
-                                   oracle::everything());
+  const auto o =
+      oracle::attention(in, {5, 9, 4, 2, 2, 2, 1 / std::sqrt(2.0)}, oracle::everything());
   const auto want = product(o.out, t.p.wo.weight);
   std::vector<double> y(40);
   ds::keep<ds::nothing, layer, double, ds::host> kept;
@@ -123,8 +123,7 @@ TEST_CASE("encoder and decoder: decoding, packed sequences") {
   }
   d.rewind(0);  // another source
   const auto other = m(b, ds::source_and_target{ds::rows(from, 0, 2), to});
-  const auto again =
-      values(m.decode(b, ds::source_and_target{ds::rows(from, 0, 2), to}, d));
+  const auto again = values(m.decode(b, ds::source_and_target{ds::rows(from, 0, 2), to}, d));
   CHECK(support::same_bits(again, {other.data(), other.data() + 70}));
   CHECK(!support::same_bits(again, values(whole.view())));
 

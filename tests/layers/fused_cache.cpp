@@ -5,8 +5,10 @@
 #include "deepseek/layers/dynamic_head_attention.hpp"
 #include "deepseek/layers/dynamic_sparse_attention.hpp"
 #include "deepseek/layers/embedding.hpp"
+#include "deepseek/layers/hierarchical_attention.hpp"
 #include "deepseek/layers/mixed_attention.hpp"
 #include "deepseek/layers/model.hpp"
+#include "deepseek/layers/multi_scale_attention.hpp"
 #include "deepseek/layers/native_sparse_attention.hpp"
 
 #include "deepseek/pattern/band.hpp"
@@ -35,6 +37,8 @@ inline constexpr ds::nsa_config native{
     .window = 3};
 using blocks = ds::native_sparse_attention<native>;
 using counted = ds::dynamic_head_attention<heads, ds::causal>;
+using scales = ds::multi_scale_attention<heads, ds::learned_weights<>, ds::sliding<3>, 2, 4>;
+using levels = ds::local_then_summary<heads, 3, 4>;
 
 template <class L>
 struct net : ds::chain<ds::embedding<11, 8>, L> {};
@@ -52,7 +56,8 @@ std::vector<float> values(const View& y) {
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("a decoder gives the bits of one run", L, mixed, sparse, blocks, counted) {
+TEST_CASE_TEMPLATE("a decoder gives the bits of one run", L, mixed, sparse, blocks, counted, scales,
+                   levels) {
   static_assert(ds::rows_are_independent<L>);
   const ds::cpu b({.threads = 2});
   const ds::model<net<L>, float, ds::cpu> m(b, ds::normal_init{.stddev = 0.4, .seed = 1});

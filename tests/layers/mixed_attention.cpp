@@ -27,8 +27,8 @@ using weights = ds::fixed_weights<ds::branch_weights{{0.5, 0.3, -0.2}}>;
 
 using fixed = ds::mixed_attention<heads, weights, near, blocks, drawn>;
 using learned = ds::mixed_attention<heads, ds::learned_weights<>, near, blocks>;
-using scaled = ds::mixed_attention<heads, ds::learned_weights<ds::weight_score::sigmoid>, near,
-                                   blocks>;
+using scaled =
+    ds::mixed_attention<heads, ds::learned_weights<ds::weight_score::sigmoid>, near, blocks>;
 using gated = ds::mixed_attention<heads, ds::token_gates<>, near, ds::everyone>;
 using gates = ds::mixed_attention<heads, ds::token_gates<ds::weight_score::sigmoid>, near, drawn>;
 
@@ -75,9 +75,9 @@ TEST_CASE("mixed attention: the weighted sum of the layers, not the softmax over
   const trial<ds::multi_head_attention<heads, near>, double> first;
   trial<ds::multi_head_attention<heads, blocks>, double> second;
   trial<ds::multi_head_attention<heads, ds::either<near, blocks>>, double> together;
-  trial<ds::mixed_attention<heads, ds::fixed_weights<ds::branch_weights{{0.25, 0.75}}>, near,
-                            blocks>,
-        double>
+  trial<
+      ds::mixed_attention<heads, ds::fixed_weights<ds::branch_weights{{0.25, 0.75}}>, near, blocks>,
+      double>
       mixed;
   copy_projections(first, mixed);
   auto want = first.forward(b, x.view());
@@ -101,7 +101,8 @@ TEST_CASE("mixed attention: sequences side by side, threads, names") {
   CHECK(layer_test::flat(one.g) == layer_test::flat(more.g));
   std::string names;
   ds::visit([&](const ds::tensor_name& at, const auto&) { names += at.path + " "; }, one.p);
-  CHECK(names == "wq.weight wq.bias wk.weight wk.bias wv.weight wv.bias wo.weight mix.weight "
-                 "mix.bias ");
+  CHECK(names ==
+        "wq.weight wq.bias wk.weight wk.bias wv.weight wv.bias wo.weight mix.weight "
+        "mix.bias ");
   static_assert(ds::rows_are_independent<gates> && !ds::rows_are_independent<gated>);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // multi_scale_attention, hierarchical_attention: gradients, what they are equal to.
-#include "deepseek/layers/hierarchical_attention.hpp"
 #include "deepseek/layers/multi_scale_attention.hpp"
+#include "deepseek/layers/hierarchical_attention.hpp"
 
 #include "deepseek/backend/cpu/cpu.hpp"
 
@@ -17,8 +17,7 @@ namespace {
 inline constexpr ds::attention_config heads{.dim = 8, .heads = 4, .kv_heads = 2};
 inline constexpr ds::attention_config unturned{
     .dim = 8, .heads = 2, .head_dim = 3, .rope = ds::rotary::none};
-using causal_scales =
-    ds::multi_scale_attention<heads, ds::token_gates<>, ds::sliding<3>, 2, 4>;
+using causal_scales = ds::multi_scale_attention<heads, ds::token_gates<>, ds::sliding<3>, 2, 4>;
 using open_scales = ds::multi_scale_attention<unturned, ds::learned_weights<>, ds::everyone, 3>;
 using two_levels = ds::local_then_full<heads, 3>;
 using summaries = ds::local_then_summary<heads, 3, 2, ds::hierarchy::plain>;
@@ -97,8 +96,9 @@ TEST_CASE("two levels: a window of the whole sequence is MHA of MHA") {
   CHECK(!support::same_bits(t.forward(b, x.view()), narrow.forward(b, x.view())));
   std::string names;
   ds::visit([&](const ds::tensor_name& at, const auto&) { names += at.path + " "; }, t.p);
-  CHECK(names == "local.wq.weight local.wk.weight local.wv.weight local.wo.weight "
-                 "global.wq.weight global.wk.weight global.wv.weight global.wo.weight ");
+  CHECK(names ==
+        "local.wq.weight local.wk.weight local.wv.weight local.wo.weight "
+        "global.wq.weight global.wk.weight global.wv.weight global.wo.weight ");
 }
 
 TEST_CASE("several scales: sequences side by side") {

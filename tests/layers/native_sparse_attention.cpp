@@ -30,9 +30,17 @@ constexpr auto means = with(ds::overlap::absent, ds::pooling::mean, ds::rotary::
 template <ds::nsa_config C>
 oracle::nsa_shape shape_of() {
   const auto u = [](ds::index_t i) { return static_cast<std::size_t>(i); };
-  return {u(C.attention.dim),  u(C.attention.heads), u(C.attention.kv()), u(C.attention.width()),
-          u(C.stride),         u(C.blocks.block),    u(C.blocks.count),   u(C.blocks.initial),
-          u(C.blocks.recent),  u(C.window),          C.windows == ds::overlap::present};
+  return {u(C.attention.dim),
+          u(C.attention.heads),
+          u(C.attention.kv()),
+          u(C.attention.width()),
+          u(C.stride),
+          u(C.blocks.block),
+          u(C.blocks.count),
+          u(C.blocks.initial),
+          u(C.blocks.recent),
+          u(C.window),
+          C.windows == ds::overlap::present};
 }
 template <class Tensor>
 std::vector<double> all_of(const Tensor& t) {
@@ -64,8 +72,7 @@ void check_values(const B& b) {
   trial<ds::native_sparse_attention<C>, double> t;
   for (int i = 0; i < 12; ++i) t.p.mix.gate.bias.data()[i] = 0.3 * std::sin(i + 1.0);
   rows_of<double, 6> x(27);
-  const auto want =
-      oracle::native_sparse_attention(x.values(), weights_of(t.p), shape_of<C>());
+  const auto want = oracle::native_sparse_attention(x.values(), weights_of(t.p), shape_of<C>());
   CHECK(distance(t.forward(b, x.view()), want) < 1e-12);
   auto fewer = shape_of<C>();
   fewer.count = 2;  // one chosen block less is something else

@@ -106,16 +106,15 @@ std::vector<std::int32_t> run(const B& b, const example& x, const sizes& s, cons
   const ds::view<std::int32_t, ds::host, ds::dyn, ds::dyn, ds::dyn> to(
       ids.data(), {whole(s.queries), whole(s.kv_heads), whole(s.count)},
       {whole(s.kv_heads * s.count + 2), whole(s.count), 1});
-  ds::ops::block_top_k(
-      b,
-      ds::attention_weights_inputs{
-          ds::view<T, ds::host, ds::dyn, ds::dyn, ds::dyn>(
-              q.data(), {whole(s.queries), whole(s.heads), whole(s.d)}),
-          ds::view<T, ds::host, ds::dyn, ds::dyn, ds::dyn>(
-              k.data(), {whole(s.entries()), whole(s.kv_heads), whole(s.d)}),
-          ds::view<double, ds::host, ds::dyn, ds::dyn>(lse.data(),
-                                                       {whole(s.queries), whole(s.heads)})},
-      to, spec, rule);
+  ds::ops::block_top_k(b,
+                       ds::attention_weights_inputs{
+                           ds::view<T, ds::host, ds::dyn, ds::dyn, ds::dyn>(
+                               q.data(), {whole(s.queries), whole(s.heads), whole(s.d)}),
+                           ds::view<T, ds::host, ds::dyn, ds::dyn, ds::dyn>(
+                               k.data(), {whole(s.entries()), whole(s.kv_heads), whole(s.d)}),
+                           ds::view<double, ds::host, ds::dyn, ds::dyn>(
+                               lse.data(), {whole(s.queries), whole(s.heads)})},
+                       to, spec, rule);
   CHECK(ids.intact());
   std::vector<std::int32_t> out;
   for (ds::index_t i = 0; i < to.extent(0); ++i) {
@@ -146,15 +145,14 @@ std::vector<std::int32_t> check(const B& b, const sizes& s, const ds::block_rule
 }  // namespace
 
 TEST_CASE("block_top_k: the definition") {
-  const sizes all[] = {{1, 1, 1, 1, 1, 0},  {23, 4, 2, 3, 3, 0},  {17, 3, 1, 5, 4, 0},
+  const sizes all[] = {{1, 1, 1, 1, 1, 0},   {23, 4, 2, 3, 3, 0}, {17, 3, 1, 5, 4, 0},
                        {40, 2, 2, 8, 20, 0}, {1, 4, 2, 3, 3, 41}, {5, 4, 1, 3, 2, 30}};
   for (const sizes& s : all) {
     for (const auto how : {ds::overlap::absent, ds::overlap::present}) {
       for (const ds::index_t forced : {0, 1}) {
         const ds::block_rule rule{ratio, 3, how, forced, s.count > 1 ? forced : 0};
-        everywhere(op, s.text(), [&](const auto& b, auto type) {
-          return check<decltype(type)>(b, s, rule);
-        });
+        everywhere(op, s.text(),
+                   [&](const auto& b, auto type) { return check<decltype(type)>(b, s, rule); });
       }
     }
   }
@@ -184,8 +182,8 @@ TEST_CASE("block_top_k: packed sequences are each alone; ties go to the lower bl
 TEST_CASE("block_top_k: zero sizes and errors") {
   on_both([](const auto& b) {
     using code = ds::error_code;
-    ds::tensor<float, ds::host, ds::dyn, ds::dyn, ds::dyn> q({4, 2, 3}), k({2, 1, 3}), wide({2, 1, 2}),
-        three({2, 3, 3}), no_q({0, 2, 3}), no_k({0, 1, 3});
+    ds::tensor<float, ds::host, ds::dyn, ds::dyn, ds::dyn> q({4, 2, 3}), k({2, 1, 3}),
+        wide({2, 1, 2}), three({2, 3, 3}), no_q({0, 2, 3}), no_k({0, 1, 3});
     ds::tensor<float, ds::host, ds::dyn, ds::dyn> lse({4, 2}), no_lse({0, 2});
     ds::tensor<std::int32_t, ds::host, ds::dyn, ds::dyn, ds::dyn> ids({4, 1, 3}), no_ids({0, 1, 3});
     const auto call = [&](auto& queries, auto& keys, auto& sums, auto& to, ds::block_rule rule,

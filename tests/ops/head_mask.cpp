@@ -19,7 +19,8 @@ long double sigmoid(long double x) {
 double mask_of(double g, std::size_t h, std::size_t heads, const ds::head_mask_rule& rule) {
   const double all = static_cast<double>(heads), at = static_cast<double>(h);
   if (rule.edge == ds::mask_edge::soft) {
-    return static_cast<double>(sigmoid((all * static_cast<long double>(g) - at) / rule.temperature));
+    return static_cast<double>(
+        sigmoid((all * static_cast<long double>(g) - at) / rule.temperature));
   }
   return at < std::fmin(std::fmax(std::round(all * g), 1), all) ? 1 : 0;
 }
@@ -84,8 +85,8 @@ TEST_CASE("head_mask: gradients of the soft mask") {
     reals g = {0.1, 0.55, 0.8, 0.97};
     const auto weights = support::loss_weights(4 * heads);
     const auto sheet_of = [](reals& v, std::size_t columns) {
-      return ds::view<double, ds::host, ds::dyn, ds::dyn>(
-          v.data(), {4, static_cast<ds::index_t>(columns)});
+      return ds::view<double, ds::host, ds::dyn, ds::dyn>(v.data(),
+                                                          {4, static_cast<ds::index_t>(columns)});
     };
     const auto loss = [&](const reals& at) {
       reals gate = at, mask(4 * heads);
@@ -117,9 +118,8 @@ TEST_CASE("head_mask: limits, NaN, zero sizes, errors") {
     CHECK_ERROR(code::invalid_argument, "temperature is 0",
                 ds::ops::head_mask(b, g, mask, {ds::mask_edge::soft, 0}));
     CHECK_ERROR(code::shape_mismatch, "head_mask_backward: dg[0, 1]",
-                ds::ops::head_mask_backward(b, g, mask, ds::tensor<float, ds::host, ds::dyn, ds::dyn>(
-                                                            {0, 1})
-                                                            .view()));
+                ds::ops::head_mask_backward(
+                    b, g, mask, ds::tensor<float, ds::host, ds::dyn, ds::dyn>({0, 1}).view()));
   });
   facets(op, {"zero", "errors"});
 }

@@ -121,8 +121,7 @@ inline std::set<std::size_t> nsa_blocks(const numbers& q, const numbers& entries
   return chosen;
 }
 
-inline numbers native_sparse_attention(const numbers& x, const nsa_weights& w,
-                                       const nsa_shape& s) {
+inline numbers native_sparse_attention(const numbers& x, const nsa_weights& w, const nsa_shape& s) {
   using namespace nsa_detail;
   const std::size_t n = x.size() / s.dim;
   const numbers q = product(x, w.wq, s.dim), z = product(x, w.gate, s.dim);

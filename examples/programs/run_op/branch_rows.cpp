@@ -31,8 +31,7 @@ ds::head_mask_rule mask_rule(op_case& in) {
   const auto edge = in.word("edge", "hard");
   ds::require(edge == "hard" || edge == "soft", error_code::config, in.op(), ": edge is ",
               ds::escaped(edge), "; write hard or soft");
-  return {edge == "hard" ? ds::mask_edge::hard : ds::mask_edge::soft,
-          in.number("temperature", 1)};
+  return {edge == "hard" ? ds::mask_edge::hard : ds::mask_edge::soft, in.number("temperature", 1)};
 }
 struct head_mask {
   template <class T>

@@ -67,8 +67,8 @@ struct over {
     static void backward(const Call& c, const P&, const In& in, const Out& from, const D& d, K&,
                          G&) {
       ops::attention_backward(
-          c.backend,
-          attention_inputs{in.q, shape::kv_heads(in.rows.k), shape::kv_heads(in.rows.v)}, from,
+          c.backend, attention_inputs{in.q, shape::kv_heads(in.rows.k), shape::kv_heads(in.rows.v)},
+          from,
           attention_gradients{d.d_o, d.dq, shape::kv_heads(d.dkv.k), shape::kv_heads(d.dkv.v)},
           seen_keys<Pattern>(c, shape::scale(), in.x.extent(0)));
     }

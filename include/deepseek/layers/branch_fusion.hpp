@@ -68,8 +68,8 @@ struct fixed_weights {
       auto& memory = c.template arena_for<K>();
       const auto row = memory.template make<accumulate_t<T>, dyn, Branches>(1);
       for (index_t b = 0; b < Branches; ++b) {
-        ops::fill(c.backend, W.of[b], view<accumulate_t<T>, typename Call::space, 1>(
-                                          row.data() + b, {1}));
+        ops::fill(c.backend, W.of[b],
+                  view<accumulate_t<T>, typename Call::space, 1>(row.data() + b, {1}));
       }
       return branch_fusion::repeated(row, x.extent(0) * Heads);
     }

@@ -109,8 +109,10 @@ struct cross_attention {
     const auto& s = kept.own;
     const index_t n = x.extent(0), m = e.rows.extent(0);
     const scope freed(c.scratch);
-    const auto d_o = c.scratch.template make<T, dyn, Q>(n), dq = c.scratch.template make<T, dyn, Q>(n);
-    const auto dk = c.scratch.template make<T, dyn, KV>(m), dv = c.scratch.template make<T, dyn, KV>(m);
+    const auto d_o = c.scratch.template make<T, dyn, Q>(n),
+               dq = c.scratch.template make<T, dyn, Q>(n);
+    const auto dk = c.scratch.template make<T, dyn, KV>(m),
+               dv = c.scratch.template make<T, dyn, KV>(m);
     run_backward(c.in(3), p.wo, as_const(s.o), dy, d_o, kept.wo, g.wo);
     ops::attention_backward(
         c.backend, attention_inputs{shape::heads(s.q), shape::kv_heads(s.k), shape::kv_heads(s.v)},
@@ -165,7 +167,6 @@ struct decoder_block : chain<residual_branch<Norm, Self, "attn_norm", Drop>,
 
 // A bidirectional block: every token sees every other of its sequence.
 template <attention_config C, class FeedForward, dropout_config Drop = dropout_config{.rate = 0}>
-struct encoder_block
-    : transformer_block<multi_head_attention<C, everyone>, FeedForward, Drop> {};
+struct encoder_block : transformer_block<multi_head_attention<C, everyone>, FeedForward, Drop> {};
 
 }  // namespace deepseek

@@ -89,7 +89,7 @@ struct head_gate {
       const auto dz = c.scratch.template make<T, dyn, 1>(n);
       const auto dmask = c.scratch.template make<A, dyn, Heads>(n);
       const view<const A, typename Call::space, dyn, Heads> by_token(dw.data(),
-                                                                    {x.extent(0), Heads});
+                                                                     {x.extent(0), Heads});
       if constexpr (looks_back) {
         ops::copy(c.backend, by_token, dmask);
       } else {

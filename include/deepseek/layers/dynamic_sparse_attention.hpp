@@ -18,7 +18,7 @@ enum class branch_sum { plain, gated };
 
 struct dynamic_sparse_config {
   attention_config attention = {};
-  index_t window = 64;           // >= 1
+  index_t window = 64;            // >= 1
   top_tokens_config global = {};  // 10 tokens
   branch_sum sum = branch_sum::gated;
   bool operator==(const dynamic_sparse_config&) const = default;
@@ -35,8 +35,9 @@ template <dynamic_sparse_config C>
 struct dynamic_sparse_attention
     : fused_attention<C.attention, dynamic_sparse_weights<C>, plain, over<dynamic_sparse_window<C>>,
                       top_tokens<C.global>> {
-  static_assert(C.window >= 1, "deepseek::dynamic_sparse_attention: window is not positive; write "
-                               ".window = 64");
+  static_assert(C.window >= 1,
+                "deepseek::dynamic_sparse_attention: window is not positive; write "
+                ".window = 64");
 };
 
 }  // namespace deepseek

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// encoder_decoder<Encoder, Decoder>: e = Encoder(source), y = Decoder(target; e), where cross_attention
-// layers inside Decoder look at e. The input is source_and_target{source, target}; packed batches
-// name the sequences of the target in the call and those of the source in source_sequences.
+// encoder_decoder<Encoder, Decoder>: e = Encoder(source), y = Decoder(target; e), where
+// cross_attention layers inside Decoder look at e. The input is source_and_target{source, target};
+// packed batches name the sequences of the target in the call and those of the source in
+// source_sequences.
 //   m(b, source_and_target{source, target}), m.forward / m.backward, trainer.micro_step: as usual.
 //   m.decode(b, source_and_target{source, first}, d): encodes and begins;
 //   m.decode(b, source_and_target{source_type{}, next}, d): goes on with what is kept.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// fused_attention<config, Fusion, Format, Branch...>: several attentions of the same queries, added:
+// fused_attention<config, Fusion, Format, Branch...>: several attentions of the same queries,
+// added:
 //   q = Wq x, o_b = the attention of branch b, o[t, h] = sum_b g[t, h, b] o_b[t, h], y = Wo o.
 // Each branch has a softmax of its own (one softmax over a union of keys is either<...> in one
 // pattern). Branches: layers/attention_branch.hpp, pooled_branch, top_tokens, selected_blocks;

@@ -17,13 +17,11 @@ namespace deepseek {
 enum class hierarchy { plain, residual };
 
 template <hierarchy How, class Layer>
-using inner_level =
-    std::conditional_t<How == hierarchy::plain, called<"local", Layer>,
-                       residual<called<"local", Layer>>>;
+using inner_level = std::conditional_t<How == hierarchy::plain, called<"local", Layer>,
+                                       residual<called<"local", Layer>>>;
 
 template <class Local, class Global, hierarchy How = hierarchy::residual>
-struct hierarchical_attention
-    : chain<inner_level<How, Local>, called<"global", Global>> {
+struct hierarchical_attention : chain<inner_level<How, Local>, called<"global", Global>> {
   static_assert(Local::out == Global::out,
                 "deepseek::hierarchical_attention: the two levels have different widths; give both "
                 "the same dim");
@@ -33,9 +31,8 @@ struct hierarchical_attention
 };
 
 template <attention_config C, index_t W, hierarchy How = hierarchy::residual>
-struct local_then_full
-    : hierarchical_attention<multi_head_attention<C, sliding<W>>, multi_head_attention<C, causal>,
-                             How> {};
+struct local_then_full : hierarchical_attention<multi_head_attention<C, sliding<W>>,
+                                                multi_head_attention<C, causal>, How> {};
 
 template <attention_config C, index_t W, index_t M, hierarchy How = hierarchy::residual>
 struct local_then_summary

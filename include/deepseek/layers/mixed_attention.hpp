@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// mixed_attention<config, Fusion, Pattern...>: y = Wo (alpha local + beta block + gamma random), the
-// attentions over several patterns with shared projections, each with its own softmax, weighed by
+// mixed_attention<config, Fusion, Pattern...>: y = Wo (alpha local + beta block + gamma random),
+// the attentions over several patterns with shared projections, each with its own softmax, weighed
+// by
 //   fixed_weights<{{alpha, beta, gamma}}>, learned_weights<score> or token_gates<score>.
 // Not the same as one softmax over the union of the keys: that is
 // multi_head_attention<config, either<Pattern...>>. One after the other (local, then block) is

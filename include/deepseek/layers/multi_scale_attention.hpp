@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// multi_scale_attention<config, Fusion, Pattern, Factor...>: attention at several resolutions. Scale
-// 1 sees the keys that Pattern shows; scale f sees keys and values pooled by f, one entry (their
-// mean) for each complete window of f tokens; each scale has its own softmax, and
-//   y = Wo (g_1 o_1 + sum_f g_f o_f), g by Fusion: learned_weights<>, token_gates<>, fixed_weights<>.
+// multi_scale_attention<config, Fusion, Pattern, Factor...>: attention at several resolutions.
+// Scale 1 sees the keys that Pattern shows; scale f sees keys and values pooled by f, one entry
+// (their mean) for each complete window of f tokens; each scale has its own softmax, and
+//   y = Wo (g_1 o_1 + sum_f g_f o_f), g by Fusion: learned_weights<>, token_gates<>,
+//   fixed_weights<>.
 // Causal where Pattern looks back: then a scale shows a query the entries complete at its position;
 // else it shows all, and the layer cannot decode. What follows the last complete window is seen at
 // scale 1 only. Projections are shared. Cost of a query: the keys of Pattern and n / f entries.

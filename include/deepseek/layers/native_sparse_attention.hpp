@@ -18,9 +18,9 @@
 namespace deepseek {
 
 struct nsa_config {
-  attention_config attention = {};      // kv_heads: the groups that share a choice of blocks
-  index_t stride = 16;                  // tokens of a window
-  overlap windows = overlap::present;   // an entry takes the window before, too
+  attention_config attention = {};     // kv_heads: the groups that share a choice of blocks
+  index_t stride = 16;                 // tokens of a window
+  overlap windows = overlap::present;  // an entry takes the window before, too
   pooling entries = pooling::learned;
   selected_blocks_config blocks = {};
   index_t window = 512;  // >= 1
@@ -35,9 +35,10 @@ struct native_sparse_attention
   static_assert(C.stride >= 1 && C.window >= 1,
                 "deepseek::native_sparse_attention: stride or window is not positive; write "
                 ".stride = 16 and .window = 512");
-  static_assert(C.blocks.block % C.stride == 0,
-                "deepseek::native_sparse_attention: a block is not whole windows (blocks are scored "
-                "by their entries); write a multiple of .stride as .blocks.block");
+  static_assert(
+      C.blocks.block % C.stride == 0,
+      "deepseek::native_sparse_attention: a block is not whole windows (blocks are scored "
+      "by their entries); write a multiple of .stride as .blocks.block");
 };
 
 }  // namespace deepseek

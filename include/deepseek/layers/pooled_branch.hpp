@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// pooled<M, pooling, overlap, Pattern>: a branch of fused_attention over pooled keys and values: each
-// complete window of M tokens is one entry (layers/token_pool.hpp), the means of the rotated keys
-// and of the values. Pattern is asked with numbers of entries: compressed<M> (the default) shows a
-// query the entries that are complete at its position, everyone all of them. A query without a
-// complete entry gets 0. What remains after the last complete window is in no entry.
-// It lends pooled_scores to later branches. Names: pool_k, pool_v.
+// pooled<M, pooling, overlap, Pattern>: a branch of fused_attention over pooled keys and values:
+// each complete window of M tokens is one entry (layers/token_pool.hpp), the means of the rotated
+// keys and of the values. Pattern is asked with numbers of entries: compressed<M> (the default)
+// shows a query the entries that are complete at its position, everyone all of them. A query
+// without a complete entry gets 0. What remains after the last complete window is in no entry. It
+// lends pooled_scores to later branches. Names: pool_k, pool_v.
 #pragma once
 
 #include "deepseek/layers/fused_attention.hpp"
@@ -14,8 +14,8 @@
 
 namespace deepseek {
 
-// What a pooled branch found: entries' keys [entries, kv_heads, d], its lse [tokens, heads], and how
-// it looked at them.
+// What a pooled branch found: entries' keys [entries, kv_heads, d], its lse [tokens, heads], and
+// how it looked at them.
 template <class Keys, class L, class Spec, index_t M, overlap Windows>
 struct pooled_scores {
   static constexpr index_t ratio = M;

@@ -49,8 +49,9 @@ struct selected_blocks {
       static_assert(Call::template has<earlier_branch>,
                     "deepseek::selected_blocks: nothing to select by (a pooled<> branch scores the "
                     "blocks); put pooled<...> before it in the same fused_attention");
-      const auto ids = c.template arena_for<K>()
-                           .template make<std::int32_t, dyn, shape::KVH, W.count>(in.x.extent(0));
+      const auto ids =
+          c.template arena_for<K>().template make<std::int32_t, dyn, shape::KVH, W.count>(
+              in.x.extent(0));
       select(c, in, c.template get<earlier_branch>(), ids);
       const index_t n = in.x.extent(0);
       ops::attention(
@@ -64,8 +65,8 @@ struct selected_blocks {
     static void backward(const Call& c, const P&, const In& in, const Out& from, const D& d,
                          K& kept, G&) {
       ops::attention_backward(
-          c.backend,
-          attention_inputs{in.q, shape::kv_heads(in.rows.k), shape::kv_heads(in.rows.v)}, from,
+          c.backend, attention_inputs{in.q, shape::kv_heads(in.rows.k), shape::kv_heads(in.rows.v)},
+          from,
           attention_gradients{d.d_o, d.dq, shape::kv_heads(d.dkv.k), shape::kv_heads(d.dkv.v)},
           spec(c, kept.own.ids, in.x.extent(0)));
     }

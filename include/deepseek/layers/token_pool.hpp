@@ -115,8 +115,7 @@ struct token_pool {
   static view<const typename Rows::value_type, S, dyn, GW> widened(const Call& c, arena<S>& memory,
                                                                    const Rows& given) {
     if constexpr (wide) {
-      const auto both =
-          memory.template make<typename Rows::value_type, dyn, GW>(given.extent(0));
+      const auto both = memory.template make<typename Rows::value_type, dyn, GW>(given.extent(0));
       ops::copy(c.backend, given, columns<0, W>(both));
       ops::copy(c.backend, given, columns<W, W>(both));
       return as_const(both);
@@ -134,7 +133,8 @@ struct token_pool {
   }
   template <class Call, class S, class P, class X, class K>
   static auto gates(const Call& c, arena<S>& memory, const P& p, const X& x, K& k) {
-    const auto made = memory.template make<typename X::value_type, dyn, GW>(learns ? x.extent(0) : 0);
+    const auto made =
+        memory.template make<typename X::value_type, dyn, GW>(learns ? x.extent(0) : 0);
     if constexpr (learns) {
       run_forward(c.in(0), p.gate, x, made, k.gate);
       return as_const(made);

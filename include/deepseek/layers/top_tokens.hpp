@@ -47,8 +47,8 @@ struct top_tokens {
     template <class T, class S>
     struct saved {
       view<T, S, dyn, 1> s;
-      view<T, S, dyn, 1> share;      // sigmoid(s); empty where values are not weighed
-      view<T, S, dyn, KV> v;         // the values that attention reads
+      view<T, S, dyn, 1> share;  // sigmoid(s); empty where values are not weighed
+      view<T, S, dyn, KV> v;     // the values that attention reads
       view<std::int32_t, S, dyn, W.count> ids;
     };
     // Scores, and values where they are weighed.
@@ -71,10 +71,9 @@ struct top_tokens {
       const scope freed(c.scratch);
       auto& memory = c.template arena_for<K>();
       const index_t n = in.x.extent(0);
-      const saved<T, typename Call::space> s{memory.template make<T, dyn, 1>(n),
-                                             memory.template make<T, dyn, 1>(weighs ? n : 0),
-                                             weighed(c, memory, in),
-                                             memory.template make<std::int32_t, dyn, W.count>(n)};
+      const saved<T, typename Call::space> s{
+          memory.template make<T, dyn, 1>(n), memory.template make<T, dyn, 1>(weighs ? n : 0),
+          weighed(c, memory, in), memory.template make<std::int32_t, dyn, W.count>(n)};
       run_forward(c.in(0), p.selector, in.x, s.s, kept.selector);
       if constexpr (weighs) {
         ops::sigmoid(c.backend, s.s, s.share);

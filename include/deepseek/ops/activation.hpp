@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// silu, gelu, relu, sigmoid: y = f(x), element by element; x and y have one shape of any rank and strides.
+// silu, gelu, relu, sigmoid: y = f(x), element by element; x and y have one shape of any rank and
+// strides.
 //   silu(x) = x / (1 + e^-x);  gelu(x) = x * Phi(x), exact (erf);  relu(x) = max(x, 0)
 //   sigmoid(x) = 1 / (1 + e^-x)
 // Backward: dx = f'(x) * dy, written; relu'(0) = 0. y may be x, dx may be dy.

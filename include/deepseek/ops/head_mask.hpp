@@ -2,11 +2,12 @@
 // head_mask: how much each of H heads counts when a gate g in [0, 1] says how many do:
 //   hard: mask[n, h] = 1 for h < clamp(round(H g[n]), 1, H), else 0   (round: halves away from 0)
 //   soft: mask[n, h] = sigmoid((H g[n] - h) / temperature)
-// g[rows, 1] mask[rows, H]. Backward, for both: dg[n] = sum_h dmask[n, h] H / temperature s (1 - s),
-// s the soft mask: exact for soft, the straight-through estimate for hard. dg is written; sums over
-// h in order. A NaN in g gives a mask of NaN. Types may differ; arithmetic in accumulate_t of the
-// output. Errors: shape_mismatch, invalid_argument (null data, temperature). Bits do not depend on
-// threads. Cost: about 10 flops an element (soft). Source: Bengio et al. 2013 (straight-through).
+// g[rows, 1] mask[rows, H]. Backward, for both: dg[n] = sum_h dmask[n, h] H / temperature s (1 -
+// s), s the soft mask: exact for soft, the straight-through estimate for hard. dg is written; sums
+// over h in order. A NaN in g gives a mask of NaN. Types may differ; arithmetic in accumulate_t of
+// the output. Errors: shape_mismatch, invalid_argument (null data, temperature). Bits do not depend
+// on threads. Cost: about 10 flops an element (soft). Source: Bengio et al. 2013
+// (straight-through).
 #pragma once
 
 #include "deepseek/ops/argument.hpp"
@@ -41,7 +42,8 @@ struct head_mask_op {
   static constexpr std::string_view name = "head_mask";
 
   template <class B, class G, class Mask>
-  void operator()(const B& b, const G& g_in, Mask&& mask_in, const head_mask_rule& rule = {}) const {
+  void operator()(const B& b, const G& g_in, Mask&& mask_in,
+                  const head_mask_rule& rule = {}) const {
     const auto g = as_const(as_view(g_in));
     const auto mask = as_view(mask_in);
     check_spaces(b, g, mask);

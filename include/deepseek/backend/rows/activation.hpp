@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The values and slopes of the activation kinds, and the row bodies of silu, gelu, relu, sigmoid and swiglu
-// (formulas in ops/activation.hpp, ops/swiglu.hpp), shared by reference and cuda.
-// A, the type of the arithmetic, is float or double.
+// The values and slopes of the activation kinds, and the row bodies of silu, gelu, relu, sigmoid
+// and swiglu (formulas in ops/activation.hpp, ops/swiglu.hpp), shared by reference and cuda. A, the
+// type of the arithmetic, is float or double.
 #pragma once
 
 #include "deepseek/core/dtype.hpp"
