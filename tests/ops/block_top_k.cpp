@@ -101,7 +101,7 @@ std::vector<std::int32_t> run(const B& b, const example& x, const sizes& s, cons
                               const ds::block_rule& rule) {
   const auto whole = [](std::size_t n) { return static_cast<ds::index_t>(n); };
   std::vector<T> q = support::as<T>(x.q), k = support::as<T>(x.k);
-  std::vector<double> lse = x.lse;
+  auto lse = support::as<ds::accumulate_t<T>>(x.lse);
   support::guarded<std::int32_t> ids(s.queries * (s.kv_heads * s.count + 2));
   const ds::view<std::int32_t, ds::host, ds::dyn, ds::dyn, ds::dyn> to(
       ids.data(), {whole(s.queries), whole(s.kv_heads), whole(s.count)},
@@ -112,7 +112,7 @@ std::vector<std::int32_t> run(const B& b, const example& x, const sizes& s, cons
                                q.data(), {whole(s.queries), whole(s.heads), whole(s.d)}),
                            ds::view<T, ds::host, ds::dyn, ds::dyn, ds::dyn>(
                                k.data(), {whole(s.entries()), whole(s.kv_heads), whole(s.d)}),
-                           ds::view<double, ds::host, ds::dyn, ds::dyn>(
+                           ds::view<ds::accumulate_t<T>, ds::host, ds::dyn, ds::dyn>(
                                lse.data(), {whole(s.queries), whole(s.heads)})},
                        to, spec, rule);
   CHECK(ids.intact());
@@ -146,7 +146,8 @@ std::vector<std::int32_t> check(const B& b, const sizes& s, const ds::block_rule
 
 TEST_CASE("block_top_k: the definition") {
   const sizes all[] = {{1, 1, 1, 1, 1, 0},   {23, 4, 2, 3, 3, 0}, {17, 3, 1, 5, 4, 0},
-                       {40, 2, 2, 8, 20, 0}, {1, 4, 2, 3, 3, 41}, {5, 4, 1, 3, 2, 30}};
+                       {40, 2, 2, 8, 20, 0}, {1, 4, 2, 3, 3, 41}, {5, 4, 1, 3, 2, 30},
+                       {70, 4, 2, 9, 5, 100}};
   for (const sizes& s : all) {
     for (const auto how : {ds::overlap::absent, ds::overlap::present}) {
       for (const ds::index_t forced : {0, 1}) {

@@ -68,7 +68,14 @@ struct without_cache {
   }
   template <class P, class K, class Q>
   static void convert(const P& p, const K& k, Q& q) {
-    convert_fields(p, k.own, q);
+    if constexpr (has_fields<P>) {
+      using Inner = typename deepseek::parameters<L, float, host>::layer;
+      if constexpr (requires { Inner::convert(p, k.own, q); }) {
+        Inner::convert(p, k.own, q);
+      } else {
+        convert_fields(p, k.own, q);
+      }
+    }
   }
 };
 

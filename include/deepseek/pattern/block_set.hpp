@@ -25,7 +25,7 @@ struct block_set {
 
   block_set() = default;
   template <class T, class S, index_t N, index_t H, index_t M>
-  block_set(const view<T, S, N, H, M>& ids, index_t heads)
+  block_set(const view<T, S, N, H, M>& ids, index_t query_heads)
       : data(ids.data()),
         rows(ids.extent(0)),
         kv_heads(ids.extent(1)),
@@ -33,7 +33,7 @@ struct block_set {
         row_stride(ids.stride(0)),
         head_stride(ids.stride(1)),
         id_stride(ids.stride(2)),
-        group(heads / (ids.extent(1) > 0 ? ids.extent(1) : 1)) {}
+        group(query_heads / (ids.extent(1) > 0 ? ids.extent(1) : 1)) {}
 
   DEEPSEEK_HOST_DEVICE block_set bind(const pattern_scope& to) const {
     block_set bound = *this;

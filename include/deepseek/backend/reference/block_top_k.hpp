@@ -70,8 +70,8 @@ void choose_all_blocks(const In& in, const Ids& ids, const Spec& spec, const blo
     each(range.queries * kv_heads, [&](index_t task) {
       const index_t i = task / kv_heads, kv = task % kv_heads;
       const block_query at{range.query + i, range.start + i, range};
-      const index_t blocks = at.position / (rule.ratio * rule.windows) + 1;
-      const view<A, host, dyn> importance(take(blocks), {blocks});
+      const index_t reached = at.position / (rule.ratio * rule.windows) + 1;
+      const view<A, host, dyn> importance(take(reached), {reached});
       block_importance(in, spec, rule, at, kv, importance);
       choose_blocks(rule, importance, slice(slice(ids, at.row), kv));
     });
