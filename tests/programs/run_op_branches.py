@@ -56,6 +56,17 @@ def cases(kind):
         g = case.give("g", gates)
         case.expect("out", head_mask(g, 6, edge, 0.5))
         yield case
+    for start, everywhere in ((0, False), (5, False), (0, True)):
+        case = Case("prefix_topk", kind, {"top_k": 3, "start": start, "everywhere": everywhere}, 0,
+                    f"{start} {everywhere}")
+        x = case.give("x", normal(1, 6) + [0.5, 0.5, -2.0, 0.5, 3.0])
+        ids = []
+        for i in range(start, len(x)):
+            seen = range(len(x) if everywhere else i + 1)
+            best = sorted(sorted(seen, key=lambda j: (-x[j], j))[:3])
+            ids.append(best + [-1] * (3 - len(best)))
+        case.expect("out_idx", ids, "I64")
+        yield case
     for overlap in (False, True):
         rule = {"ratio": 2, "windows": 2, "count": 3, "initial": 1, "recent": 1, "scale": 0.5,
                 "overlap": overlap}

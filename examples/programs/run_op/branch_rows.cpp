@@ -55,6 +55,24 @@ struct head_mask_backward {
   }
 };
 
+struct prefix_topk {
+  template <class T>
+  static void run(const auto& b, op_case& in, results& out) {
+    const auto x = in.read<T, 1>("x");
+    const index_t k = in.integer("top_k"), start = in.integer("start", 0);
+    ds::require(k >= 0 && k <= (index_t{1} << 20), error_code::config, "prefix_topk: top_k is ", k,
+                "; write a number from 0 to 2^20");
+    ds::require(start >= 0 && start <= x.extent(0), error_code::config, "prefix_topk: start is ",
+                start, " for ", x.extent(0), " scores; write a position from 0 to that");
+    array<std::int32_t, 2> ids({x.extent(0) - start, k});
+    const bool all = in.flag("everywhere", false);
+    ds::ops::prefix_top_k(
+        b, x, ids,
+        ds::prefix_spec<>{.among = all ? ds::reach::everywhere : ds::reach::past, .start = start});
+    out.add("out_idx", ids);
+  }
+};
+
 // Entries are seen as the mask says; what attention would write as lse is an input.
 struct block_top_k {
   template <class T>
@@ -85,9 +103,9 @@ struct block_top_k {
 
 std::span<const op_row> branch_rows() {
   static constexpr op_row rows[] = {
-      row_of<sigmoid>("sigmoid"), row_of<sigmoid_backward>("sigmoid_backward"),
-      row_of<head_mask>("head_mask"), row_of<head_mask_backward>("head_mask_backward"),
-      row_of<block_top_k>("block_top_k")};
+      row_of<sigmoid>("sigmoid"),         row_of<sigmoid_backward>("sigmoid_backward"),
+      row_of<head_mask>("head_mask"),     row_of<head_mask_backward>("head_mask_backward"),
+      row_of<prefix_topk>("prefix_topk"), row_of<block_top_k>("block_top_k")};
   return rows;
 }
 

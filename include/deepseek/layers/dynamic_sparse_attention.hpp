@@ -11,6 +11,7 @@
 #pragma once
 
 #include "deepseek/layers/top_tokens.hpp"
+#include "deepseek/pattern/band.hpp"
 
 namespace deepseek {
 

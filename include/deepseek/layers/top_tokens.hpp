@@ -5,12 +5,12 @@
 // token_choice::causal: for query i among the tokens j <= i, so a decoder gives what one run gives.
 // A choice has no gradient. selector_gradient::through_values multiplies a chosen token's value by
 // sigmoid(s_j), and so trains the selector; none leaves it as it is initialized.
-// Selecting takes about 10 flops a pair of tokens. Names: selector.weight, selector.bias.
+// Selecting takes about a comparison a token and `count` a query. Names: selector.weight,
+// selector.bias.
 #pragma once
 
 #include "deepseek/layers/fused_attention.hpp"
-#include "deepseek/ops/indexer_top_k.hpp"
-#include "deepseek/pattern/band.hpp"
+#include "deepseek/ops/prefix_top_k.hpp"
 #include "deepseek/pattern/index_set.hpp"
 
 namespace deepseek {
@@ -132,20 +132,14 @@ struct top_tokens {
     static view<T, S, dyn, 1, KV> one_stream(const view<T, S, dyn, KV>& v) {
       return {v.data(), {v.extent(0), 1, KV}, {v.stride(0), KV, v.stride(1)}};
     }
-    // As the lightning indexer's scores: ReLU(s) - ReLU(-s) = s.
     template <class Call, class Ids, class Scores>
     static void select(const Call& c, const Ids& ids, const Scores& scores) {
-      using T = typename Scores::value_type;
       using S = typename Call::space;
-      const index_t n = ids.extent(0);
-      const auto signs = c.scratch.template make<T, dyn>(2);
-      ops::fill(c.backend, 1, rows(signs, 0, 1));
-      ops::fill(c.backend, -1, rows(signs, 1, 1));
-      const view<const T, S, dyn, 2, 1> q(signs.data(), {n, 2, 1}, {0, 1, 1});
-      const view<const T, S, dyn, 2> w(signs.data(), {n, 2}, {0, 1});
-      using among = std::conditional_t<looks_back, causal, everyone>;
-      ops::indexer_top_k(c.backend, indexer_inputs{q, as_const(scores), w}, ids,
-                         seen_keys<among>(c, 1), selection_order::by_position);
+      const view<const typename Scores::value_type, S, dyn> each(scores.data(), {scores.extent(0)},
+                                                                 {scores.stride(0)});
+      ops::prefix_top_k(c.backend, each, ids,
+                        prefix_spec<S>{looks_back ? reach::past : reach::everywhere,
+                                       c.options.start, c.options.sequences, c.options.sequences});
     }
     template <class Call, class Ids>
     static auto spec(const Call& c, const Ids& ids, index_t n) {

@@ -37,6 +37,7 @@
 #include "deepseek/backend/reference/optimizer.hpp"
 #include "deepseek/backend/reference/permute.hpp"
 #include "deepseek/backend/reference/positions.hpp"
+#include "deepseek/backend/reference/prefix_top_k.hpp"
 #include "deepseek/backend/reference/quant_gemm.hpp"
 #include "deepseek/backend/reference/rms_norm.hpp"
 #include "deepseek/backend/reference/rope.hpp"
