@@ -36,6 +36,23 @@ using hyper = ds::hyper_connection<ds::rms_norm<4>, ds::hyper_config{.streams = 
 inline constexpr ds::moe_config limited{
     .dim = 8, .routed = 2, .active = 1, .capacity = {.factor = 1.25}};
 using any_experts = ds::moe<limited, ds::noisy_top_k<>, ds::expert_list<attention, ds::mlp<8, 12>>>;
+using near_and_blocks = ds::mixed_attention<heads_of_two, ds::token_gates<>, ds::sliding<2>,
+                                            ds::both<ds::causal, ds::block<3>>>;
+inline constexpr ds::dynamic_sparse_config few_tokens{
+    .attention = heads_of_two, .window = 2, .global = {.count = 2}};
+using top_tokens = ds::dynamic_sparse_attention<few_tokens>;
+inline constexpr ds::nsa_config few_blocks{
+    .attention = heads_of_two,
+    .stride = 1,
+    .blocks = {.block = 2, .count = 2, .initial = 1, .recent = 1},
+    .window = 2};
+using native = ds::native_sparse_attention<few_blocks>;
+using counted_heads =
+    ds::dynamic_head_attention<heads_of_two, ds::everyone,
+                               ds::head_gate_config{.by = ds::head_gate_by::sequence,
+                                                    .edge = ds::mask_edge::soft}>;
+using scales = ds::multi_scale_attention<heads_of_two, ds::learned_weights<>, ds::sliding<2>, 2>;
+using levels = ds::local_then_summary<heads_of_two, 2, 2>;
 
 #define EVERY_LAYER                                                                                \
   ds::linear<8, 8>, ds::linear<8, 8, ds::plain, ds::bias::present>, ds::rms_norm<8>,               \
@@ -43,7 +60,8 @@ using any_experts = ds::moe<limited, ds::noisy_top_k<>, ds::expert_list<attentio
       ds::residual<ds::rms_norm<8>>, ds::chain<ds::rms_norm<8>, ds::mlp<8, 12>>,                   \
       ds::repeat<2, ds::rms_norm<8>>, ds::checkpointed<ds::mlp<8, 12>>,                            \
       ds::called<"other", ds::rms_norm<8>>, ds::transformer_block<attention, experts>, compressed, \
-      hyper, ds::grouped_linear<4, 4, 2>, any_experts, ds::soft_mixture<8, 2>
+      hyper, ds::grouped_linear<4, 4, 2>, any_experts, ds::soft_mixture<8, 2>, near_and_blocks,    \
+      top_tokens, native, counted_heads, scales, levels
 
 template <class L>
 struct run {

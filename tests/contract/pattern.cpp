@@ -99,3 +99,17 @@ TEST_CASE("patterns of a run keep the contract") {
   keeps_the_contract(ds::any_pattern(mixed{}));
   keeps_the_contract(ds::any_pattern());
 }
+TEST_CASE("a table of blocks keeps the contract") {
+  std::int32_t ids[24][2][3];
+  for (std::int32_t q = 0; q < 24; ++q) {
+    for (std::int32_t g = 0; g < 2; ++g) {
+      for (std::int32_t i = 0; i < 3; ++i) ids[q][g][i] = i > q % 3 ? -1 : (q + g) / 4 + 2 * i;
+    }
+  }
+  const ds::view<const std::int32_t, ds::host, 24, 2, 3> table(ids[0][0], {24, 2, 3});
+  keeps_the_contract(ds::block_set<4>(table, 2));
+  keeps_the_contract(ds::block_set<1>(table, 2));
+  keeps_the_contract(ds::both<ds::causal, ds::block_set<3>>(ds::causal{}, {table, 2}));
+  const auto second = ds::bind_pattern(ds::block_set<4>(table, 2), {.head = 1, .keys = 24});
+  CHECK((second.visible(3, 4) && !second.visible(3, 3) && !second.visible(30, 4)));
+}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Activations and derivatives, evaluated in long double and rounded to double.
-//   silu(x) = x/(1+e^-x); gelu(x) = x Phi(x); relu(x) = max(x, 0) with slope 0 at 0; swiglu(g, u) =
-//   silu(g) u
+//   sigmoid(x) = 1/(1+e^-x); silu(x) = x sigmoid(x); gelu(x) = x Phi(x);
+//   relu(x) = max(x, 0) with slope 0 at 0; swiglu(g, u) = silu(g) u
 #pragma once
 
 #include <cmath>
@@ -34,6 +34,12 @@ inline double gelu(double x) {
 }
 inline double gelu_slope(double x) {
   return static_cast<double>(detail::normal_cdf(x) + x * detail::normal_density(x));
+}
+inline double sigmoid(double x) {
+  return static_cast<double>(detail::sigmoid(x));
+}
+inline double sigmoid_slope(double x) {
+  return static_cast<double>(detail::sigmoid(x) * detail::sigmoid(-static_cast<long double>(x)));
 }
 inline double relu(double x) {
   return x > 0 ? x : (x <= 0 ? 0.0 : x);

@@ -433,6 +433,7 @@ def optimizers(oracle, kind):
 
 
 def cases(oracle):
+    import run_op_branches
     import run_op_compressed
     import run_op_gradients
     import run_op_routers
@@ -451,6 +452,7 @@ def cases(oracle):
         yield from run_op_routers.routers(oracle, kind)
         yield from run_op_routers.router_losses(kind)
         yield from run_op_patterns.cases(kind)
+        yield from run_op_branches.cases(kind)
     for kind in ("f64", "f32"):
         yield from optimizers(oracle, kind)
         yield from quantized(oracle, kind)
@@ -459,6 +461,7 @@ def cases(oracle):
     yield from run_op_gradients.cases(oracle)
     yield from run_op_compressed.gradients()
     yield from run_op_patterns.gradients()
+    yield from run_op_branches.gradients()
 
 
 def small_softmax(kind):

@@ -27,6 +27,7 @@ struct op_row {
 };
 
 std::span<const op_row> attention_rows();
+std::span<const op_row> branch_rows();
 std::span<const op_row> compressed_rows();
 std::span<const op_row> element_rows();
 std::span<const op_row> expert_rows();

@@ -42,6 +42,21 @@ struct window_bias {
   };
 };
 
+// Offsets of the entries of packed sequences (in scratch), and how many this call completes.
+template <class Space>
+struct entry_numbering {
+  sequence_offsets<Space> sequences;
+  index_t entries;
+};
+template <class Call>
+entry_numbering<typename Call::space> entry_numbers(const Call& c, index_t tokens, index_t ratio) {
+  const index_t n = c.options.sequences.extent(0), start = c.options.start;
+  if (n == 0) return {{}, (start + tokens) / ratio - start / ratio};
+  auto offsets = c.scratch.template make<std::int32_t, dyn>(n);
+  const index_t entries = ops::compressed_offsets(c.backend, c.options.sequences, ratio, offsets);
+  return {as_const(offsets), entries};
+}
+
 template <compressor_config C, class F = plain>
 struct compressor {
   static_assert(C.ratio >= 1, "deepseek::compressor: ratio is not positive; write .ratio = 4");
@@ -89,20 +104,9 @@ struct compressor {
             .scaling = C.scaling};
   }
 
-  // Offsets of the entries of packed sequences, and how many this call completes.
   template <class Call>
-  struct numbering {
-    sequence_offsets<typename Call::space> sequences;
-    index_t entries;
-  };
-  template <class Call>
-  static numbering<Call> count(const Call& c, index_t tokens) {
-    const index_t n = c.options.sequences.extent(0), start = c.options.start;
-    if (n == 0) return {{}, (start + tokens) / C.ratio - start / C.ratio};
-    auto offsets = c.scratch.template make<std::int32_t, dyn>(n);
-    const index_t entries =
-        ops::compressed_offsets(c.backend, c.options.sequences, C.ratio, offsets);
-    return {as_const(offsets), entries};
+  static auto count(const Call& c, index_t tokens) {
+    return entry_numbers(c, tokens, C.ratio);
   }
 
   template <class Call, class P, class X, class Y, class K>

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// silu, gelu, relu: y = f(x), element by element; x and y have one shape of any rank and strides.
+// silu, gelu, relu, sigmoid: y = f(x), element by element; x and y have one shape of any rank and
+// strides.
 //   silu(x) = x / (1 + e^-x);  gelu(x) = x * Phi(x), exact (erf);  relu(x) = max(x, 0)
+//   sigmoid(x) = 1 / (1 + e^-x)
 // Backward: dx = f'(x) * dy, written; relu'(0) = 0. y may be x, dx may be dy.
 // Each is one type of activation kind: a new one adds a type here and its value and slope in
 // backend/rows/activation.hpp.
 // Types may differ; arithmetic in accumulate_t of the output, rounded once. NaN stays NaN;
 // infinities give the limits.
 // Errors: shape_mismatch, invalid_argument (null data). Bits do not depend on threads.
-// Cost: about 10 flops an element (silu), 20 (gelu), 1 (relu); bound by memory.
+// Cost: about 10 flops an element (silu, sigmoid), 20 (gelu), 1 (relu); bound by memory.
 // Source: Hendrycks and Gimpel, Gaussian Error Linear Units (2016), section 2.
 #pragma once
 
@@ -20,6 +22,9 @@ struct silu_kind {
 };
 struct gelu_kind {
   static constexpr std::string_view name = "gelu", backward_name = "gelu_backward";
+};
+struct sigmoid_kind {
+  static constexpr std::string_view name = "sigmoid", backward_name = "sigmoid_backward";
 };
 struct relu_kind {
   static constexpr std::string_view name = "relu", backward_name = "relu_backward";
@@ -46,6 +51,7 @@ namespace ops {
 inline constexpr activation_op<silu_kind> silu{};
 inline constexpr activation_op<gelu_kind> gelu{};
 inline constexpr activation_op<relu_kind> relu{};
+inline constexpr activation_op<sigmoid_kind> sigmoid{};
 }  // namespace ops
 
 template <class Kind>
@@ -72,6 +78,7 @@ namespace ops {
 inline constexpr activation_backward_op<silu_kind> silu_backward{};
 inline constexpr activation_backward_op<gelu_kind> gelu_backward{};
 inline constexpr activation_backward_op<relu_kind> relu_backward{};
+inline constexpr activation_backward_op<sigmoid_kind> sigmoid_backward{};
 }  // namespace ops
 
 }  // namespace deepseek

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// silu, gelu, relu and swiglu on cpu, float or double throughout, contiguous rows; see
+// silu, gelu, relu, sigmoid and swiglu on cpu, float or double throughout, contiguous rows; see
 // ops/activation.hpp and ops/swiglu.hpp. Other types and strides take the reference.
 // The sigmoid is formed from e^-|x|, so that its left tail keeps its relative accuracy.
 #pragma once
@@ -50,6 +50,15 @@ DEEPSEEK_INLINE simd::pack<T> value(gelu_kind, simd::pack<T> x) {
 template <class T>
 DEEPSEEK_INLINE simd::pack<T> slope(gelu_kind, simd::pack<T> x) {
   return simd::gelu_derivative(x);
+}
+template <class T>
+DEEPSEEK_INLINE simd::pack<T> value(sigmoid_kind, simd::pack<T> x) {
+  return sigmoids(x).plus;
+}
+template <class T>
+DEEPSEEK_INLINE simd::pack<T> slope(sigmoid_kind, simd::pack<T> x) {
+  const auto s = sigmoids(x);
+  return s.plus * s.minus;
 }
 template <class T>
 DEEPSEEK_INLINE simd::pack<T> value(relu_kind, simd::pack<T> x) {

@@ -10,6 +10,7 @@
 #include "deepseek/backend/cpu/attention.hpp"
 #include "deepseek/backend/cpu/attention_sink.hpp"
 #include "deepseek/backend/cpu/attention_weights.hpp"
+#include "deepseek/backend/cpu/block_top_k.hpp"
 #include "deepseek/backend/cpu/combine.hpp"
 #include "deepseek/backend/cpu/compress.hpp"
 #include "deepseek/backend/cpu/context.hpp"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The values and slopes of the activation kinds, and the row bodies of silu, gelu, relu and swiglu
-// (formulas in ops/activation.hpp, ops/swiglu.hpp), shared by reference and cuda.
-// A, the type of the arithmetic, is float or double.
+// The values and slopes of the activation kinds, and the row bodies of silu, gelu, relu, sigmoid
+// and swiglu (formulas in ops/activation.hpp, ops/swiglu.hpp), shared by reference and cuda. A, the
+// type of the arithmetic, is float or double.
 #pragma once
 
 #include "deepseek/core/dtype.hpp"
@@ -39,6 +39,14 @@ DEEPSEEK_HOST_DEVICE A activation_value(gelu_kind, A x) {
 template <class A>
 DEEPSEEK_HOST_DEVICE A activation_slope(gelu_kind, A x) {
   return math::gelu_derivative(bounded(x));
+}
+template <class A>
+DEEPSEEK_HOST_DEVICE A activation_value(sigmoid_kind, A x) {
+  return math::sigmoid(x);
+}
+template <class A>
+DEEPSEEK_HOST_DEVICE A activation_slope(sigmoid_kind, A x) {
+  return math::sigmoid_derivative(x);
 }
 template <class A>
 DEEPSEEK_HOST_DEVICE A activation_value(relu_kind, A x) {
