@@ -30,6 +30,7 @@
 #include "deepseek/layers/quantize.hpp"
 #include "deepseek/layers/recent_rows.hpp"
 #include "deepseek/layers/repeat.hpp"
+#include "deepseek/layers/repeat_shared.hpp"
 #include "deepseek/layers/residual.hpp"
 #include "deepseek/layers/rotary.hpp"
 #include "deepseek/layers/sparse_attention.hpp"

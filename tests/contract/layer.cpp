@@ -34,13 +34,13 @@ inline constexpr ds::compressed_attention_config entries{.dim = 8,
 using compressed = ds::compressed_attention<entries>;
 using hyper = ds::hyper_connection<ds::rms_norm<4>, ds::hyper_config{.streams = 2}, "hc">;
 
-#define EVERY_LAYER                                                                                \
-  ds::linear<8, 8>, ds::linear<8, 8, ds::plain, ds::bias::present>, ds::rms_norm<8>,               \
-      ds::layer_norm<8>, ds::dropout<8>, ds::mlp<8, 12>, ds::swiglu<8, 12>, attention, experts,    \
-      ds::residual<ds::rms_norm<8>>, ds::chain<ds::rms_norm<8>, ds::mlp<8, 12>>,                   \
-      ds::repeat<2, ds::rms_norm<8>>, ds::checkpointed<ds::mlp<8, 12>>,                            \
-      ds::called<"other", ds::rms_norm<8>>, ds::transformer_block<attention, experts>, compressed, \
-      hyper, ds::grouped_linear<4, 4, 2>
+#define EVERY_LAYER                                                                             \
+  ds::linear<8, 8>, ds::linear<8, 8, ds::plain, ds::bias::present>, ds::rms_norm<8>,            \
+      ds::layer_norm<8>, ds::dropout<8>, ds::mlp<8, 12>, ds::swiglu<8, 12>, attention, experts, \
+      ds::residual<ds::rms_norm<8>>, ds::chain<ds::rms_norm<8>, ds::mlp<8, 12>>,                \
+      ds::repeat<2, ds::rms_norm<8>>, ds::repeat_shared<2, ds::rms_norm<8>>,                    \
+      ds::checkpointed<ds::mlp<8, 12>>, ds::called<"other", ds::rms_norm<8>>,                   \
+      ds::transformer_block<attention, experts>, compressed, hyper, ds::grouped_linear<4, 4, 2>
 
 template <class L>
 struct run {

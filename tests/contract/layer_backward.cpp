@@ -89,8 +89,9 @@ TEST_CASE_TEMPLATE("every layer keeps the contract of backward", L, ds::linear<8
                    ds::layer_norm<8>, ds::dropout<8>, ds::mlp<8, 12>, ds::swiglu<8, 12>, attention,
                    experts, ds::residual<ds::rms_norm<8>>,
                    ds::chain<ds::rms_norm<8>, ds::mlp<8, 12>>, ds::repeat<3, ds::rms_norm<8>>,
-                   ds::checkpointed<block>, ds::called<"other", ds::rms_norm<8>>, block, compressed,
-                   hyper, ds::grouped_linear<4, 4, 2>) {
+                   ds::repeat_shared<3, ds::rms_norm<8>>, ds::checkpointed<block>,
+                   ds::called<"other", ds::rms_norm<8>>, block, compressed, hyper,
+                   ds::grouped_linear<4, 4, 2>) {
   run<L> r;
   r.forward_and_backward();
   CHECK((r.x.unchanged() && r.dy.unchanged() && r.y.intact() && r.dx.intact()));
