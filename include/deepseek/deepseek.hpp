@@ -5,6 +5,7 @@
 #pragma once
 
 #include "deepseek/data/masking.hpp"
+#include "deepseek/layers/activity.hpp"
 #include "deepseek/layers/attention.hpp"
 #include "deepseek/layers/attention_sink.hpp"
 #include "deepseek/layers/balance.hpp"
@@ -27,6 +28,7 @@
 #include "deepseek/layers/moe.hpp"
 #include "deepseek/layers/mtp.hpp"
 #include "deepseek/layers/norm.hpp"
+#include "deepseek/layers/prune.hpp"
 #include "deepseek/layers/quantize.hpp"
 #include "deepseek/layers/recent_rows.hpp"
 #include "deepseek/layers/repeat.hpp"
@@ -35,6 +37,8 @@
 #include "deepseek/layers/rotary.hpp"
 #include "deepseek/layers/sparse_attention.hpp"
 #include "deepseek/layers/transformer_block.hpp"
+#include "deepseek/layers/unit_scores.hpp"
+#include "deepseek/layers/units.hpp"
 #include "deepseek/layers/weight_formats.hpp"
 #include "deepseek/layers/with_mtp.hpp"
 #include "deepseek/models/counts.hpp"
@@ -51,6 +55,11 @@
 #include "deepseek/quant/int4_groups.hpp"
 #include "deepseek/quant/int8.hpp"
 #include "deepseek/quant/make_weight.hpp"
+#include "deepseek/train/contrastive.hpp"
+#include "deepseek/train/elastic.hpp"
+#include "deepseek/train/losses.hpp"
+#include "deepseek/train/multi_task.hpp"
+#include "deepseek/train/pruning.hpp"
 #include "deepseek/train/trainer.hpp"
 
 #include "deepseek/backend/reference/reference.hpp"

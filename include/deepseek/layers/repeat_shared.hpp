@@ -75,11 +75,11 @@ struct repeat_shared {
   }
 };
 
-// What each pass keeps; a calibration keeps one set, as there is one set of weights to convert.
+// What each pass keeps; what gathers over passes is one set, as there is one of weights.
 template <class Kind, index_t N, class L, class T, class S>
 struct keep<Kind, repeat_shared<N, L>, T, S> {
   using kind = Kind;
-  static constexpr bool one = std::is_same_v<Kind, for_calibration>;
+  static constexpr bool one = gathers_runs<Kind>;
   using each_pass = keep<Kind, L, T, S>;
   typename own_choice<Kind, repeat_shared<N, L>, T, S>::type own;
   std::conditional_t<one, each_pass, numbered<each_pass, N, 0>> all;
