@@ -82,6 +82,12 @@ struct run {
   }
 };
 
+// A layer that is run several times adds several times: what is there already changes the rounding.
+template <class>
+constexpr bool adds_once = true;
+template <ds::index_t N, class L>
+constexpr bool adds_once<ds::repeat_shared<N, L>> = false;
+
 }  // namespace
 
 TEST_CASE_TEMPLATE("every layer keeps the contract of backward", L, ds::linear<8, 8>,
@@ -105,12 +111,16 @@ TEST_CASE_TEMPLATE("every layer keeps the contract of backward", L, ds::linear<8
   }
   r.forward_and_backward();
   CHECK(support::same_bits(r.dx.values(), dx));
-  CHECK(support::same_bits(r.gradients(), twice));
+  const auto again = r.gradients();
+  if constexpr (adds_once<L>) CHECK(support::same_bits(again, twice));
+  for (std::size_t i = 0; i < twice.size(); ++i) {
+    CHECK(std::fabs(again[i] - twice[i]) <= 1e-5f * (1 + std::fabs(twice[i])));
+  }
   CHECK(r.b.workspace().bytes_used() == 0);  // every scope gave back what it took
 
   run<L> more(3, 0x00);
   more.forward_and_backward();
   more.forward_and_backward();
   CHECK(support::same_bits(more.dx.values(), dx));
-  CHECK(support::same_bits(more.gradients(), twice));
+  CHECK(support::same_bits(more.gradients(), again));
 }
