@@ -69,7 +69,7 @@ TEST_CASE("length_sorted_batches: padded cost within the budget, the last batch 
   const sizes lengths = {3, 10, 4, 9, 1, 0, 10};
   const auto batches = ds::length_sorted_batches(lengths, 20);
   CHECK(batches == std::vector<sizes>{{1, 6}, {3, 2}, {0, 4, 5}});
-  for (const std::size_t n : {0, 1, 7, 300}) {
+  for (const std::size_t n : sizes{0, 1, 7, 300}) {
     const auto drawn = drawn_lengths(n, 64);
     const auto parts = ds::length_sorted_batches(drawn, 256);
     CHECK(is_partition(parts, n));
@@ -84,7 +84,7 @@ TEST_CASE("length_sorted_batches: padded cost within the budget, the last batch 
 
 TEST_CASE("pack_first_fit: bins are full, none too full") {
   CHECK(ds::pack_first_fit(sizes{5, 7, 3, 2, 3}, 10) == std::vector<sizes>{{1, 2}, {0, 4, 3}});
-  for (const std::size_t n : {0, 1, 7, 500}) {
+  for (const std::size_t n : sizes{0, 1, 7, 500}) {
     const auto drawn = drawn_lengths(n, 128);
     const auto bins = ds::pack_first_fit(drawn, 128);
     CHECK(is_partition(bins, n));

@@ -161,3 +161,35 @@ TEST_CASE("weights of tasks: fixed, and learned until each weighted loss is one 
   CHECK_ERROR(ds::error_code::invalid_argument, "1 losses for 2 tasks", learned(b, {1}));
   CHECK_ERROR(ds::error_code::invalid_argument, "3 losses for 2 tasks", fixed(b, {1, 2, 3}));
 }
+
+TEST_CASE("a reward head: one number a row, trained on ranked answers") {
+  struct reward_net : ds::chain<ds::embedding<6, 4>, ds::called<"reward", ds::linear<4, 1>>> {};
+  const ds::cpu b;
+  ds::model<reward_net, double, ds::cpu> m(b, ds::normal_init{.stddev = 0.3, .seed = 4});
+  using parameters = ds::model<reward_net, double, ds::cpu>::parameters_type;
+  ds::optimizer<ds::adamw, parameters> step(ds::adamw{.weight_decay = 0}, m.parameters());
+  // Three answers of two tokens; the last row of each counts; ranked 1, 2, 0.
+  const std::int32_t rows[] = {3, 5, 1},
+                     ranked[] = {rows[1], rows[2], rows[1], rows[0], rows[2], rows[0]};
+  const ds::view<const std::int32_t, ds::host, ds::dyn, ds::dyn> pairs(ranked, {3, 2});
+  const ds::view<const std::int32_t, ds::host, ds::dyn> tokens(text, {6});
+  auto tape = m.tape(b);
+  double first = 0;
+  ds::preference_result last;
+  for (int i = 0; i < 200; ++i) {
+    const auto y = m.forward(b, tokens, tape);
+    const vector rewards(y.data(), {6});
+    last = ds::ops::preference(b, rewards, pairs);
+    if (i == 0) first = last.mean;
+    ds::ops::preference_gradient(b, rewards, pairs, rewards);
+    CHECK((rewards(0) == 0 && rewards(2) == 0 && rewards(4) == 0));
+    auto g = std::make_unique<parameters>();
+    m.backward(b, tokens, tape, y, *g);
+    step.step(b, m.parameters(), *g, 0.02);
+  }
+  CHECK(last.accuracy == 1);
+  CHECK(last.mean < 0.2 * first);
+  const auto y = m(b, tokens);
+  CHECK(y.data()[5] > y.data()[1]);
+  CHECK(y.data()[1] > y.data()[3]);
+}

@@ -26,6 +26,9 @@ struct unit_blocks {
 };
 template <class Tensor>
 unit_blocks blocks_of(const unit_slice& s, const Tensor& t, index_t units) {
+  static_assert(is_tensor<std::remove_cvref_t<Tensor>>,
+                "deepseek::prune: this net's weights are codes; prune the plain net and quantize "
+                "what is left");
   const auto v = t.view();
   const int axis = s.axis == leading_axis ? 0 : v.rank - 1 - s.axis;
   unit_blocks b;

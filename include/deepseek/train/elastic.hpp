@@ -9,7 +9,8 @@
 // F_i = 1 / (tokens) sum over sequences of (d ln p(sequence) / d w_i)^2. Targets given: those that
 // were observed (the empirical Fisher). Without: drawn from the model's own distribution by seed,
 // as the definition has it. consolidate ages what earlier tasks left by `decay` (1: all tasks count
-// alike) and moves the anchor. One sequence a call. Errors: invalid_argument (nothing observed).
+// alike) and moves the anchor. One sequence a call. Squares are kept in the model's element type:
+// float or double. Errors: invalid_argument (nothing observed).
 // Cost of observe: a forward and a backward pass; of the penalty: 8 flops a weight and step.
 // Sources: Kirkpatrick et al. 2017; Schwarz et al. 2018, section 3 (online form).
 #pragma once
