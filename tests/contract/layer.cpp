@@ -54,14 +54,15 @@ using counted_heads =
 using scales = ds::multi_scale_attention<heads_of_two, ds::learned_weights<>, ds::sliding<2>, 2>;
 using levels = ds::local_then_summary<heads_of_two, 2, 2>;
 
-#define EVERY_LAYER                                                                                \
-  ds::linear<8, 8>, ds::linear<8, 8, ds::plain, ds::bias::present>, ds::rms_norm<8>,               \
-      ds::layer_norm<8>, ds::dropout<8>, ds::mlp<8, 12>, ds::swiglu<8, 12>, attention, experts,    \
-      ds::residual<ds::rms_norm<8>>, ds::chain<ds::rms_norm<8>, ds::mlp<8, 12>>,                   \
-      ds::repeat<2, ds::rms_norm<8>>, ds::checkpointed<ds::mlp<8, 12>>,                            \
-      ds::called<"other", ds::rms_norm<8>>, ds::transformer_block<attention, experts>, compressed, \
-      hyper, ds::grouped_linear<4, 4, 2>, any_experts, ds::soft_mixture<8, 2>, near_and_blocks,    \
-      top_tokens, native, counted_heads, scales, levels
+#define EVERY_LAYER                                                                              \
+  ds::linear<8, 8>, ds::linear<8, 8, ds::plain, ds::bias::present>, ds::rms_norm<8>,             \
+      ds::layer_norm<8>, ds::dropout<8>, ds::mlp<8, 12>, ds::swiglu<8, 12>, attention, experts,  \
+      ds::residual<ds::rms_norm<8>>, ds::chain<ds::rms_norm<8>, ds::mlp<8, 12>>,                 \
+      ds::repeat<2, ds::rms_norm<8>>, ds::repeat_shared<2, ds::rms_norm<8>>,                     \
+      ds::checkpointed<ds::mlp<8, 12>>, ds::called<"other", ds::rms_norm<8>>,                    \
+      ds::transformer_block<attention, experts>, compressed, hyper, ds::grouped_linear<4, 4, 2>, \
+      any_experts, ds::soft_mixture<8, 2>, near_and_blocks, top_tokens, native, counted_heads,   \
+      scales, levels
 
 template <class L>
 struct run {

@@ -106,6 +106,12 @@ struct run {
   }
 };
 
+// A layer that is run several times adds several times: what is there already changes the rounding.
+template <class>
+constexpr bool adds_once = true;
+template <ds::index_t N, class L>
+constexpr bool adds_once<ds::repeat_shared<N, L>> = false;
+
 }  // namespace
 
 TEST_CASE_TEMPLATE("every layer keeps the contract of backward", L, ds::linear<8, 8>,
@@ -113,9 +119,10 @@ TEST_CASE_TEMPLATE("every layer keeps the contract of backward", L, ds::linear<8
                    ds::layer_norm<8>, ds::dropout<8>, ds::mlp<8, 12>, ds::swiglu<8, 12>, attention,
                    experts, ds::residual<ds::rms_norm<8>>,
                    ds::chain<ds::rms_norm<8>, ds::mlp<8, 12>>, ds::repeat<3, ds::rms_norm<8>>,
-                   ds::checkpointed<block>, ds::called<"other", ds::rms_norm<8>>, block, compressed,
-                   hyper, ds::grouped_linear<4, 4, 2>, any_experts, near_and_blocks, top_tokens,
-                   native, counted_heads, scales, levels) {
+                   ds::repeat_shared<3, ds::rms_norm<8>>, ds::checkpointed<block>,
+                   ds::called<"other", ds::rms_norm<8>>, block, compressed, hyper,
+                   ds::grouped_linear<4, 4, 2>, any_experts, near_and_blocks, top_tokens, native,
+                   counted_heads, scales, levels) {
   run<L> r;
   r.forward_and_backward();
   CHECK((r.x.unchanged() && r.dy.unchanged() && r.y.intact() && r.dx.intact()));
@@ -129,12 +136,16 @@ TEST_CASE_TEMPLATE("every layer keeps the contract of backward", L, ds::linear<8
   }
   r.forward_and_backward();
   CHECK(support::same_bits(r.dx.values(), dx));
-  CHECK(support::same_bits(r.gradients(), twice));
+  const auto again = r.gradients();
+  if constexpr (adds_once<L>) CHECK(support::same_bits(again, twice));
+  for (std::size_t i = 0; i < twice.size(); ++i) {
+    CHECK(std::fabs(again[i] - twice[i]) <= 1e-5f * (1 + std::fabs(twice[i])));
+  }
   CHECK(r.b.workspace().bytes_used() == 0);  // every scope gave back what it took
 
   run<L> more(3, 0x00);
   more.forward_and_backward();
   more.forward_and_backward();
   CHECK(support::same_bits(more.dx.values(), dx));
-  CHECK(support::same_bits(more.gradients(), twice));
+  CHECK(support::same_bits(more.gradients(), again));
 }

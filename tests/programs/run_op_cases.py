@@ -438,6 +438,7 @@ def cases(oracle):
     import run_op_gradients
     import run_op_routers
     import run_op_patterns
+    import run_op_losses
     for kind in KINDS:
         yield from products(oracle, kind)
         yield from rows(oracle, kind)
@@ -453,6 +454,7 @@ def cases(oracle):
         yield from run_op_routers.router_losses(kind)
         yield from run_op_patterns.cases(kind)
         yield from run_op_branches.cases(kind)
+        yield from run_op_losses.cases(kind)
     for kind in ("f64", "f32"):
         yield from optimizers(oracle, kind)
         yield from quantized(oracle, kind)
@@ -462,6 +464,7 @@ def cases(oracle):
     yield from run_op_compressed.gradients()
     yield from run_op_patterns.gradients()
     yield from run_op_branches.gradients()
+    yield from run_op_losses.gradients()
 
 
 def small_softmax(kind):

@@ -34,6 +34,7 @@ std::span<const op_row> expert_rows();
 std::span<const op_row> hyper_rows();
 std::span<const op_row> indexer_rows();
 std::span<const op_row> latent_rows();
+std::span<const op_row> loss_rows();
 std::span<const op_row> norm_rows();
 std::span<const op_row> optimizer_rows();
 std::span<const op_row> product_rows();

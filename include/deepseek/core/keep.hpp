@@ -9,6 +9,7 @@
 namespace deepseek {
 
 struct nothing {
+  static constexpr bool gathers = true;
   template <class, class, class>
   using of = none;
 };
@@ -21,8 +22,15 @@ struct for_decode {
   using of = typename Layer::template state<T, S>;
 };
 struct for_calibration {
+  static constexpr bool gathers = true;
   template <class Layer, class T, class S>
   using of = typename Layer::template observed<T, S>;
+};
+
+// Kinds that need one set for one set of parameters, however often a run passes it.
+template <class Kind>
+inline constexpr bool gathers_runs = requires {
+  Kind::gathers;
 };
 
 template <class Kind, class Layer, class T, class S>

@@ -5,6 +5,7 @@
 // Source: Chen et al. 2016 (training with sublinear memory cost).
 #pragma once
 
+#include "deepseek/layers/activity.hpp"
 #include "deepseek/layers/layer.hpp"
 #include "deepseek/quant/format.hpp"
 
@@ -25,10 +26,12 @@ struct checkpointed {
   using state = keep<for_decode, L, T, S>;
   template <class T, class S>
   using observed = keep<for_calibration, L, T, S>;
+  template <class T, class S>
+  using activity = keep<for_activity, L, T, S>;
 
   template <class C, class P, class X, class Y, class K>
   static void forward(const C& c, const P& p, const X& x, const Y& y, K& k) {
-    if constexpr (keeps_state<K> || observes<K>) {
+    if constexpr (keeps_state<K> || observes<K> || keeps_activity<K>) {
       run_forward<L>(c, p, x, y, k.own);
     } else {
       keep<nothing, L, typename Y::value_type, typename C::space> forgotten;

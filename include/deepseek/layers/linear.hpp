@@ -4,6 +4,7 @@
 // call) meet weight e. Backward exists for the plain format: dx = dy W, dW += dy^T x, db += sum dy.
 #pragma once
 
+#include "deepseek/layers/activity.hpp"
 #include "deepseek/layers/layer.hpp"
 #include "deepseek/ops/grouped_gemm.hpp"
 #include "deepseek/quant/calibrate.hpp"
@@ -61,6 +62,8 @@ struct linear {
   // The range of the inputs seen by a calibration.
   template <class T, class S>
   using observed = observed_range;
+  template <class T, class S>
+  using activity = column_activity;
 
   template <class C, class P, class X, class Y, class K>
   static void forward(const C& c, const P& p, const X& x, const Y& y, K& k) {
@@ -77,6 +80,7 @@ struct linear {
                     "deepseek::linear: calibration runs on a host backend; calibrate on ds::cpu");
       observe_range(x, k.own);
     }
+    if constexpr (keeps_activity<K>) observe_columns(x, segments_of<P>(c), k.own);
   }
 
   template <class C, class P, class X, class DY, class DX, class K, class G>
@@ -99,6 +103,16 @@ struct linear {
     } else {
       ops::gemm_backward(c.backend, gemm_inputs{x, transposed(p.weight.view())}, dy,
                          gemm_gradients{dx, transposed(g.weight.view())});
+    }
+  }
+
+  // The rows of each expert, where weights are a stack.
+  template <class P, class C>
+  static auto segments_of(const C& c) {
+    if constexpr (P::experts > 1) {
+      return as_const(c.template get<segments>());
+    } else {
+      return none{};
     }
   }
 

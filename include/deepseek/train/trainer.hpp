@@ -1,20 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-// trainer: cross-entropy training of a model on token targets, with gradient accumulation, clipping
-// by global norm and a schedule. The gradient of a group of micro-batches is exact: the sum of
-// token losses over the group divided by its counted tokens, also for a last, partial group
-// (flush()). A net with drafts (with_mtp) is trained on loss + draft_weight * draft_loss, the sum
-// of the drafts' losses against the targets one further, divided by the same number. A loss or
-// gradient that is not finite throws (nonfinite) and leaves parameters and moments alone. Clipping:
-// factor min(1, clip / (norm + 1e-6)), norm over all trained gradients.
+// trainer: training of a model on token targets, or on another loss (train/losses.hpp), with
+// gradient accumulation, clipping by global norm and a schedule. The gradient of a group of
+// micro-batches is exact: the sum of token losses over the group divided by its counted tokens,
+// also for a last, partial group (flush()). A net with drafts (with_mtp) is trained on loss +
+// draft_weight * draft_loss, the sum of the drafts' losses against the targets one further, divided
+// by the same number. A loss or gradient that is not finite throws (nonfinite) and leaves
+// parameters and moments alone. Clipping: factor min(1, clip / (norm + 1e-6)), norm over all
+// trained gradients. with_penalty adds a function of the parameters to the loss (elastic weights);
+// after_step runs behind every step (masks of pruned weights).
 #pragma once
 
 #include "deepseek/layers/model.hpp"
-#include "deepseek/ops/cross_entropy.hpp"
 #include "deepseek/ops/next_tokens.hpp"
+#include "deepseek/ops/scale.hpp"
 #include "deepseek/ops/sum_of_squares.hpp"
+#include "deepseek/train/losses.hpp"
 #include "deepseek/train/optimizer.hpp"
 #include "deepseek/train/schedule.hpp"
 
+#include <functional>
 #include <optional>
 
 namespace deepseek {
@@ -35,6 +39,7 @@ struct train_result {
   index_t tokens = 0;     // counted
   index_t step = 0;       // optimizer steps done
   double draft_loss = 0;  // of drafts, before its weight
+  double penalty = 0;     // of with_penalty
 };
 
 // sqrt of the sum of squares over all trained tensors, in double, in a fixed order.
@@ -51,7 +56,7 @@ double global_norm(const B& b, const P& gradients) {
   return std::sqrt(sum);
 }
 
-template <class Model, class B, class Rule, class Schedule>
+template <class Model, class B, class Rule, class Schedule, class Loss = token_loss>
 class trainer {
  public:
   using parameters_type = typename Model::parameters_type;
@@ -59,12 +64,13 @@ class trainer {
   using space = typename Model::space;
 
   trainer(const B& b, Model& m, const Rule& rule, const Schedule& schedule,
-          trainer_config config = {})
+          trainer_config config = {}, const Loss& loss = {})
       : backend_(b),
         model_(m),
         optimizer_(rule, m.parameters()),
         schedule_(schedule),
         config_(config),
+        loss_of_(loss),
         tape_(m.tape(b)),
         gradients_(std::make_unique<parameters_type>()) {
     require(config.accumulate >= 1, error_code::invalid_argument, "trainer: accumulate is ",
@@ -80,6 +86,13 @@ class trainer {
             "trainer: draft_weight is ", weight, "; write a finite number >= 0");
     config_.draft_weight = weight;
   }
+
+  // penalty(parameters, gradients, factor) returns its value and adds factor times its gradient. It
+  // is asked once a step and counts as much as the mean loss of the group.
+  using penalty_function = std::function<double(const parameters_type&, parameters_type&, double)>;
+  void with_penalty(penalty_function penalty) { penalty_ = std::move(penalty); }
+  // What must hold after every step: f(parameters).
+  void after_step(std::function<void(parameters_type&)> f) { after_step_ = std::move(f); }
 
   // One micro-batch: tokens [n] and targets [n], packed sequences by offsets. Returns the result of
   // the group when it is full and the parameters have moved.
@@ -104,6 +117,8 @@ class trainer {
   std::optional<train_result> flush() {
     if (micro_ == 0) return std::nullopt;
     const double tokens = static_cast<double>(std::max<index_t>(counted_, 1));
+    const double penalty =
+        penalty_ ? penalty_(std::as_const(model_.parameters()), *gradients_, tokens) : 0.0;
     const double norm = global_norm(backend_, *gradients_) / tokens;
     const double lr = schedule_(optimizer_.steps());
     if (!std::isfinite(norm)) {
@@ -115,9 +130,10 @@ class trainer {
     if (counted_ > 0) {
       optimizer_.step(backend_, model_.parameters(), *gradients_, lr, clipped / tokens);
       update_buffers(model_.parameters(), *gradients_);
+      if (after_step_) after_step_(model_.parameters());
     }
-    const train_result result{loss_ / tokens,     auxiliary_ / tokens, norm, lr, counted_,
-                              optimizer_.steps(), draft_loss_ / tokens};
+    const train_result result{loss_ / tokens,     auxiliary_ / tokens,  norm,   lr, counted_,
+                              optimizer_.steps(), draft_loss_ / tokens, penalty};
     forget();
     return result;
   }
@@ -143,36 +159,32 @@ class trainer {
   summed_losses losses_to_gradients(const Outputs& y, const Y& targets,
                                     sequence_offsets<space> sequences) {
     if constexpr (is_view<Outputs>) {
-      const auto r = measure(y, targets);
-      differentiate(y, targets, 1);
-      return {r.counted, r.mean * static_cast<double>(r.counted), 0};
+      const auto [counted, sum] = checked(loss_of_(backend_, y, targets, config_.ignore));
+      return {counted, sum, 0};
     } else {
       const scope freed(backend_.workspace());
       const auto further =
           backend_.workspace().template make<std::int32_t, dyn>(y.drafts.extent(0));
-      ops::next_tokens(backend_, targets, sequences, config_.ignore, further);
-      const auto r = measure(y.logits, targets), drafts = measure(y.drafts, further);
-      differentiate(y.logits, targets, 1);
-      differentiate(y.drafts, further, config_.draft_weight);
-      return {r.counted, r.mean * static_cast<double>(r.counted),
-              drafts.mean * static_cast<double>(drafts.counted)};
+      ops::next_tokens(backend_, ids_of(targets), sequences, config_.ignore, further);
+      const auto [counted, sum] = checked(loss_of_(backend_, y.logits, targets, config_.ignore));
+      const auto drafts = checked(token_loss{}(backend_, y.drafts, further, config_.ignore));
+      ops::scale(backend_, config_.draft_weight, y.drafts);
+      return {counted, sum, drafts.sum};
     }
   }
-  template <class L, class Y>
-  cross_entropy_result measure(const L& logits, const Y& targets) {
-    const scope freed(backend_.workspace());
-    using A = accumulate_t<typename L::value_type>;
-    auto losses = backend_.workspace().template make<A, dyn>(logits.extent(0));
-    const auto r =
-        ops::cross_entropy(backend_, logits, targets, losses, cross_entropy_spec{config_.ignore});
-    require(std::isfinite(r.mean), error_code::nonfinite, "trainer: the loss is ", r.mean,
+  // The ids among the targets, which drafts are trained on.
+  template <class Y>
+  static const auto& ids_of(const Y& targets) {
+    if constexpr (requires { targets.ids; }) {
+      return targets.ids;
+    } else {
+      return targets;
+    }
+  }
+  loss_sum checked(const loss_sum& r) const {
+    require(std::isfinite(r.sum), error_code::nonfinite, "trainer: the loss is ", r.sum,
             " at step ", optimizer_.steps(), "; lower the learning rate or look at the data");
     return r;
-  }
-  template <class L, class Y>
-  void differentiate(const L& logits, const Y& targets, double weight) {
-    ops::cross_entropy_gradient(backend_, logits, targets, logits,
-                                cross_entropy_gradient_spec{config_.ignore, weight, 1});
   }
   void forget() {
     zero(*gradients_);
@@ -185,6 +197,9 @@ class trainer {
   optimizer_type optimizer_;
   Schedule schedule_;
   trainer_config config_;
+  Loss loss_of_;
+  penalty_function penalty_;
+  std::function<void(parameters_type&)> after_step_;
   typename Model::tape_type tape_;
   std::unique_ptr<parameters_type> gradients_;
   double loss_ = 0, draft_loss_ = 0, auxiliary_ = 0;

@@ -17,6 +17,7 @@
 #include "deepseek/backend/cpu/copy.hpp"
 #include "deepseek/backend/cpu/cross_entropy.hpp"
 #include "deepseek/backend/cpu/dequantize_fp8.hpp"
+#include "deepseek/backend/cpu/distillation.hpp"
 #include "deepseek/backend/cpu/dropout.hpp"
 #include "deepseek/backend/cpu/eigen.hpp"
 #include "deepseek/backend/cpu/elementwise.hpp"

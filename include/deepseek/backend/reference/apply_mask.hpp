@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// apply_mask and n_of_m_mask on host backends: plain loops; see ops/apply_mask.hpp.
+#pragma once
+
+#include "deepseek/backend/reference/context.hpp"
+#include "deepseek/backend/rows/convert.hpp"
+#include "deepseek/backend/rows/row_at.hpp"
+#include "deepseek/ops/apply_mask.hpp"
+
+#include <cmath>
+
+namespace deepseek {
+
+template <class M, class W>
+void apply_mask_impl(const reference&, const M& mask, const W& w) {
+  using T = typename W::value_type;
+  for (index_t r = 0; r < row_count(w); ++r) {
+    const auto keep = row_at(mask, r);
+    const auto row = row_at(w, r);
+    for (index_t i = 0; i < row.extent(0); ++i) {
+      if (keep(i) == 0) row(i) = T(0);
+    }
+  }
+}
+
+template <class W, class M>
+void n_of_m_mask_impl(const reference&, const W& w, const M& mask, n_of_m keep) {
+  const auto before = [](double x, double y) { return x > y || (std::isnan(x) && !std::isnan(y)); };
+  for (index_t r = 0; r < w.extent(0); ++r) {
+    for (index_t i = 0; i < w.extent(1); ++i) {
+      const index_t first = i / keep.m * keep.m;
+      const double own = std::fabs(convert_to<double>(w(r, i)));
+      index_t larger = 0;  // of the group, those that are kept before this one
+      for (index_t j = first; j < first + keep.m; ++j) {
+        const double other = std::fabs(convert_to<double>(w(r, j)));
+        larger += before(other, own) || (j < i && !before(own, other)) ? 1 : 0;
+      }
+      mask(r, i) = larger < keep.n ? 1 : 0;
+    }
+  }
+}
+
+}  // namespace deepseek
