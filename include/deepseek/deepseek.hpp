@@ -49,7 +49,9 @@
 #include "deepseek/quant/fp8_blocks.hpp"
 #include "deepseek/quant/int4_groups.hpp"
 #include "deepseek/quant/int8.hpp"
+#include "deepseek/quant/int8_channels.hpp"
 #include "deepseek/quant/make_weight.hpp"
+#include "deepseek/quant/mxfp4.hpp"
 #include "deepseek/train/trainer.hpp"
 
 #include "deepseek/backend/reference/reference.hpp"

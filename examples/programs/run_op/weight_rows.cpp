@@ -48,8 +48,9 @@ struct int4_codes {
         zero({w.extent(0), at.groups()}) {
     for (index_t e = 0; e < w.extent(0); ++e) {
       ds::require_finite_matrix("int4", ds::slice(w, e), e);
-      ds::make_int4_codes(ds::slice(w, e), at, q.data() + e * at.words(),
-                          scale.data() + e * at.groups(), zero.data() + e * at.groups());
+      ds::make_int4_codes(ds::int4_groups<>{}, ds::slice(w, e), at,
+                          {q.data() + e * at.words(), scale.data() + e * at.groups(),
+                           zero.data() + e * at.groups()});
     }
   }
   ds::int4_operand<ds::host> operand() const { return {q.view(), scale.view(), zero.view(), at}; }

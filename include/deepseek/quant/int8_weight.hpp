@@ -6,27 +6,9 @@
 #pragma once
 
 #include "deepseek/quant/int8.hpp"
+#include "deepseek/quant/int8_codes.hpp"
 
 namespace deepseek {
-
-// Codes of one output channel; returns their sum.
-template <class A, class Row>
-std::int32_t make_int8_channel(const Row& from, float& scale, const auto& put) {
-  A largest = 0;
-  for (index_t k = 0; k < from.extent(0); ++k) {
-    largest = std::max(largest, std::abs(static_cast<A>(from(k))));
-  }
-  scale = static_cast<float>(largest / A(127));
-  if (!(scale > 0)) scale = 1;
-  std::int32_t sum = 0;
-  for (index_t k = 0; k < from.extent(0); ++k) {
-    const A code = std::nearbyint(static_cast<A>(from(k)) / static_cast<A>(scale));
-    const auto q = static_cast<std::int8_t>(std::clamp(code, A(-127), A(127)));
-    put(k, q);
-    sum += q;
-  }
-  return sum;
-}
 
 template <class F, class T, class Out>
 void make_observed_range(const observed_range& seen, Out& out) {
