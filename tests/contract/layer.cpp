@@ -40,7 +40,8 @@ using hyper = ds::hyper_connection<ds::rms_norm<4>, ds::hyper_config{.streams = 
       ds::residual<ds::rms_norm<8>>, ds::chain<ds::rms_norm<8>, ds::mlp<8, 12>>,                   \
       ds::repeat<2, ds::rms_norm<8>>, ds::checkpointed<ds::mlp<8, 12>>,                            \
       ds::called<"other", ds::rms_norm<8>>, ds::transformer_block<attention, experts>, compressed, \
-      hyper, ds::grouped_linear<4, 4, 2>
+      hyper, ds::grouped_linear<4, 4, 2>, ds::linear<8, 8, ds::fake<ds::int8_channels>>,           \
+      ds::linear<8, 8, ds::fake<ds::w8a8>, ds::bias::present>
 
 template <class L>
 struct run {

@@ -434,6 +434,7 @@ def optimizers(oracle, kind):
 
 def cases(oracle):
     import run_op_compressed
+    import run_op_formats
     import run_op_gradients
     for kind in KINDS:
         yield from products(oracle, kind)
@@ -446,6 +447,7 @@ def cases(oracle):
         yield from experts(oracle, kind)
         yield from tokens(oracle, kind)
         yield from run_op_compressed.cases(oracle, kind)
+        yield from run_op_formats.cases(oracle, kind)
     for kind in ("f64", "f32"):
         yield from optimizers(oracle, kind)
         yield from quantized(oracle, kind)

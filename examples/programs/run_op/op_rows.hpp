@@ -30,6 +30,7 @@ std::span<const op_row> attention_rows();
 std::span<const op_row> compressed_rows();
 std::span<const op_row> element_rows();
 std::span<const op_row> expert_rows();
+std::span<const op_row> format_rows();
 std::span<const op_row> hyper_rows();
 std::span<const op_row> indexer_rows();
 std::span<const op_row> latent_rows();

@@ -269,6 +269,7 @@ void make_expert_weight(const F& format, const M& w, const observed_range&, Out&
   static_assert(std::is_same_v<typename Out::space, host>,
                 "deepseek::make_weight: weights are made on the host; make them there and copy");
   constexpr int4_layout at = Out::layout;
+  if constexpr (requires { w.check(F::name); }) w.check(F::name);
   require_weight_shape(F::name, w, {Out::experts, at.n, at.k}, expert);
   require_finite_matrix(F::name, w, expert);
   int4_target<typename F::scale_type> to{out.q.data() + expert * at.words(),

@@ -78,8 +78,7 @@ void make_expert_weight(const int8_channels&, const M& w, const observed_range&,
   for (index_t n = 0; n < Out::out; ++n) {
     const index_t row = expert * Out::out + n;
     std::int8_t* const to = out.q.data() + row * Out::in;
-    make_int8_channel<A>(matrix_row<M>{w, n}, out.scale.data()[row],
-                         [&](index_t k, std::int8_t q) { to[k] = q; });
+    make_int8_channel<A>(w, n, out.scale.data()[row], [&](index_t k, std::int8_t q) { to[k] = q; });
   }
 }
 
