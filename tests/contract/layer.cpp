@@ -62,7 +62,8 @@ using levels = ds::local_then_summary<heads_of_two, 2, 2>;
       ds::checkpointed<ds::mlp<8, 12>>, ds::called<"other", ds::rms_norm<8>>,                    \
       ds::transformer_block<attention, experts>, compressed, hyper, ds::grouped_linear<4, 4, 2>, \
       any_experts, ds::soft_mixture<8, 2>, near_and_blocks, top_tokens, native, counted_heads,   \
-      scales, levels
+      scales, levels, ds::linear<8, 8, ds::fake<ds::int8_channels>>,                             \
+      ds::linear<8, 8, ds::fake<ds::w8a8>, ds::bias::present>
 
 template <class L>
 struct run {

@@ -122,7 +122,8 @@ TEST_CASE_TEMPLATE("every layer keeps the contract of backward", L, ds::linear<8
                    ds::repeat_shared<3, ds::rms_norm<8>>, ds::checkpointed<block>,
                    ds::called<"other", ds::rms_norm<8>>, block, compressed, hyper,
                    ds::grouped_linear<4, 4, 2>, any_experts, near_and_blocks, top_tokens, native,
-                   counted_heads, scales, levels) {
+                   counted_heads, scales, levels, ds::linear<8, 8, ds::fake<ds::int8_channels>>,
+                   ds::linear<8, 8, ds::fake<ds::w8a8>, ds::bias::present>) {
   run<L> r;
   r.forward_and_backward();
   CHECK((r.x.unchanged() && r.dy.unchanged() && r.y.intact() && r.dx.intact()));

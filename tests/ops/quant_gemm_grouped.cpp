@@ -185,3 +185,63 @@ TEST_CASE_TEMPLATE("numbers that are none", B, ds::reference, ds::cpu) {
         ds::ops::quant_gemm(b, c.x.view(), c.w.operand(activation_range::observed), c.y.view()));
   }
 }
+
+// 255 * 127 twice in a pair is beyond 16 bits: instructions that add pairs of products there would
+// saturate.
+TEST_CASE_TEMPLATE("the largest bytes at every step are summed exactly", B, ds::reference,
+                   ds::cpu) {
+  const B b{};
+  for (ds::index_t k : {2, 4, 64, 1023}) {
+    for (std::int8_t code : {std::int8_t(127), std::int8_t(-127)}) {
+      const ds::int8_layout at{33, k};
+      std::vector<std::int8_t> q(size(at.size()));
+      for (ds::index_t n = 0; n < 33; ++n) {
+        for (ds::index_t i = 0; i < k; ++i) q[size(at.at(n, i))] = code;
+      }
+      const std::vector<float> scale(33, 1.0F);
+      const std::vector<std::int32_t> sum(33, static_cast<std::int32_t>(k) * code);
+      const float x_scale = 1;
+      const std::int32_t x_zero = 0;
+      const ds::int8_operand<ds::host> w{
+          {q.data(), {1, at.size()}},     {scale.data(), {1, 33}}, {sum.data(), {1, 33}}, k,
+          ds::activation_range::observed, {&x_scale, {1}},         {&x_zero, {1}}};
+      for (ds::index_t m : {1, 13}) {
+        ds::tensor<float, ds::host, ds::dyn, ds::dyn> x({m, k}), y({m, 33});
+        for (ds::index_t i = 0; i < x.size(); ++i) x.data()[i] = 255;
+        ds::ops::quant_gemm(b, x, w, y);
+        for (ds::index_t i = 0; i < y.size(); ++i) {
+          CHECK(y.data()[i] == static_cast<float>(255 * k * code));
+        }
+      }
+    }
+  }
+}
+
+// Rows of padding would stretch the range that a call takes from its inputs.
+TEST_CASE_TEMPLATE("rows of padding do not enter the range of a call", B, ds::reference, ds::cpu) {
+  const B b{};
+  support::numbers from("padding");
+  const weights w(24, 40, from, 2);
+  ds::tensor<float, ds::host, 12, 40> x;
+  for (ds::index_t i = 0; i < 9 * 40; ++i) x.data()[i] = static_cast<float>(from.normal());
+  const std::int32_t bounds[] = {0, 4, 9};
+  const ds::view<const std::int32_t, ds::host, ds::dyn> offsets(bounds, {3});
+  for (auto range : {ds::activation_range::per_call, ds::activation_range::per_token}) {
+    ds::tensor<float, ds::host, 9, 24> want, dense;
+    const auto real = ds::rows(x.view(), 0, 9);
+    ds::ops::grouped_quant_gemm(b, real, w.operand(range), offsets, want);
+    auto first = w.operand(range).expert(0);
+    ds::ops::quant_gemm(b, real, first, dense);
+    for (float filling : {1e30F, std::nanf("")}) {
+      for (ds::index_t i = 9 * 40; i < x.size(); ++i) x.data()[i] = filling;
+      ds::tensor<float, ds::host, 12, 24> y;
+      for (ds::index_t i = 0; i < y.size(); ++i) y.data()[i] = -7;
+      ds::ops::grouped_quant_gemm(b, x, w.operand(range), offsets, y);
+      CHECK(std::memcmp(y.data(), want.data(), 9 * 24 * sizeof(float)) == 0);
+      for (ds::index_t i = 9 * 24; i < y.size(); ++i) CHECK(y.data()[i] == -7);
+      ds::tensor<float, ds::host, 9, 24> again;
+      ds::ops::quant_gemm(b, real, first, again);  // the same memory behind the rows of the call
+      CHECK(std::memcmp(again.data(), dense.data(), 9 * 24 * sizeof(float)) == 0);
+    }
+  }
+}

@@ -435,6 +435,7 @@ def optimizers(oracle, kind):
 def cases(oracle):
     import run_op_branches
     import run_op_compressed
+    import run_op_formats
     import run_op_gradients
     import run_op_routers
     import run_op_patterns
@@ -455,6 +456,7 @@ def cases(oracle):
         yield from run_op_patterns.cases(kind)
         yield from run_op_branches.cases(kind)
         yield from run_op_losses.cases(kind)
+        yield from run_op_formats.cases(oracle, kind)
     for kind in ("f64", "f32"):
         yield from optimizers(oracle, kind)
         yield from quantized(oracle, kind)

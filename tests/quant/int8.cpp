@@ -202,10 +202,10 @@ TEST_CASE("calibration: extremes and moving average") {
   ds::observe_range(first, seen);
   ds::observe_range(second, seen);
   CHECK(seen.calls == 2);
-  CHECK(seen.by(ds::calibration_rule::min_max).low == -10);
-  CHECK(seen.by(ds::calibration_rule::min_max).high == 4);
-  CHECK(std::fabs(seen.by(ds::calibration_rule::moving_average).low - (-2 * 0.99 - 0.1)) < 1e-12);
-  CHECK(std::fabs(seen.by(ds::calibration_rule::moving_average).high - (4 * 0.99 + 0.03)) < 1e-12);
+  CHECK(ds::min_max::limits(seen).low == -10);
+  CHECK(ds::min_max::limits(seen).high == 4);
+  CHECK(std::fabs(ds::moving_average::limits(seen).low - (-2 * 0.99 - 0.1)) < 1e-12);
+  CHECK(std::fabs(ds::moving_average::limits(seen).high - (4 * 0.99 + 0.03)) < 1e-12);
   const float bad[] = {1, std::nanf("")};
   CHECK_ERROR(
       ds::error_code::nonfinite, "calibration", "[0, 1]",

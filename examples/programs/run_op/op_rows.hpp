@@ -31,6 +31,7 @@ std::span<const op_row> branch_rows();
 std::span<const op_row> compressed_rows();
 std::span<const op_row> element_rows();
 std::span<const op_row> expert_rows();
+std::span<const op_row> format_rows();
 std::span<const op_row> hyper_rows();
 std::span<const op_row> indexer_rows();
 std::span<const op_row> latent_rows();

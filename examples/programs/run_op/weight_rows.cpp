@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Rows of run_op: products with weights in fp8 blocks and int4 groups. The weights of a case are
 // plain; they become codes as quantize makes them.
-#include "run_op/op_rows.hpp"
+#include "run_op/coded_products.hpp"
 
 #include "deepseek/ops/fp8_gemm.hpp"
 #include "deepseek/ops/weight_gemm.hpp"
@@ -48,44 +48,12 @@ struct int4_codes {
         zero({w.extent(0), at.groups()}) {
     for (index_t e = 0; e < w.extent(0); ++e) {
       ds::require_finite_matrix("int4", ds::slice(w, e), e);
-      ds::make_int4_codes(ds::slice(w, e), at, q.data() + e * at.words(),
-                          scale.data() + e * at.groups(), zero.data() + e * at.groups());
+      ds::make_int4_codes(ds::int4_groups<>{}, ds::slice(w, e), at,
+                          {q.data() + e * at.words(), scale.data() + e * at.groups(),
+                           zero.data() + e * at.groups()});
     }
   }
   ds::int4_operand<ds::host> operand() const { return {q.view(), scale.view(), zero.view(), at}; }
-};
-
-template <class W>
-auto as_stack(const W& w) {
-  using T = typename W::value_type;
-  return ds::view<const T, ds::host, ds::dyn, ds::dyn, ds::dyn>(w.data(),
-                                                                {1, w.extent(0), w.extent(1)});
-}
-
-// Product is an op on (backend, x, operand, y).
-template <class Codes, class Product>
-struct plain_product {
-  template <class T>
-  static void run(const auto& b, op_case& in, results& out) {
-    const auto x = in.read<T, 2>("x"), w = in.read<T, 2>("w");
-    const Codes codes(in, as_stack(w));
-    array<T, 2> y({x.extent(0), w.extent(0)});
-    Product{}(b, x, codes.operand(), y);
-    out.add("out", y);
-  }
-};
-template <class Codes, class Product>
-struct grouped_product {
-  template <class T>
-  static void run(const auto& b, op_case& in, results& out) {
-    const auto x = in.read<T, 2>("x");
-    const auto w = in.read<T, 3>("w");
-    const auto offsets = read_offsets(in, x.extent(0));
-    const Codes codes(in, w.view());
-    array<T, 2> y({x.extent(0), w.extent(1)});
-    Product{}(b, x, codes.operand(), offsets, y);
-    out.add("out", y);
-  }
 };
 
 // Codes as the numbers they are, without their scales.

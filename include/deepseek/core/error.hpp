@@ -112,6 +112,16 @@ void require(bool holds, error_code code, const Parts&... parts) {
   if (!holds) fail(code, parts...);
 }
 
+// Runs f(); an error of it is thrown on with the name of what was worked on before its sentence.
+template <class F>
+void working_on(const std::string& what, const F& f) {
+  try {
+    f();
+  } catch (const error& e) {
+    throw error(e.code(), what.empty() ? e.what() : what + ": " + e.what());
+  }
+}
+
 // Text from outside (a file, an argument) made safe to print: escaped, at most 200 characters.
 inline std::string escaped(std::string_view text) {
   constexpr std::size_t longest = 200;

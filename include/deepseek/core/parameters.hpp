@@ -159,28 +159,36 @@ void visit_plain_at(const tensor_name& at, F&& f, P& p) {
 }
 
 // Walks two structs of equal names but different types (plain and quantized parameters), and what
-// a calibration kept, with the layer's own convert() where it has one.
+// a calibration kept, with the layer's own convert(path, p, k, q) where it has one.
 template <class P, class K, class Q>
-void convert(const P& p, const K& k, Q& q);
+void convert_at(const std::string& path, const P& p, const K& k, Q& q);
 
 template <class P, class K, class Q>
-void convert_fields(const P& p, const K& k, Q& q) {
+void convert_fields(const std::string& path, const P& p, const K& k, Q& q) {
   [&]<std::size_t... I>(std::index_sequence<I...>) {
-    (convert(field_of<I>(p), field_of<I>(k), field_of<I>(q)), ...);
+    (convert_at(join_path(path, std::get<I>(P::fields()).name), field_of<I>(p), field_of<I>(k),
+                field_of<I>(q)),
+     ...);
   }
   (field_sequence<P>{});
 }
 template <class P, class K, class Q>
-void convert(const P& p, const K& k, Q& q) {
+void convert_at(const std::string& path, const P& p, const K& k, Q& q) {
   if constexpr (std::is_same_v<P, Q>) {
     q = p;
-  } else if constexpr (requires { P::layer::convert(p, k, q); }) {
-    P::layer::convert(p, k, q);
+  } else if constexpr (requires { P::layer::convert(path, p, k, q); }) {
+    P::layer::convert(path, p, k, q);
   } else if constexpr (is_numbered<P>) {
-    for (index_t i = 0; i < P::count; ++i) convert(p[i], k[i], q[i]);
+    for (index_t i = 0; i < P::count; ++i) {
+      convert_at(join_path(path, std::to_string(P::first + i)), p[i], k[i], q[i]);
+    }
   } else if constexpr (has_fields<P>) {
-    convert_fields(p, k, q);
+    convert_fields(path, p, k, q);
   }
+}
+template <class P, class K, class Q>
+void convert(const P& p, const K& k, Q& q) {
+  convert_at("", p, k, q);
 }
 
 // Layers with state that is not trained (an expert's load, a selection bias) move it after a step,

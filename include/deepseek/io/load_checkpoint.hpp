@@ -97,11 +97,6 @@ inline std::string stored_path(const checkpoint_directory& from, const std::stri
   return tied ? "embed.weight" : path;
 }
 
-template <class F>
-inline constexpr bool needs_calibration = false;
-template <Int8Format F>
-inline constexpr bool needs_calibration<F> = F::range == activation_range::observed;
-
 template <class T>
 inline constexpr f8_meaning meaning_for =
     std::is_same_v<T, f8_e4m3> ? f8_meaning::codes : f8_meaning::scaled;

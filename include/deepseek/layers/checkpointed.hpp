@@ -21,6 +21,7 @@ struct checkpointed {
   template <class T, class S>
   struct parameters : deepseek::parameters<L, T, S> {
     using layer = checkpointed;
+    using wrapped = deepseek::parameters<L, T, S>;
   };
   template <class T, class S>
   using state = keep<for_decode, L, T, S>;
@@ -50,13 +51,13 @@ struct checkpointed {
     run_backward<L>(c, p, x, dy, dx, again, g);
   }
   template <class P, class K, class Q>
-  static void convert(const P& p, const K& k, Q& q) {
+  static void convert(const std::string& path, const P& p, const K& k, Q& q) {
     if constexpr (has_fields<P>) {
       using Inner = typename deepseek::parameters<L, float, host>::layer;
-      if constexpr (requires { Inner::convert(p, k.own, q); }) {
-        Inner::convert(p, k.own, q);
+      if constexpr (requires { Inner::convert(path, p, k.own, q); }) {
+        Inner::convert(path, p, k.own, q);
       } else {
-        convert_fields(p, k.own, q);
+        convert_fields(path, p, k.own, q);
       }
     }
   }

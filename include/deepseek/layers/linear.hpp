@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // linear<I, O, Format, Bias>: y = x W^T (+ b), W [O, I], x [tokens, I], y [tokens, O].
 // On stacked weights [E, O, I] it is the grouped product: rows of expert e (tag `segments` in the
-// call) meet weight e. Backward exists for the plain format: dx = dy W, dW += dy^T x, db += sum dy.
+// call) meet weight e. Backward: dx = dy W, dW += dy^T x, db += sum dy for the plain format;
+// formats that are trained have their own (quant/fake.hpp); others have none.
 #pragma once
 
 #include "deepseek/layers/activity.hpp"
@@ -10,6 +11,7 @@
 #include "deepseek/quant/calibrate.hpp"
 #include "deepseek/quant/format.hpp"
 #include "deepseek/quant/make_weight.hpp"
+#include "deepseek/quant/only.hpp"
 
 namespace deepseek {
 
@@ -29,13 +31,30 @@ void weight_product(const C& c, const X& x, const tensor<T, stacked<E, S>, O, I>
   if constexpr (is_view<Bias>) ops::add_expert_bias(c.backend, bias_view, offsets, y);
 }
 
+// What the backward of a trained format gets and adds to; dbias [out] (or [experts, out]) or none.
+template <class X, class W>
+struct weight_product_inputs {
+  X x;
+  const W& weight;
+};
+template <class X, class W>
+weight_product_inputs(X, const W&) -> weight_product_inputs<X, W>;
+template <class DX, class DW, class DBias>
+struct weight_product_gradients {
+  DX dx;
+  DW& weight;
+  DBias dbias;
+};
+template <class DX, class DW, class DBias>
+weight_product_gradients(DX, DW&, DBias) -> weight_product_gradients<DX, DW, DBias>;
+
 template <index_t I, index_t O, class F = plain, bias Bias = bias::absent>
 struct linear {
   static_assert(I > 0 && O > 0, "deepseek::linear: a size is not positive; write linear<in, out>");
   static constexpr index_t in = I, out = O;
   static constexpr const char* label = "linear";
   static constexpr bool stacks = true;  // on the weights of many experts at once
-  using format = F;
+  using format = chosen_format<F, linear<I, O, plain, Bias>>;
   template <class G>
   using with_format = linear<I, O, G, Bias>;
 
@@ -43,14 +62,16 @@ struct linear {
   struct storage_of {
     using layer = linear;
     static constexpr index_t experts = stack_of<S>::count;
-    typename F::template weight<T, S, O, I> weight;
+    static constexpr bool is_stack = !std::is_same_v<typename stack_of<S>::space, S>;
+    typename format::template weight<T, S, O, I> weight;
     static constexpr auto fields() { return std::tuple{named("weight", &storage_of::weight)}; }
   };
   template <class T, class S>
   struct storage_of<T, S, bias::present> {
     using layer = linear;
     static constexpr index_t experts = stack_of<S>::count;
-    typename F::template weight<T, S, O, I> weight;
+    static constexpr bool is_stack = !std::is_same_v<typename stack_of<S>::space, S>;
+    typename format::template weight<T, S, O, I> weight;
     tensor<T, S, O> bias;
     static constexpr auto fields() {
       return std::tuple{named("weight", &storage_of::weight), named("bias", &storage_of::bias)};
@@ -78,15 +99,23 @@ struct linear {
     if constexpr (observes<K>) {
       static_assert(std::is_same_v<typename X::space, host>,
                     "deepseek::linear: calibration runs on a host backend; calibrate on ds::cpu");
-      observe_range(x, k.own);
+      observe(c, p, x, k.own);
     }
     if constexpr (keeps_activity<K>) observe_columns(x, segments_of<P>(c), k.own);
   }
 
   template <class C, class P, class X, class DY, class DX, class K, class G>
   static void backward(const C& c, const P& p, const X& x, const DY& dy, const DX& dx, K&, G& g) {
-    if constexpr (!std::is_same_v<F, plain>) {
-      static_assert(std::is_same_v<F, plain>,
+    if constexpr (TrainedFormat<format>) {
+      if constexpr (Bias == bias::present) {
+        weight_product_backward(c, weight_product_inputs{x, p.weight}, dy,
+                                weight_product_gradients{dx, g.weight, g.bias.view()});
+      } else {
+        weight_product_backward(c, weight_product_inputs{x, p.weight}, dy,
+                                weight_product_gradients{dx, g.weight, none{}});
+      }
+    } else if constexpr (!std::is_same_v<format, plain>) {
+      static_assert(std::is_same_v<format, plain>,
                     "deepseek::linear: a quantized layer has no backward; train the plain type and "
                     "quantize it after");
     } else if constexpr (is_stacked<decltype(p.weight)>) {
@@ -117,20 +146,44 @@ struct linear {
   }
 
   template <class P, class K, class Q>
-  static void convert(const P& p, const K& k, Q& q) {
-    make_weight(typename Q::layer::format{}, p.weight, k.own, q.weight);
+  static void convert(const std::string& path, const P& p, const K& k, Q& q) {
+    working_on(path, [&] { make_weight(typename Q::layer::format{}, p.weight, k.own, q.weight); });
     if constexpr (Bias == bias::present) q.bias = p.bias;
   }
   // A weight in another format is shown as such, a plain one as the tensor that it is.
   template <class Visitor, class P>
   static void visit_plain(const tensor_name& at, Visitor&& f, P& p) {
     const tensor_name name{join_path(at.path, "weight"), at.role};
-    if constexpr (std::is_same_v<F, plain>) {
+    if constexpr (std::is_same_v<format, plain>) {
       f(name, p.weight);
     } else {
-      f(name, formatted<F, O, I, P::experts>{}, p.weight);
+      f(name, formatted<format, O, I, P::experts>{}, p.weight);
     }
     if constexpr (Bias == bias::present) f({join_path(at.path, "bias"), at.role}, p.bias);
+  }
+
+ private:
+  // Rows that meet no expert (padding behind the last segment) do not count.
+  template <class C, class P, class X>
+  static void observe(const C& c, const P& p, const X& x, observed_range& seen) {
+    if constexpr (P::is_stack) {
+      const auto& offsets = c.template get<segments>();
+      const auto met = rows(x, 0, offsets(offsets.extent(0) - 1));
+      observe_range(met, seen);
+      sample_rows(
+          met,
+          [&](index_t n) {
+            std::int32_t e = 0;
+            while (offsets(e + 1) <= n) ++e;
+            return e;
+          },
+          seen.sample);
+    } else {
+      static_cast<void>(c), static_cast<void>(p);
+      observe_range(x, seen);
+      sample_rows(
+          x, [](index_t) { return 0; }, seen.sample);
+    }
   }
 };
 

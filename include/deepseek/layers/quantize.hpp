@@ -24,7 +24,7 @@ concept Int8Weight = requires(const W& w) {
 // Products with int8 weights; those of a stack meet the rows of their segments.
 template <class C, class X, Int8Weight W, class Y, class Bias>
 void weight_product(const C& c, const X& x, const W& w, const Y& y, const Bias& bias_view) {
-  if constexpr (W::experts > 1) {
+  if constexpr (W::is_stack) {
     ops::grouped_quant_gemm(c.backend, x, w.operand(), c.template get<segments>(), y);
     if constexpr (is_view<Bias>) {
       ops::add_expert_bias(c.backend, bias_view, c.template get<segments>(), y);
@@ -35,11 +35,16 @@ void weight_product(const C& c, const X& x, const W& w, const Y& y, const Bias& 
 }
 
 // A range over all rows of a call makes a row depend on the others.
-template <index_t I, index_t O, Int8Format F, bias B>
-inline constexpr bool rows_are_independent<linear<I, O, F, B>> = F::rows_are_independent;
-template <class L, Int8Format F>
+template <index_t I, index_t O, class F, bias B>
+inline constexpr bool rows_are_independent<linear<I, O, F, B>> =
+    keeps_rows_apart<typename linear<I, O, F, B>::format>;
+template <class L, class F>
 inline constexpr bool rows_are_independent<quantized<L, F>> =
-    F::rows_are_independent&& rows_are_independent<L>;
+    keeps_rows_apart<F>&& rows_are_independent<L>;
+
+// Nets that were trained for a format bring the ranges of their inputs (layers/fake_quantized.hpp).
+template <class Net, class Format>
+inline constexpr bool brings_ranges = false;
 
 template <class Format, class Net, class T, class B>
 model<quantized<Net, Format>, T, B> quantize(
@@ -53,11 +58,9 @@ model<quantized<Net, Format>, T, B> quantize(
 }
 template <class Format, class Net, class T, class B>
 model<quantized<Net, Format>, T, B> quantize(const B& b, const model<Net, T, B>& m) {
-  if constexpr (Int8Format<Format>) {
-    static_assert(Format::range != activation_range::observed,
-                  "deepseek::quantize: this format needs the range of the inputs; pass a "
-                  "calibration as third argument or use w8a8_per_token");
-  }
+  static_assert(!needs_calibration<Format> || brings_ranges<Net, Format>,
+                "deepseek::quantize: this format needs the range of the inputs; pass a calibration "
+                "as third argument or use w8a8_per_token");
   return quantize<Format>(b, m, m.calibration());
 }
 

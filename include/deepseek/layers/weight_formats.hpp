@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The products of linear with weights in fp8 blocks and int4 groups; those of a stack meet the rows
-// of their segments. fp8_activations makes codes of the inputs too.
+// The products of linear with weights in weight-only formats (fp8 blocks, int8 channels, int4
+// groups, mxfp4); those of a stack meet the rows of their segments. fp8_activations makes codes of
+// the inputs too.
 #pragma once
 
 #include "deepseek/layers/linear.hpp"

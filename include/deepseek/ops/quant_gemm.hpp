@@ -5,7 +5,8 @@
 // offsets [E + 1] int32. Rows of x become bytes first (quant/int8.hpp), once for all experts.
 // Types: x and y any floating type; integers exact in 32 bits; the rest in accumulate_t of y: one
 // rounding of the integer, one product of scales, one fma. Same bits for every thread count.
-// Rows are independent except where the range is that of the whole call (per_call).
+// Rows are independent except where the range is that of the whole call (per_call); rows behind
+// offsets[E] (padding) belong to no expert: they are neither read nor written.
 // Errors: shape_mismatch, invalid_argument (K > 66311, a scale <= 0), nonfinite (x holds NaN, or an
 // infinity where the range comes from x; an observed range saturates it). y is then untouched.
 // Cost: 2 M N K integer operations, N K bytes.

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// weight_gemm: y = x W^T + bias for weights W in a weight-only format: fp8_operand (quant/
-// fp8_blocks.hpp), int4_operand (quant/int4_groups.hpp), packed_operand (quant/packed.hpp).
+// weight_gemm: y = x W^T + bias for weights W in a weight-only format: the operand of quant/
+// fp8_blocks.hpp, int4_groups.hpp, int8_channels.hpp, mxfp4.hpp or packed.hpp.
 // grouped_weight_gemm: the rows offsets[e] .. offsets[e + 1] - 1 meet the weight of expert e.
 // Shapes: x [M, K], W [N, K] (or [E, N, K]), y [M, N], bias [N] or none, offsets [E + 1] int32.
-// Types: x and y any floating type. Every weight counts as the float it stands for (e4m3 times its
-// scale, rounded once; (q - z) s, exact); then types, order of the sum and rounding are gemm's: the
-// result is that of ops::gemm with these floats, on cpu bit for bit. Rows are independent.
+// Types: x and y any floating type. Every weight counts as the float it stands for (e4m3 or int8
+// times its scale, rounded once; (q - z) s and e2m1 times a power of two, exact); then types, order
+// of the sum and rounding are gemm's: the result is that of ops::gemm with these floats, on cpu bit
+// for bit. Rows are independent.
 // Errors: shape_mismatch, invalid_argument, config (group size). NaN codes give NaN in their
 // column. Cost: 2 M N K flops; the stored bytes of W once for up to 8 rows on cpu.
 #pragma once
@@ -13,6 +14,8 @@
 #include "deepseek/ops/argument.hpp"
 #include "deepseek/quant/fp8_blocks.hpp"
 #include "deepseek/quant/int4_groups.hpp"
+#include "deepseek/quant/int8_channels.hpp"
+#include "deepseek/quant/mxfp4.hpp"
 #include "deepseek/quant/packed.hpp"
 
 namespace deepseek {
@@ -21,8 +24,12 @@ template <class W>
 inline constexpr bool is_coded_operand = false;
 template <class S>
 inline constexpr bool is_coded_operand<fp8_operand<S>> = true;
+template <class S, class Scale>
+inline constexpr bool is_coded_operand<int4_operand<S, Scale>> = true;
 template <class S>
-inline constexpr bool is_coded_operand<int4_operand<S>> = true;
+inline constexpr bool is_coded_operand<int8_channels_operand<S>> = true;
+template <class S>
+inline constexpr bool is_coded_operand<mxfp4_operand<S>> = true;
 template <class T, class S>
 inline constexpr bool is_coded_operand<packed_operand<T, S>> = true;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A format says how the weights of a linear layer are stored. It names `weight<T, Space, O, I>`, a
 // tensor or a struct of tensors with fields(); `weight_product(backend, x, weight, y)` multiplies
-// by it. `plain` stores the tensor itself [out, in] and is the only format that is trained.
+// by it. `plain` stores the tensor itself [out, in]; it and fake formats are trained.
 // `reformatted<L, F>` maps a layer type to the same layer in another format.
 #pragma once
 
@@ -44,6 +44,32 @@ struct reformat<L, F> {
 };
 template <class L, class F>
 using reformatted = typename reformat<L, F>::type;
+
+// The format in which a linear layer L, spelled with the plain format, is stored where F is asked
+// for: F, unless F chooses by the layer (quant/only.hpp).
+template <class F, class L>
+struct format_choice {
+  using type = F;
+};
+template <class F, class L>
+using chosen_format = typename format_choice<F, L>::type;
+
+// Formats that are trained although they are not plain (quant/fake.hpp).
+template <class F>
+concept TrainedFormat = F::is_trained;
+
+// Whether a row's product does not depend on the other rows of a call.
+template <class F>
+inline constexpr bool keeps_rows_apart = true;
+template <class F>
+requires requires {
+  F::rows_are_independent;
+}
+inline constexpr bool keeps_rows_apart<F> = F::rows_are_independent;
+
+// Whether weights are made with what a calibration saw of their inputs.
+template <class F>
+inline constexpr bool needs_calibration = false;
 
 // What users spell. A struct, not an alias: messages stay short and every compiler can name it.
 template <class L, class F>

@@ -4,9 +4,11 @@
 //   weight: s_n = max_k |w[n, k]| / 127 (0 -> 1), q = clamp(rne(w / s_n), -127, 127)
 //   activation: s = (high - low) / 255 (0 -> 1), z = clamp(rne(-low / s), 0, 255),
 //               q = clamp(rne(x / s) + z, 0, 255); low <= 0 <= high, so zero is exact
-// w8a8: range from a calibration; w8a8_averaged: its moving average. w8a8_dynamic: range of all the
-// rows of a call, so a row depends on its batch. w8a8_per_token: range of each row alone.
-// Sources: Jacob et al. 2018, section 2; Nagel et al. 2021, section 2 (white paper).
+// w8a8: range from a calibration, its extremes; w8a8_averaged, w8a8_percentile, w8a8_least_error by
+// other rules (quant/calibrate.hpp; a rule of yours: struct mine : int8_observed<rule> with a
+// name). w8a8_dynamic: range of all the rows of a call, so a row depends on its batch.
+// w8a8_per_token: range of each row alone. Sources: Jacob et al. 2018, section 2; Nagel et al.
+// 2021, section 2 (white paper).
 #pragma once
 
 #include "deepseek/core/dtype.hpp"
@@ -73,6 +75,7 @@ struct int8_weight {
   static constexpr int8_layout layout{O, I};
   static constexpr index_t experts = stack_of<S>::count;
   using space = typename stack_of<S>::space;
+  static constexpr bool is_stack = !std::is_same_v<space, S>;
   tensor<std::int8_t, S, layout.size()> q;
   tensor<float, S, O> scale;
   tensor<std::int32_t, S, O> sum;
@@ -111,10 +114,10 @@ struct int8_weight_observed : int8_weight<activation_range::observed, S, O, I> {
   }
 };
 
-template <calibration_rule Rule>
+template <CalibrationRule Rule>
 struct int8_observed {
   static constexpr activation_range range = activation_range::observed;
-  static constexpr calibration_rule rule = Rule;
+  using rule = Rule;
   static constexpr bool rows_are_independent = true;
   template <class T, class S, index_t O, index_t I>
   using weight = int8_weight_observed<S, O, I>;
@@ -127,11 +130,17 @@ struct int8_dynamic {
   using weight = int8_weight<R, S, O, I>;
 };
 
-struct w8a8 : int8_observed<calibration_rule::min_max> {
+struct w8a8 : int8_observed<min_max> {
   static constexpr const char* name = "w8a8";
 };
-struct w8a8_averaged : int8_observed<calibration_rule::moving_average> {
+struct w8a8_averaged : int8_observed<moving_average> {
   static constexpr const char* name = "w8a8_averaged";
+};
+struct w8a8_percentile : int8_observed<percentile<9999>> {
+  static constexpr const char* name = "w8a8_percentile";
+};
+struct w8a8_least_error : int8_observed<least_error> {
+  static constexpr const char* name = "w8a8_least_error";
 };
 struct w8a8_dynamic : int8_dynamic<activation_range::per_call> {
   static constexpr const char* name = "w8a8_dynamic";
@@ -144,5 +153,7 @@ template <class F>
 concept Int8Format = requires {
   { F::range } -> std::convertible_to<activation_range>;
 };
+template <Int8Format F>
+inline constexpr bool needs_calibration<F> = F::range == activation_range::observed;
 
 }  // namespace deepseek

@@ -6,39 +6,24 @@
 #pragma once
 
 #include "deepseek/quant/int8.hpp"
+#include "deepseek/quant/int8_codes.hpp"
 
 namespace deepseek {
 
-// Codes of one output channel; returns their sum.
-template <class A, class Row>
-std::int32_t make_int8_channel(const Row& from, float& scale, const auto& put) {
-  A largest = 0;
-  for (index_t k = 0; k < from.extent(0); ++k) {
-    largest = std::max(largest, std::abs(static_cast<A>(from(k))));
-  }
-  scale = static_cast<float>(largest / A(127));
-  if (!(scale > 0)) scale = 1;
-  std::int32_t sum = 0;
-  for (index_t k = 0; k < from.extent(0); ++k) {
-    const A code = std::nearbyint(static_cast<A>(from(k)) / static_cast<A>(scale));
-    const auto q = static_cast<std::int8_t>(std::clamp(code, A(-127), A(127)));
-    put(k, q);
-    sum += q;
-  }
-  return sum;
-}
-
-template <class F, class T, class Out>
-void make_observed_range(const observed_range& seen, Out& out) {
+// T: the element type of the model.
+template <class F, class T>
+int8_range observed_input_range(const observed_range& seen) {
   require(seen.calls > 0, error_code::invalid_argument, F::name,
           ": this layer was never calibrated, 0 calls observed; run observe(b, x, calibration) on "
           "typical inputs first, or use w8a8_per_token");
   using A = accumulate_t<T>;
-  const value_limits limits = seen.by(F::rule);
-  const int8_range r = int8_range_of(static_cast<A>(limits.low), static_cast<A>(limits.high));
-  out.x_scale.data()[0] = r.scale;
-  out.x_zero.data()[0] = r.zero;
+  const value_limits limits = F::rule::limits(seen);
+  return int8_range_of(static_cast<A>(limits.low), static_cast<A>(limits.high));
 }
+
+// Weights that were trained for F bring the range of their inputs (quant/fake.hpp).
+template <class M, class F>
+concept BringsRange = std::same_as<typename M::format, F>;
 
 template <Int8Format F, class M, class Out>
 void make_expert_weight(const F&, const M& w, const observed_range& seen, Out& out,
@@ -49,14 +34,17 @@ void make_expert_weight(const F&, const M& w, const observed_range& seen, Out& o
   constexpr int8_layout at = Out::layout;
   require_weight_shape(F::name, w, {Out::experts, at.n, at.k}, expert);
   require_finite_matrix(F::name, w, expert);
-  if constexpr (F::range == activation_range::observed) make_observed_range<F, T>(seen, out);
+  if constexpr (F::range == activation_range::observed && !BringsRange<M, F>) {
+    const int8_range r = observed_input_range<F, T>(seen);
+    out.x_scale.data()[0] = r.scale;
+    out.x_zero.data()[0] = r.zero;
+  }
   std::int8_t* const to = out.q.data() + expert * at.size();
   std::fill_n(to, at.size(), std::int8_t(0));
   for (index_t n = 0; n < at.n; ++n) {
     const index_t row = expert * at.n + n;
-    out.sum.data()[row] =
-        make_int8_channel<accumulate_t<T>>(matrix_row<M>{w, n}, out.scale.data()[row],
-                                           [&](index_t k, std::int8_t q) { to[at.at(n, k)] = q; });
+    out.sum.data()[row] = make_int8_channel<accumulate_t<T>>(
+        w, n, out.scale.data()[row], [&](index_t k, std::int8_t q) { to[at.at(n, k)] = q; });
   }
 }
 

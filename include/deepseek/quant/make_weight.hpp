@@ -31,15 +31,6 @@ struct stack_of<stacked<N, S>> {
   static constexpr index_t count = N;
 };
 
-// Row n of a matrix.
-template <class M>
-struct matrix_row {
-  const M& matrix;
-  index_t n;
-  index_t extent(int) const { return matrix.extent(1); }
-  auto operator()(index_t k) const { return matrix(n, k); }
-};
-
 // What a format needs to know before it stores a matrix as expert `expert` of `experts`.
 struct weight_shape {
   index_t experts, out, in;

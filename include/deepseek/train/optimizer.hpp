@@ -123,9 +123,9 @@ class optimizer {
         },
         p, g, *state_[I]...);
   }
-  // Stacked experts give a bias vector a second extent: the name decides.
+  // Stacked experts give vectors a second extent: the name decides.
   static bool is_norm_or_bias(const std::string& path) {
-    return path.ends_with("norm.weight") || path.ends_with("bias");
+    return path.ends_with("norm.weight") || path.ends_with("bias") || path.ends_with("log_step");
   }
 
   Rule rule_;

@@ -42,6 +42,7 @@
 #include "deepseek/backend/cpu/rope.hpp"
 #include "deepseek/backend/cpu/rows.hpp"
 #include "deepseek/backend/cpu/scale.hpp"
+#include "deepseek/backend/cpu/scale_columns.hpp"
 #include "deepseek/backend/cpu/simd.hpp"
 #include "deepseek/backend/cpu/softmax.hpp"
 #include "deepseek/backend/cpu/sum_of_squares.hpp"

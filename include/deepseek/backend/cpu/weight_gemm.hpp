@@ -29,7 +29,12 @@ inline kernels::e4m3_rows stored_weight(const fp8_matrix<host>& w) {
   return {reinterpret_cast<const unsigned char*>(w.q.data()), w.q.stride(0), w.extent(0),
           w.scale.data(), w.scale.stride(0)};
 }
-inline kernels::int4_words stored_weight(const int4_matrix<host>& w) {
+inline kernels::int8_rows_of_codes stored_weight(const int8_channels_matrix<host>& w) {
+  return {reinterpret_cast<const unsigned char*>(w.q.data()), w.q.stride(0), w.extent(0),
+          w.scale.data()};
+}
+template <class Scale>
+kernels::int4_words<std::is_same_v<Scale, f16>> stored_weight(const int4_matrix<host, Scale>& w) {
   return {w.q,
           reinterpret_cast<const std::uint16_t*>(w.scale),
           w.zero,
@@ -37,6 +42,10 @@ inline kernels::int4_words stored_weight(const int4_matrix<host>& w) {
           w.layout.groups_deep(),
           w.layout.group,
           std::countr_zero(static_cast<std::uint64_t>(w.layout.group))};
+}
+inline kernels::e2m1_words stored_weight(const mxfp4_matrix<host>& w) {
+  return {w.q, reinterpret_cast<const std::uint8_t*>(w.scale), w.layout.words_deep(),
+          w.layout.groups_deep()};
 }
 
 template <class X, class W, class Y, class Bias>

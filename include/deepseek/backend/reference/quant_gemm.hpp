@@ -127,8 +127,9 @@ requires std::is_base_of_v<reference, B>
 void grouped_quant_gemm_impl(const B& b, const X& x, const int8_operand<host>& w, const O& offsets,
                              const Y& y) {
   const scope freed(b.workspace());
-  const int8_rows codes = make_int8_rows(b.workspace(), x.extent(0), w);
-  quantize_rows_impl(b, x, w, codes);
+  const index_t count = offsets(offsets.extent(0) - 1);  // rows behind belong to no expert
+  const int8_rows codes = make_int8_rows(b.workspace(), count, w);
+  quantize_rows_impl(b, rows(x, 0, count), w, codes);
   grouped_int8_product_impl(b, codes, w, offsets, y);
 }
 

@@ -1,0 +1,16 @@
+// expects: deepseek::fake_quantize: this format rounds inputs; pass a calibration
+// SPDX-License-Identifier: Apache-2.0
+#include <deepseek/deepseek.hpp>
+
+namespace ds = deepseek;
+
+int main() {
+#ifdef DEEPSEEK_POSITIVE
+  using format = ds::int4_symmetric<>;
+#else
+  using format = ds::w8a8;
+#endif
+  ds::cpu b;
+  const ds::model<ds::linear<4, 4>, float, ds::cpu> m(b);
+  return ds::fake_quantize<format>(b, m).parameters().weight.value.size() == 16 ? 0 : 1;
+}
