@@ -53,7 +53,8 @@ struct linear {
     typename F::template weight<T, S, O, I> weight;
     tensor<T, S, O> bias;
     static constexpr auto fields() {
-      return std::tuple{named("weight", &storage_of::weight), named("bias", &storage_of::bias)};
+      return std::tuple{named("weight", &storage_of::weight),
+                        named("bias", &storage_of::bias, first_value::zero)};
     }
   };
   template <class T, class S>
@@ -117,7 +118,9 @@ struct linear {
     } else {
       f(name, formatted<F, O, I, P::experts>{}, p.weight);
     }
-    if constexpr (Bias == bias::present) f({join_path(at.path, "bias"), at.role}, p.bias);
+    if constexpr (Bias == bias::present) {
+      f({join_path(at.path, "bias"), at.role, first_value::zero}, p.bias);
+    }
   }
 };
 
