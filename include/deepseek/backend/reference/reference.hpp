@@ -34,6 +34,7 @@
 #include "deepseek/backend/reference/next_tokens.hpp"
 #include "deepseek/backend/reference/optimizer.hpp"
 #include "deepseek/backend/reference/permute.hpp"
+#include "deepseek/backend/reference/pool.hpp"
 #include "deepseek/backend/reference/positions.hpp"
 #include "deepseek/backend/reference/quant_gemm.hpp"
 #include "deepseek/backend/reference/rms_norm.hpp"
@@ -45,4 +46,5 @@
 #include "deepseek/backend/reference/sum_of_squares.hpp"
 #include "deepseek/backend/reference/swiglu.hpp"
 #include "deepseek/backend/reference/top_k.hpp"
+#include "deepseek/backend/reference/unfold.hpp"
 #include "deepseek/backend/reference/weight_gemm.hpp"
