@@ -20,7 +20,7 @@ const op_row& row_named(const std::string& name) {
   for (const auto& rows :
        {attention_rows(), compressed_rows(), element_rows(), expert_rows(), hyper_rows(),
         indexer_rows(), latent_rows(), norm_rows(), optimizer_rows(), product_rows(), quant_rows(),
-        token_rows(), weight_rows()}) {
+        token_rows(), weight_rows(), window_rows()}) {
     for (const op_row& row : rows) {
       if (row.name == name) return row;
       (known += known.empty() ? "" : " ") += row.name;

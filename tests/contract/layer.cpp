@@ -33,6 +33,21 @@ inline constexpr ds::compressed_attention_config entries{.dim = 8,
                                                          .index_dim = 4};
 using compressed = ds::compressed_attention<entries>;
 using hyper = ds::hyper_connection<ds::rms_norm<4>, ds::hyper_config{.streams = 2}, "hc">;
+// What an input of several kinds lends: rows of two kinds in turn.
+template <class L>
+struct of_two_kinds : L {
+  template <class C, class P, class X, class Y, class K>
+  static void forward(const C& c, const P& p, const X& x, const Y& y, K& k) {
+    L::forward(c.template with<ds::row_kinds>(kinds()), p, x, y, k);
+  }
+  static ds::view<const std::int32_t, ds::host, ds::dyn> kinds() {
+    static constexpr std::int32_t of_rows[] = {0, 1, 0, 1, 0, 1, 0};
+    return {of_rows, {7}};
+  }
+};
+using mixture =
+    of_two_kinds<ds::dynamic_embedding<ds::dynamic_embedding_config{.dim = 8, .kinds = 2}>>;
+using memory = ds::memory_compression<ds::memory_compression_config{.dim = 8}>;
 
 #define EVERY_LAYER                                                                                \
   ds::linear<8, 8>, ds::linear<8, 8, ds::plain, ds::bias::present>, ds::rms_norm<8>,               \
@@ -40,7 +55,8 @@ using hyper = ds::hyper_connection<ds::rms_norm<4>, ds::hyper_config{.streams = 
       ds::residual<ds::rms_norm<8>>, ds::chain<ds::rms_norm<8>, ds::mlp<8, 12>>,                   \
       ds::repeat<2, ds::rms_norm<8>>, ds::checkpointed<ds::mlp<8, 12>>,                            \
       ds::called<"other", ds::rms_norm<8>>, ds::transformer_block<attention, experts>, compressed, \
-      hyper, ds::grouped_linear<4, 4, 2>
+      hyper, ds::grouped_linear<4, 4, 2>, mixture, memory, ds::l2_normalize<8>,                    \
+      ds::learned_positions<7, 8>, ds::tagging_head<8, 8>, ds::generation_head<8, 8>
 
 template <class L>
 struct run {

@@ -435,6 +435,7 @@ def optimizers(oracle, kind):
 def cases(oracle):
     import run_op_compressed
     import run_op_gradients
+    import run_op_windows
     for kind in KINDS:
         yield from products(oracle, kind)
         yield from rows(oracle, kind)
@@ -446,6 +447,7 @@ def cases(oracle):
         yield from experts(oracle, kind)
         yield from tokens(oracle, kind)
         yield from run_op_compressed.cases(oracle, kind)
+        yield from run_op_windows.cases(kind)
     for kind in ("f64", "f32"):
         yield from optimizers(oracle, kind)
         yield from quantized(oracle, kind)
@@ -453,6 +455,7 @@ def cases(oracle):
     yield from integers(oracle)
     yield from run_op_gradients.cases(oracle)
     yield from run_op_compressed.gradients()
+    yield from run_op_windows.gradients()
 
 
 def small_softmax(kind):
@@ -469,6 +472,8 @@ def changed(case, **what):
 
 def refusals():
     """name, case, status, code, words of the message."""
+    import run_op_windows
+    yield from run_op_windows.refusals()
     x = small_softmax
     case = changed(x("f32"), op="soft_max")
     yield "unknown op", case, 2, "invalid_argument", ("soft_max", "softmax")

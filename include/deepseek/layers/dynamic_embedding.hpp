@@ -10,6 +10,7 @@
 
 #include "deepseek/layers/by_kind.hpp"
 #include "deepseek/layers/embedding.hpp"
+#include "deepseek/layers/learned_positions.hpp"
 #include "deepseek/layers/linear.hpp"
 #include "deepseek/ops/add.hpp"
 #include "deepseek/ops/fill.hpp"
@@ -80,8 +81,9 @@ struct dynamic_embedding {
     ops::hyper_read_backward(c.backend, hyper_read_views{as_heads<M, D>(k.own.views), k.own.shares},
                              dy, hyper_read_views{as_heads<M, D>(dviews), dshares});
     ops::softmax_backward(c.backend, k.own.shares, dshares, dshares);
-    run_backward(c.in(2), p.preference, c.template get<row_kinds>(), as_const(dshares), none{},
-                 k.preference, g.preference);
+    add_summed(c, g.preference.weight, [&](const auto& sums) {
+      ops::embedding_backward(c.backend, c.template get<row_kinds>(), dshares, sums);
+    });
     run_backward(c.in(1), p.gate, x, as_const(dshares), dx_gate, k.gate, g.gate);
     run_backward(c.in(0), p.views, x, as_const(dviews), dx, k.views, g.views);
     ops::add(c.backend, dx_gate, dx);

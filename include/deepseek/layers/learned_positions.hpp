@@ -9,9 +9,23 @@
 #include "deepseek/ops/add.hpp"
 #include "deepseek/ops/copy.hpp"
 #include "deepseek/ops/embedding.hpp"
+#include "deepseek/ops/fill.hpp"
 #include "deepseek/ops/positions.hpp"
 
 namespace deepseek {
+
+// f(sums) adds to a table of zeros like dw, which is then added to dw once: two backwards are
+// exactly twice one, however many rows share an entry.
+template <class C, class W, class F>
+void add_summed(const C& c, W& dw, const F& f) {
+  const scope freed(c.scratch);
+  const auto whole = dw.view();
+  const auto sums =
+      c.scratch.template make<typename W::value_type, dyn, dyn>(whole.extent(0), whole.extent(1));
+  ops::fill(c.backend, 0.0, sums);
+  f(sums);
+  ops::add(c.backend, sums, whole);
+}
 
 template <index_t N, index_t D>
 struct learned_positions {
@@ -37,7 +51,9 @@ struct learned_positions {
   template <class C, class P, class X, class DY, class DX, class K, class G>
   static void backward(const C& c, const P&, const X&, const DY& dy, const DX& dx, K&, G& g) {
     const scope freed(c.scratch);
-    ops::embedding_backward(c.backend, positions_of(c, dy.extent(0)), dy, g.weight);
+    const auto at = positions_of(c, dy.extent(0));
+    add_summed(c, g.weight,
+               [&](const auto& sums) { ops::embedding_backward(c.backend, at, dy, sums); });
     ops::copy(c.backend, dy, dx);
   }
 
@@ -60,9 +76,11 @@ void add_positions(const C& c, const P& p, index_t period, const Y& y) {
 // dw[r] += dy[i period + r].
 template <class C, class DY, class G>
 void add_positions_backward(const C& c, const DY& dy, index_t period, G& g) {
-  for (index_t first = 0; first < dy.extent(0); first += period) {
-    ops::add(c.backend, rows(dy, first, period), rows(g.weight.view(), 0, period));
-  }
+  add_summed(c, g.weight, [&](const auto& sums) {
+    for (index_t first = 0; first < dy.extent(0); first += period) {
+      ops::add(c.backend, rows(dy, first, period), rows(sums, 0, period));
+    }
+  });
 }
 
 }  // namespace deepseek
