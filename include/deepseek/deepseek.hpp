@@ -50,6 +50,7 @@
 #include "deepseek/layers/with_mtp.hpp"
 #include "deepseek/models/counts.hpp"
 #include "deepseek/models/deepseek.hpp"
+#include "deepseek/models/transformer_block_config.hpp"
 #include "deepseek/pattern/band.hpp"
 #include "deepseek/pattern/block.hpp"
 #include "deepseek/pattern/combine.hpp"

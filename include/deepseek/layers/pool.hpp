@@ -32,4 +32,8 @@ struct pool {
   }
 };
 
+// A row of y is made of several of x.
+template <index_t D, pooling How>
+inline constexpr bool rows_are_independent<pool<D, How>> = false;
+
 }  // namespace deepseek
