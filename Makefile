@@ -11,7 +11,7 @@ CONFIGURE = cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release \
   $(if $(shell command -v ccache),-DCMAKE_CXX_COMPILER_LAUNCHER=ccache) $(CMAKE_FLAGS) --log-level=NOTICE
 COMPILE = cmake --build $(BUILD) --parallel $(JOBS) --target
 
-.PHONY: help demo test programs examples bench bench-report cuda install format docs clean
+.PHONY: help demo test programs examples table bench bench-report cuda install format docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make test          build and run all tests and guards"
 	@echo "make programs      build/bin/{run_op,train_lm,inspect,tokenize,generate}; CUDA=1 for CUDA too"
 	@echo "make examples      the numbered examples, the demo and the programs"
+	@echo "make table         train small models, write docs/table.md: attention kinds, formats, pruning"
 	@echo "make bench         build and run the benches, then write the report"
 	@echo "make bench-report  write the report from the last run"
 	@echo "make cuda          everything with the CUDA backend, in $(BUILD)-cuda"
@@ -55,6 +56,12 @@ examples:
 	@$(PACKAGES) test
 	@$(CONFIGURE)
 	@$(COMPILE) examples
+
+table:
+	@$(PACKAGES) programs
+	@$(CONFIGURE)
+	@$(COMPILE) model_table
+	@$(BUILD)/bin/model_table $(ARGS)
 
 bench:
 	@$(PACKAGES) bench

@@ -25,8 +25,8 @@ class weight_source {
   void operator()(const ds::tensor_name& at, Tensor& t) {
     using T = typename Tensor::value_type;
     if constexpr (ds::Floating<T>) {
-      if (at.role == ds::field_role::state || ds::path_ends_with(at.path, "bias")) return;
-      if (ds::path_ends_with(at.path, "norm.weight")) {
+      if (at.role == ds::field_role::state || at.start == ds::first_value::zero) return;
+      if (at.start == ds::first_value::one) {
         ds::ops::fill(b_, 1, ds::view<T, ds::host, ds::dyn>(t.data(), {t.size()}));
       } else {
         fill(at.path, 0, t.view().extent(t.view().rank - 1), std::span(t.data(), size_of(t)));

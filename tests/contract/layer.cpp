@@ -54,6 +54,22 @@ using counted_heads =
 using scales = ds::multi_scale_attention<heads_of_two, ds::learned_weights<>, ds::sliding<2>, 2>;
 using levels = ds::local_then_summary<heads_of_two, 2, 2>;
 
+// What an input of several kinds lends: rows of two kinds in turn.
+template <class L>
+struct of_two_kinds : L {
+  template <class C, class P, class X, class Y, class K>
+  static void forward(const C& c, const P& p, const X& x, const Y& y, K& k) {
+    L::forward(c.template with<ds::row_kinds>(kinds()), p, x, y, k);
+  }
+  static ds::view<const std::int32_t, ds::host, ds::dyn> kinds() {
+    static constexpr std::int32_t of_rows[] = {0, 1, 0, 1, 0, 1, 0};
+    return {of_rows, {7}};
+  }
+};
+using mixture =
+    of_two_kinds<ds::dynamic_embedding<ds::dynamic_embedding_config{.dim = 8, .kinds = 2}>>;
+using memory = ds::memory_compression<ds::memory_compression_config{.dim = 8}>;
+
 #define EVERY_LAYER                                                                              \
   ds::linear<8, 8>, ds::linear<8, 8, ds::plain, ds::bias::present>, ds::rms_norm<8>,             \
       ds::layer_norm<8>, ds::dropout<8>, ds::mlp<8, 12>, ds::swiglu<8, 12>, attention, experts,  \
@@ -63,7 +79,9 @@ using levels = ds::local_then_summary<heads_of_two, 2, 2>;
       ds::transformer_block<attention, experts>, compressed, hyper, ds::grouped_linear<4, 4, 2>, \
       any_experts, ds::soft_mixture<8, 2>, near_and_blocks, top_tokens, native, counted_heads,   \
       scales, levels, ds::linear<8, 8, ds::fake<ds::int8_channels>>,                             \
-      ds::linear<8, 8, ds::fake<ds::w8a8>, ds::bias::present>
+      ds::linear<8, 8, ds::fake<ds::w8a8>, ds::bias::present>, mixture, memory,                  \
+      ds::l2_normalize<8>, ds::learned_positions<7, 8>, ds::tagging_head<8, 8>,                  \
+      ds::generation_head<8, 8>
 
 template <class L>
 struct run {

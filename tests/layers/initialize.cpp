@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // First values: mean and deviation, norms 1, biases and buffers 0, seeds, and that a layer more
 // changes no other.
+#include "deepseek/layers/initialize.hpp"
 #include "deepseek/layers/chain.hpp"
 #include "deepseek/layers/embedding.hpp"
-#include "deepseek/layers/initialize.hpp"
 #include "deepseek/layers/mlp.hpp"
 #include "deepseek/layers/moe.hpp"
 #include "deepseek/layers/norm.hpp"
@@ -23,6 +23,9 @@ inline constexpr ds::moe_config experts{.dim = 32, .hidden = 24, .routed = 3};
 template <class... More>
 using net = ds::chain<ds::embedding<90, 32>, ds::called<"attn_norm", ds::layer_norm<32>>,
                       ds::mlp<32, 48>, ds::called<"sparse", ds::moe<experts>>, More...>;
+// Whatever they are called: a norm starts at 1, a matrix called norm is drawn.
+using renamed = net<ds::called<"final", ds::rms_norm<32>>, ds::called<"last", ds::layer_norm<32>>,
+                    ds::called<"like_norm", ds::linear<32, 32>>>;
 using more = net<ds::called<"extra", ds::linear<32, 32>>, ds::rms_norm<32>>;
 
 template <class Net, class Init>
@@ -82,4 +85,12 @@ TEST_CASE("initialize: a tensor depends on its path and the seed alone") {
   }
   CHECK(with.size() == v.size() + 2);
   CHECK(v.at("sparse.experts.w1.weight") != v.at("sparse.experts.w3.weight"));
+}
+
+TEST_CASE("initialize: first values belong to the layer, not to its name") {
+  const auto v = values<renamed>(ds::normal_init{.stddev = 0.05, .seed = 1});
+  for (double w : v.at("final.weight")) CHECK(w == 1);
+  for (double w : v.at("last.weight")) CHECK(w == 1);
+  for (double w : v.at("last.bias")) CHECK(w == 0);
+  check_normal(v.at("like_norm.weight"), 0.05);
 }

@@ -440,6 +440,7 @@ def cases(oracle):
     import run_op_routers
     import run_op_patterns
     import run_op_losses
+    import run_op_windows
     for kind in KINDS:
         yield from products(oracle, kind)
         yield from rows(oracle, kind)
@@ -457,6 +458,7 @@ def cases(oracle):
         yield from run_op_branches.cases(kind)
         yield from run_op_losses.cases(kind)
         yield from run_op_formats.cases(oracle, kind)
+        yield from run_op_windows.cases(kind)
     for kind in ("f64", "f32"):
         yield from optimizers(oracle, kind)
         yield from quantized(oracle, kind)
@@ -467,6 +469,7 @@ def cases(oracle):
     yield from run_op_patterns.gradients()
     yield from run_op_branches.gradients()
     yield from run_op_losses.gradients()
+    yield from run_op_windows.gradients()
 
 
 def small_softmax(kind):
@@ -485,6 +488,8 @@ def refusals():
     import run_op_patterns
     yield from run_op_patterns.refusals()
     """name, case, status, code, words of the message."""
+    import run_op_windows
+    yield from run_op_windows.refusals()
     x = small_softmax
     case = changed(x("f32"), op="soft_max")
     yield "unknown op", case, 2, "invalid_argument", ("soft_max", "softmax")

@@ -25,7 +25,8 @@ struct weights {
   ds::tensor<float, ds::host, 2> load;
   static constexpr auto fields() {
     return std::tuple{ds::named("matrix", &weights::matrix),
-                      ds::named("norm.weight", &weights::norm), ds::buffer("load", &weights::load)};
+                      ds::named("norm.weight", &weights::norm, ds::first_value::one),
+                      ds::buffer("load", &weights::load)};
   }
 };
 using params = weights<double>;

@@ -26,8 +26,9 @@ struct toy {
   ds::tensor<double, ds::host, 2, 3> stacked_bias;  // experts side by side: still no matrix
   ds::tensor<double, ds::host, 4, 2> load;
   static constexpr auto fields() {
-    return std::tuple{ds::named("weight", &toy::weight), ds::named("bias", &toy::bias),
-                      ds::named("experts.bias", &toy::stacked_bias),
+    return std::tuple{ds::named("weight", &toy::weight),
+                      ds::named("bias", &toy::bias, ds::first_value::zero),
+                      ds::named("experts.bias", &toy::stacked_bias, ds::first_value::zero),
                       ds::buffer("load", &toy::load)};
   }
 };

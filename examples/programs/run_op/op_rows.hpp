@@ -43,6 +43,7 @@ std::span<const op_row> quant_rows();
 std::span<const op_row> router_rows();
 std::span<const op_row> token_rows();
 std::span<const op_row> weight_rows();
+std::span<const op_row> window_rows();
 
 template <class Body, class T>
 void run_in(const machine& m, op_case& in, results& out) {

@@ -15,20 +15,25 @@
 namespace deepseek {
 
 enum class field_role { trained, state };  // state: saved in files, skipped by optimizers
+// How a trained tensor starts, said by the leaf that owns it, whatever it is called: drawn from the
+// model's distribution; or fixed (then weight decay leaves it alone).
+enum class first_value { drawn, zero, one };
 
 template <class Pointer>
 struct field {
   const char* name;
   Pointer pointer;
   field_role role;
+  first_value start;
 };
 template <class Pointer>
-constexpr field<Pointer> named(const char* name, Pointer pointer) {
-  return {name, pointer, field_role::trained};
+constexpr field<Pointer> named(const char* name, Pointer pointer,
+                               first_value start = first_value::drawn) {
+  return {name, pointer, field_role::trained, start};
 }
 template <class Pointer>
 constexpr field<Pointer> buffer(const char* name, Pointer pointer) {
-  return {name, pointer, field_role::state};
+  return {name, pointer, field_role::state, first_value::zero};
 }
 
 template <class Of, class Layer>
@@ -96,6 +101,7 @@ inline constexpr bool has_fields = requires {
 struct tensor_name {
   std::string path;  // "layers.0.attn.wq.weight"
   field_role role;
+  first_value start = first_value::drawn;
 };
 
 // Field I of a struct, by that struct's own list: equal names, other element types.
@@ -109,7 +115,7 @@ using field_sequence = std::make_index_sequence<std::tuple_size_v<decltype(P::fi
 // The name of a field of what is at `at`: what lies in state is state.
 template <class Pointer>
 tensor_name below(const tensor_name& at, const field<Pointer>& m) {
-  return {join_path(at.path, m.name), at.role == field_role::state ? at.role : m.role};
+  return {join_path(at.path, m.name), at.role == field_role::state ? at.role : m.role, m.start};
 }
 
 // Calls f(tensor_name, tensor, tensors...) for each tensor of one or several structs of one layer

@@ -59,6 +59,15 @@ struct chain {
     inputs<std::make_index_sequence<count - 1>> outputs;  // of every part but the last
   };
 
+  template <class X>
+  static index_t input_rows(const X& x) {
+    return deepseek::input_rows<at<0>>(x);
+  }
+  static constexpr index_t output_rows(row_counts n) {
+    ((n.tokens = deepseek::output_rows<L>(n)), ...);
+    return n.tokens;
+  }
+
   template <class C, class P, class X, class Y, class K>
   static void forward(const C& c, const P& p, const X& x, const Y& y, K& k) {
     if constexpr (keeps_tape<K>) {
@@ -85,7 +94,9 @@ struct chain {
       run_forward<at<I>>(c.in(I), p.template get<I>(), x, y, k.template get<I>());
     } else {
       using T = typename Y::value_type;
-      auto h = c.template arena_for<K>().template make<T, dyn, at<I>::out>(x.extent(0));
+      const row_counts n = count_rows(c.options, deepseek::input_rows<at<I>>(x));
+      auto h = c.template arena_for<K>().template make<T, dyn, at<I>::out>(
+          deepseek::output_rows<at<I>>(n));
       run_forward<at<I>>(c.in(I), p.template get<I>(), x, h, k.template get<I>());
       if constexpr (keeps_tape<K>) output_of<I>(k.own) = h;
       forward_from<I + 1>(lend_token_ids(c, x), p, h, y, k);

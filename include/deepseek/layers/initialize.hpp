@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // First values of parameters. normal_init: every weight ~ N(0, stddev^2). scaled_init: every weight
-// ~ N(0, gain^2 / fan_in), fan_in the last extent. Norm weights are 1, biases and buffers 0.
+// ~ N(0, gain^2 / fan_in), fan_in the last extent. What a leaf says is fixed starts there (norm
+// weights at 1, biases at 0), buffers at 0.
 // Element i of a tensor depends on (seed, path, i) alone: adding a layer changes no other.
 #pragma once
 
@@ -51,14 +52,14 @@ inline bool path_ends_with(std::string_view path, std::string_view end) {
   return path.size() >= end.size() && path.substr(path.size() - end.size()) == end;
 }
 
-// The rule by names: "...norm.weight" is 1, "...bias" is 0, other trained tensors are drawn.
+// By the first_value that the leaf gave each tensor; names do not matter.
 template <class Init, class P>
 void initialize(const Init& init, P& p) {
   visit(
       [&](const tensor_name& at, auto& t) {
-        if (at.role == field_role::state || path_ends_with(at.path, "bias")) {
+        if (at.role == field_role::state || at.start == first_value::zero) {
           t.zero();
-        } else if (path_ends_with(at.path, "norm.weight")) {
+        } else if (at.start == first_value::one) {
           for (index_t i = 0; i < t.size(); ++i)
             t.data()[i] = typename std::remove_cvref_t<decltype(t)>::value_type(1);
         } else {

@@ -63,12 +63,42 @@ void run_backward(const C& c, const P& p, const X& x, const DY& dy, const DX& dx
   }
 }
 
+// How many rows a run has: one for each token (or patch, or frame), and packed sequences.
+struct row_counts {
+  index_t tokens = 0, sequences = 0;
+};
+template <class Options>
+row_counts count_rows(const Options& run, index_t tokens) {
+  const index_t offsets = run.sequences.extent(0);
+  return {tokens, offsets > 0 ? offsets - 1 : (tokens > 0 ? 1 : 0)};
+}
+// Rows that a layer makes of x: as many as x has, unless the layer says more (an image is several).
+template <class L, class X>
+index_t input_rows(const X& x) {
+  if constexpr (requires { L::input_rows(x); }) {
+    return L::input_rows(x);
+  } else {
+    return x.extent(0);
+  }
+}
+// Rows of y: one for each token, unless the layer says otherwise (one for each sequence).
+template <class L>
+constexpr index_t output_rows(const row_counts& n) {
+  if constexpr (requires { L::output_rows(n); }) {
+    return L::output_rows(n);
+  } else {
+    return n.tokens;
+  }
+}
+
 // Call tag: the ids of the rows' tokens, a view [tokens] of int32. Lent to what comes after an
-// embedding by the composite that owns it.
+// embedding by the composite that owns it. An input that is a struct says itself what it lends.
 struct token_ids {};
 template <class C, class X>
 auto lend_token_ids(const C& c, const X& x) {
-  if constexpr (is_view<X>) {
+  if constexpr (requires { x.lend(c); }) {
+    return x.lend(c);
+  } else if constexpr (is_view<X>) {
     if constexpr (X::rank == 1 && std::is_integral_v<typename X::value_type>) {
       return c.template with<token_ids>(as_const(x));
     } else {

@@ -74,7 +74,8 @@ struct linear {
     typename format::template weight<T, S, O, I> weight;
     tensor<T, S, O> bias;
     static constexpr auto fields() {
-      return std::tuple{named("weight", &storage_of::weight), named("bias", &storage_of::bias)};
+      return std::tuple{named("weight", &storage_of::weight),
+                        named("bias", &storage_of::bias, first_value::zero)};
     }
   };
   template <class T, class S>
@@ -159,7 +160,9 @@ struct linear {
     } else {
       f(name, formatted<format, O, I, P::experts>{}, p.weight);
     }
-    if constexpr (Bias == bias::present) f({join_path(at.path, "bias"), at.role}, p.bias);
+    if constexpr (Bias == bias::present) {
+      f({join_path(at.path, "bias"), at.role, first_value::zero}, p.bias);
+    }
   }
 
  private:

@@ -4,8 +4,9 @@
 //   m.tape(b); m.forward(b, x, tape) -> y; m.backward(b, tape, dy, gradients)        training
 //   m.decoder(b, capacity); m.decode(b, tokens, decoder) -> y                        with a cache
 //   m.draft(b, next, decoder) -> y                     of a net with multi-token prediction
-// A net may have several outputs in training: make_outputs<T>(memory, tokens) makes a struct of
-// views then (layers/with_mtp.hpp), which forward returns and backward takes the gradients of.
+// A net may have several outputs: make_outputs<T>(memory, row_counts) makes a struct of views then
+// (layers/with_mtp.hpp, with_heads.hpp), which forward returns and backward takes the gradients of;
+// m(b, x) gives the first alone, m.outputs(b, x, memory) all of them without a tape.
 // Results are views into the tape, the decoder or, for m(b, x), an owning tensor.
 #pragma once
 
@@ -20,11 +21,11 @@
 namespace deepseek {
 
 template <class Net, class T, class S>
-auto make_outputs(arena<S>& memory, index_t tokens) {
-  if constexpr (requires { Net::template make_outputs<T>(memory, tokens); }) {
-    return Net::template make_outputs<T>(memory, tokens);
+auto make_outputs(arena<S>& memory, const row_counts& n) {
+  if constexpr (requires { Net::template make_outputs<T>(memory, n); }) {
+    return Net::template make_outputs<T>(memory, n);
   } else {
-    return memory.template make<T, dyn, Net::out>(tokens);
+    return memory.template make<T, dyn, Net::out>(output_rows<Net>(n));
   }
 }
 
@@ -54,10 +55,21 @@ class model {
   template <class X>
   output operator()(const B& b, const X& x, const options& run = {}) const {
     const auto xv = as_const(as_view(x));
-    output y({xv.extent(0), Net::out});
+    output y({output_rows<Net>(rows_of(xv, run)), Net::out});
     keep<nothing, Net, T, space> kept;
     const scope freed(b.workspace());
     run_forward<Net>(make_call(b, run, b.workspace()), *parameters_, xv, y.view(), kept);
+    return y;
+  }
+
+  // Every output of a net with several; views in `memory`.
+  template <class X>
+  auto outputs(const B& b, const X& x, arena<space>& memory, const options& run = {}) const {
+    const auto xv = as_const(as_view(x));
+    const auto y = make_outputs<Net, T>(memory, rows_of(xv, run));
+    keep<nothing, Net, T, space> kept;
+    const scope freed(b.workspace());
+    run_forward<Net>(make_call(b, run, b.workspace()), *parameters_, xv, y, kept);
     return y;
   }
 
@@ -87,7 +99,7 @@ class model {
     t.recorded_ = false;  // until this one has come to its end
     t.memory_.clear();
     t.run_ = run;
-    const auto y = make_outputs<Net, T>(t.memory_, xv.extent(0));
+    const auto y = make_outputs<Net, T>(t.memory_, rows_of(xv, run));
     run_forward<Net>(make_call(b, run, t.memory_), *parameters_, xv, y, t.kept_);
     t.recorded_ = true;
     return y;
@@ -254,11 +266,15 @@ class model {
   void observe(const B& b, const X& x, calibration_type& seen, const options& run = {}) const {
     const auto xv = as_const(as_view(x));
     const scope freed(b.workspace());
-    const auto y = make_outputs<Net, T>(b.workspace(), xv.extent(0));
+    const auto y = make_outputs<Net, T>(b.workspace(), rows_of(xv, run));
     run_forward<Net>(make_call(b, run, b.workspace()), *parameters_, xv, y, seen.kept_);
   }
 
  private:
+  template <class X>
+  static row_counts rows_of(const X& x, const options& run) {
+    return count_rows(run, input_rows<Net>(x));
+  }
   static call<B> make_call(const B& b, const options& run, arena<space>& tape) {
     return {b, run, b.workspace(), tape, 0, {}};
   }

@@ -28,7 +28,9 @@ struct rms_norm {
   struct parameters {
     using layer = rms_norm;
     tensor<T, S, D> weight;
-    static constexpr auto fields() { return std::tuple{named("weight", &parameters::weight)}; }
+    static constexpr auto fields() {
+      return std::tuple{named("weight", &parameters::weight, first_value::one)};
+    }
   };
 
   template <class Call, class P, class X, class Y, class K>
@@ -75,7 +77,8 @@ struct layer_norm {
     using layer = layer_norm;
     tensor<T, S, D> weight, bias;
     static constexpr auto fields() {
-      return std::tuple{named("weight", &parameters::weight), named("bias", &parameters::bias)};
+      return std::tuple{named("weight", &parameters::weight, first_value::one),
+                        named("bias", &parameters::bias, first_value::zero)};
     }
   };
 

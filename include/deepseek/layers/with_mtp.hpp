@@ -71,9 +71,9 @@ struct with_mtp {
 
   // What training writes: views in a tape.
   template <class T, class S>
-  static auto make_outputs(arena<S>& memory, index_t tokens) {
-    const auto logits = memory.template make<T, dyn, out>(tokens);
-    return mtp_outputs{logits, memory.template make<T, dyn, out>(tokens)};
+  static auto make_outputs(arena<S>& memory, const row_counts& n) {
+    const auto logits = memory.template make<T, dyn, out>(n.tokens);
+    return mtp_outputs{logits, memory.template make<T, dyn, out>(n.tokens)};
   }
 
   template <class T, class S>

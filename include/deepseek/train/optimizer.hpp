@@ -2,8 +2,9 @@
 // optimizer<Rule, P>: one update rule over all trained tensors of a parameter struct; its state is
 // the same struct again, once per moment. Rules: adamw, sgd, lion, amf (ops/optimizer.hpp has the
 // formulas and sources). Buffers (field_role::state) are skipped. Weight decay touches matrices
-// only (norm weights and biases are left alone) unless decays::everything is asked for.
-// Errors: invalid_argument (rates, betas, eps outside their ranges), before anything is changed.
+// only (not what starts at a fixed value: norm weights and biases) unless decays::everything is
+// asked for. Errors: invalid_argument (rates, betas, eps outside their ranges), before anything is
+// changed.
 #pragma once
 
 #include "deepseek/core/parameters.hpp"
@@ -115,17 +116,14 @@ class optimizer {
           using Tensor = std::remove_reference_t<decltype(w)>;
           if constexpr (!std::is_integral_v<typename Tensor::value_type>) {  // those are state
             if (name.role == field_role::state) return;
-            const bool matrix = Tensor::rank >= 2 && !is_norm_or_bias(name.path);
+            // Experts side by side give a bias vector a second extent: its start decides.
+            const bool matrix = Tensor::rank >= 2 && name.start == first_value::drawn;
             const double decay = matrix || which_ == decays::everything ? rule_.weight_decay : 0.0;
             std::array<Tensor*, sizeof...(state)> states = {&state...};
             rule_.update(b, w, gradient, states, decay, at);
           }
         },
         p, g, *state_[I]...);
-  }
-  // Stacked experts give vectors a second extent: the name decides.
-  static bool is_norm_or_bias(const std::string& path) {
-    return path.ends_with("norm.weight") || path.ends_with("bias") || path.ends_with("log_step");
   }
 
   Rule rule_;
