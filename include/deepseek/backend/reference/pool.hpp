@@ -8,13 +8,13 @@
 
 namespace deepseek {
 
-struct pooled_rows {
+struct sequence_rows {
   index_t begin, end;
 };
 
 // The rows of sequence s; an empty view of offsets: all of them.
 template <class Offsets>
-pooled_rows rows_of_sequence(const Offsets& offsets, index_t s, index_t rows) {
+sequence_rows rows_of_sequence(const Offsets& offsets, index_t s, index_t rows) {
   if (offsets.extent(0) == 0) return {0, rows};
   return {offsets(s), offsets(s + 1)};
 }
@@ -32,7 +32,7 @@ void require_pooled(const Offsets& offsets, index_t rows, const char* object) {
 }
 
 template <class X, class Row>
-void pool_sequence(const X& x, pooled_rows r, pooled_row how, const Row& y) {
+void pool_sequence(const X& x, sequence_rows r, pooled_row how, const Row& y) {
   using T = typename Row::value_type;
   using A = accumulate_t<T>;
   for (index_t d = 0; d < y.extent(0); ++d) {
@@ -47,7 +47,7 @@ void pool_sequence(const X& x, pooled_rows r, pooled_row how, const Row& y) {
 }
 
 template <class Row, class DX>
-void pool_sequence_backward(const Row& dy, pooled_rows r, pooled_row how, const DX& dx) {
+void pool_sequence_backward(const Row& dy, sequence_rows r, pooled_row how, const DX& dx) {
   using T = typename DX::value_type;
   using A = accumulate_t<T>;
   const A share = how == pooled_row::mean ? static_cast<A>(r.end - r.begin) : A(1);
