@@ -472,6 +472,8 @@ def changed(case, **what):
 
 def refusals():
     """name, case, status, code, words of the message."""
+    import run_op_routers
+    yield from run_op_routers.refusals()
     x = small_softmax
     case = changed(x("f32"), op="soft_max")
     yield "unknown op", case, 2, "invalid_argument", ("soft_max", "softmax")
