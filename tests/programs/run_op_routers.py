@@ -138,7 +138,8 @@ def routers(oracle, kind):
         yield case
     ids = [[0, 1], [1, 0], [0, 2], [0, 1], [2, 0]]
     for order in ("position", "score", "random"):
-        case = Case("expert_capacity", kind, {"capacity": 2, "order": order, "lane": 1} | at, 0, order)
+        attrs = {"capacity": 2, "order": order, "lane": 1} | at
+        case = Case("expert_capacity", kind, attrs, 0, order)
         scores = case.give("scores", [[.1, .2, .3], [.5, .4, .1], [.7, .2, .1], [.6, .3, .1],
                                       [.25, .5, .75]])
         case.give("ids", ids, "I64")
@@ -206,7 +207,8 @@ def router_losses(kind):
         for name, value, dtype in more:
             case.give(name, value, dtype)
         for name in inputs:
-            case.expect(names[name], differences(lambda **given: [loss(**given)], inputs, [1.0], name))
+            case.expect(names[name],
+                        differences(lambda **moved: [loss(**moved)], inputs, [1.0], name))
         yield case
 
 
