@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The pictures of docs/patterns.md, from the text that examples/13_patterns.cpp prints.
+"""The pictures of docs/patterns.md, from the text that examples/18_patterns.cpp prints.
 
-usage: draw.py PROGRAM FOLDER [TOKENS]     (build/bin/13_patterns docs/images)
+usage: draw.py PROGRAM FOLDER [TOKENS]     (build/bin/18_patterns docs/images)
 
 Each picture is a grey PNG: one square for each pair of a query (down) and a key (across), dark where
 the query may see the key.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every pattern of the library, drawn: queries from top to bottom, keys from left to right, '#':
-// may be seen. `13_patterns 48` draws them with 48 tokens; docs/images/draw.py makes the pictures
+// may be seen. `18_patterns 48` draws them with 48 tokens; docs/images/draw.py makes the pictures
 // of docs/patterns.md from that. Combining them is a type, too: see the last one.
 #include <deepseek/deepseek.hpp>
 #include <deepseek/pattern/draw.hpp>
