@@ -60,6 +60,9 @@ void keeps_the_contract(const P& made) {
     }
     held = held && spans_hold(p, q0, q0 + 4, keys);
     const std::uint64_t row = ds::row_bits(p, q0, 2);
+    for (ds::index_t q = q0 - 9; q < q0 + 9; ++q) {
+      bits = bits && (!ds::see_alike(p, q0, q) || ds::row_bits(p, q, 2) == row);
+    }
     for (int j = 0; j < 20; ++j) bits = bits && (row >> j & 1U) == (p.visible(q0, 2 + j) ? 1U : 0U);
   }
   CHECK(agrees);

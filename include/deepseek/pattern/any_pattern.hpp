@@ -29,6 +29,7 @@ class any_pattern {
     return held_ ? held_->next_keys(q0, q1, from) : key_span{};
   }
   std::uint64_t row_bits(index_t q, index_t k0) const { return held_ ? held_->row_bits(q, k0) : 0; }
+  bool alike(index_t a, index_t b) const { return held_ && held_->alike(a, b); }
   any_pattern bind(const pattern_scope& scope) const {
     return held_ ? held_->bind(scope) : any_pattern{};
   }
@@ -43,6 +44,7 @@ class any_pattern {
     virtual coverage cover(const tile& t) const = 0;
     virtual key_span next_keys(index_t q0, index_t q1, index_t from) const = 0;
     virtual std::uint64_t row_bits(index_t q, index_t k0) const = 0;
+    virtual bool alike(index_t a, index_t b) const = 0;
     virtual any_pattern bind(const pattern_scope& scope) const = 0;
     virtual void check(const pattern_scope& scope) const = 0;
   };
@@ -58,6 +60,7 @@ class any_pattern {
     std::uint64_t row_bits(index_t q, index_t k0) const override {
       return deepseek::row_bits(p, q, k0);
     }
+    bool alike(index_t a, index_t b) const override { return see_alike(p, a, b); }
     any_pattern bind(const pattern_scope& scope) const override {
       return any_pattern(bind_pattern(p, scope));
     }

@@ -100,6 +100,9 @@ struct bigbird {
     if (first == no_key) return {};
     return {first * B > from ? first * B : from, (first + 1) * B};
   }
+  DEEPSEEK_HOST_DEVICE static constexpr bool alike(index_t a, index_t b) {
+    return floor_divide(a, B) == floor_divide(b, B);
+  }
   DEEPSEEK_HOST_DEVICE constexpr std::uint64_t row_bits(index_t q, index_t k0) const {
     const auto r = row(floor_divide(q, B));
     std::uint64_t bits = 0;

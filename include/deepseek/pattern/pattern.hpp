@@ -5,8 +5,8 @@
 //   cover(tile)   -> coverage   none: no pair of the tile is visible; full: every pair is;
 //                               partial is always a correct answer, only a slower one.
 // Optional: next_keys (cost follows the keys kept), row_bits (64 keys at once), make (data of a
-// run: the seed), bind (head, keys, rows), check (what a run must be), `sees` (never a key after
-// its query), modify (scores: pattern/score.hpp).
+// run: the seed), bind (head, keys, rows), check (what a run must be), alike (two queries that see
+// the same keys), `sees` (never a key after its query), modify (scores: pattern/score.hpp).
 // Queries may have negative positions (more queries than keys, aligned at the end); keys do not.
 #pragma once
 
@@ -103,6 +103,17 @@ constexpr P bind_pattern(const P& pattern, const pattern_scope& scope) {
 template <class P>
 void require_pattern(const P& pattern, const pattern_scope& scope) {
   if constexpr (requires { pattern.check(scope); }) pattern.check(scope);
+}
+
+// Whether queries a and b are known to see the same keys, in each head: what one sees is then not
+// worked out twice.
+template <class P>
+DEEPSEEK_HOST_DEVICE constexpr bool see_alike(const P& pattern, index_t a, index_t b) {
+  if constexpr (requires { pattern.alike(a, b); }) {
+    return pattern.alike(a, b);
+  } else {
+    return false;
+  }
 }
 
 // The pattern also changes the scores of the pairs that it shows: see pattern/score.hpp.

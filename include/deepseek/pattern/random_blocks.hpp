@@ -78,6 +78,9 @@ struct random_blocks {
     if (next.first < from) next.first = from;
     return next;
   }
+  DEEPSEEK_HOST_DEVICE static constexpr bool alike(index_t a, index_t b) {
+    return floor_divide(a, B) == floor_divide(b, B);
+  }
   DEEPSEEK_HOST_DEVICE constexpr std::uint64_t row_bits(index_t q, index_t k0) const {
     const auto drawn = draw(floor_divide(q, B));
     std::uint64_t bits = 0;

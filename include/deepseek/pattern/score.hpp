@@ -62,6 +62,9 @@ struct scored {
   DEEPSEEK_HOST_DEVICE constexpr std::uint64_t row_bits(index_t q, index_t k0) const {
     return deepseek::row_bits(pattern, q, k0);
   }
+  DEEPSEEK_HOST_DEVICE constexpr bool alike(index_t a, index_t b) const {
+    return see_alike(pattern, a, b);
+  }
   template <class T>
   DEEPSEEK_HOST_DEVICE constexpr modified_score<T> modify(T s, index_t q, index_t k) const {
     if constexpr (modifies_scores<P>) {

@@ -170,9 +170,7 @@ class backward_head {
     const auto t = tile_of(k0);
     std::uint64_t any = 0;
     for (index_t r = 0; r < rows_; ++r) {
-      bits_[r] = lse_[r] == -std::numeric_limits<T>::infinity()
-                     ? 0
-                     : visible_bits(group_, i0_ + r / group_.heads, r % group_.heads, k0, c);
+      bits_[r] = bits_of_row(r, k0, c);
       any |= bits_[r];
     }
     if (any == 0) return;
@@ -190,6 +188,19 @@ class backward_head {
     }
   }
 
+  // What row r sees of a tile: nothing where all its scores are -inf.
+  std::uint64_t bits_of_row(index_t r, index_t k0, coverage c) const {
+    const auto nothing = [&](index_t row) {
+      return lse_[row] == -std::numeric_limits<T>::infinity();
+    };
+    if (nothing(r)) return 0;
+    const index_t before = r - group_.heads;  // the query before, in the same head
+    if (before >= 0 && !nothing(before) &&
+        see_alike(group_.pattern, position(before), position(r))) {
+      return bits_[before];
+    }
+    return visible_bits(group_, i0_ + r / group_.heads, r % group_.heads, k0, c);
+  }
   std::uint64_t bits_of_strip(index_t r0) const {
     std::uint64_t any = 0;
     for (index_t r = r0; r < std::min(r0 + strip_rows<T>, rows_); ++r) any |= bits_[r];

@@ -152,7 +152,11 @@ class forward_tile {
     const index_t rows = std::min(strip_rows<T>, rows_ - r0);
     std::uint64_t bits[strip_rows<T>], any = 0;
     for (index_t r = 0; r < rows; ++r) {
-      bits[r] = visible_bits(group_, query(r0 + r), (r0 + r) % group_.heads, k0, c);
+      const index_t before = r - group_.heads;  // the query before, in the same head
+      const bool known =
+          before >= 0 && see_alike(group_.pattern, position(r0 + before), position(r0 + r));
+      bits[r] = known ? bits[before]
+                      : visible_bits(group_, query(r0 + r), (r0 + r) % group_.heads, k0, c);
       any |= bits[r];
     }
     if (any == 0) return;
