@@ -113,7 +113,7 @@ TEST_CASE("memory_compression: a golden row, names") {
 TEST_CASE_TEMPLATE("heads: values and gradients", B, ds::reference, ds::cpu) {
   const B b;
   rows_of<double, 4> x(7);
-  using labels = ds::classification_head<4, 3, ds::pooling::mean>;
+  using labels = ds::classification_head<4, 3, ds::pooled_row::mean>;
   layer_test::trial<padded<labels>, double> c;
   const auto& w = c.p.body.template get<1>();
   const auto mean = oracle::pool(x.values(), offset_list, oracle::pooled::mean, 4);
@@ -124,7 +124,7 @@ TEST_CASE_TEMPLATE("heads: values and gradients", B, ds::reference, ds::cpu) {
   const auto last = oracle::pool(x.values(), offset_list, oracle::pooled::last, 4);
   expect_values("reward_head", sequences_of<reward>(b, r, x),
                 oracle::linear(last, values(r.p.body.template get<1>().weight), {0}, {3, 4, 1}), 1);
-  using unit = ds::contrastive_head<4, 5, ds::pooling::first>;
+  using unit = ds::contrastive_head<4, 5, ds::pooled_row::first>;
   layer_test::trial<padded<unit>, double> u;
   const auto first = oracle::pool(x.values(), offset_list, oracle::pooled::first, 4);
   auto z = oracle::linear(first, values(u.p.body.template get<1>().weight), std::vector<double>(5),

@@ -17,7 +17,8 @@ using block = ds::transformer_block<ds::multi_head_attention<heads, ds::causal>,
 struct net
     : ds::with_heads<ds::chain<ds::embedding<11, 8>, block,
                                ds::memory_compression<ds::memory_compression_config{.dim = 8}>>,
-                     ds::generation_head<8, 11>, ds::classification_head<8, 3, ds::pooling::last>,
+                     ds::generation_head<8, 11>,
+                     ds::classification_head<8, 3, ds::pooled_row::last>,
                      ds::contrastive_head<8, 4>> {};
 using model = ds::model<net, float, ds::cpu>;
 using ids = ds::view<const std::int32_t, ds::host, ds::dyn>;

@@ -25,7 +25,7 @@ std::vector<T> check(const B& b, const ints& offsets, const shape_case& c) {
   const reals x = drawn<T>(c, c.size(), " x");
   const reals dy = drawn_normal<T>(c, sequences * c.columns, " dy");
   std::vector<T> all;
-  for (const auto how : {ds::pooling::first, ds::pooling::mean, ds::pooling::last}) {
+  for (const auto how : {ds::pooled_row::first, ds::pooled_row::mean, ds::pooled_row::last}) {
     const auto same = static_cast<oracle::pooled>(how);
     sheet<T> from(c.rows, c.columns, c.how, x), to(sequences, c.columns, c.how);
     ds::ops::pool(b, from.matrix(), view_of(offsets), how, to.matrix());
@@ -66,7 +66,7 @@ TEST_CASE("pool: the gradient by differences; no offsets are one sequence") {
     const ints offsets{0, 4, 5, 9};
     const shape_case c{9, 3};
     const reals x = drawn<double>(c, c.size(), " x"), weights = support::loss_weights(9);
-    for (const auto how : {ds::pooling::first, ds::pooling::mean, ds::pooling::last}) {
+    for (const auto how : {ds::pooled_row::first, ds::pooled_row::mean, ds::pooled_row::last}) {
       const auto loss = [&](const reals& moved) {
         sheet<double> from(9, 3, c.how, moved), to(3, 3, c.how);
         ds::ops::pool(b, from.matrix(), view_of(offsets), how, to.matrix());
@@ -87,7 +87,7 @@ TEST_CASE("pool: zero sizes and errors") {
   on_both([](const auto& b) {
     float data[32] = {};
     using flat = ds::view<float, ds::host, ds::dyn, ds::dyn>;
-    const auto mean = ds::pooling::mean;
+    const auto mean = ds::pooled_row::mean;
     ds::ops::pool(b, flat(data, {0, 4}), ids{}, mean, flat(data, {0, 4}));
     ds::ops::pool_backward(b, flat(data, {0, 4}), ids{}, mean, flat(data, {0, 4}));
     ds::ops::pool(b, flat(data, {0, 4}), view_of({0}), mean, flat(data, {0, 4}));

@@ -72,4 +72,4 @@ def refusals():
     case = Case("pool", "f32", {"how": "median"})
     case.give("x", normal(1, 4, 2))
     case.give("offsets", [0, 4], "I64")
-    yield "unknown pooling", case, 2, "invalid_argument", ("median", "first, mean or last")
+    yield "unknown row", case, 2, "invalid_argument", ("median", "first, mean or last")

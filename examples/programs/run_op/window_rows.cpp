@@ -36,13 +36,13 @@ struct unfold_backward {
   }
 };
 
-ds::pooling how_of(op_case& in) {
+ds::pooled_row how_of(op_case& in) {
   const auto how = in.word("how", "mean");
-  if (how == "first") return ds::pooling::first;
-  if (how == "last") return ds::pooling::last;
+  if (how == "first") return ds::pooled_row::first;
+  if (how == "last") return ds::pooled_row::last;
   ds::require(how == "mean", error_code::invalid_argument, in.op(), ": how is ", ds::escaped(how),
               "; write first, mean or last");
-  return ds::pooling::mean;
+  return ds::pooled_row::mean;
 }
 index_t sequences(const array<std::int32_t, 1>& offsets) {
   return std::max<index_t>(offsets.extent(0) - 1, 0);

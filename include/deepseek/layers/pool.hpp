@@ -8,7 +8,7 @@
 
 namespace deepseek {
 
-template <index_t D, pooling How = pooling::mean>
+template <index_t D, pooled_row How = pooled_row::mean>
 struct pool {
   static_assert(D > 0, "deepseek::pool: the width is not positive; write pool<dim>");
   static constexpr index_t out = D;
@@ -33,7 +33,7 @@ struct pool {
 };
 
 // A row of y is made of several of x.
-template <index_t D, pooling How>
+template <index_t D, pooled_row How>
 inline constexpr bool rows_are_independent<pool<D, How>> = false;
 
 }  // namespace deepseek

@@ -25,7 +25,7 @@ struct generation_head : linear<D, V, F> {
   using with_format = generation_head<D, V, G>;
 };
 
-template <index_t D, index_t Classes, pooling How = pooling::mean, class F = plain>
+template <index_t D, index_t Classes, pooled_row How = pooled_row::mean, class F = plain>
 struct classification_head : chain<pool<D, How>, linear<D, Classes, F, bias::present>> {
   static constexpr const char* label = "classification";
   template <class G>
@@ -44,13 +44,13 @@ struct tagging_head : linear<D, Tags, F, bias::present> {
 };
 
 template <index_t D, class F = plain>
-struct reward_head : chain<pool<D, pooling::last>, linear<D, 1, F>> {
+struct reward_head : chain<pool<D, pooled_row::last>, linear<D, 1, F>> {
   static constexpr const char* label = "reward";
   template <class G>
   using with_format = reward_head<D, G>;
 };
 
-template <index_t D, index_t P, pooling How = pooling::mean, class F = plain>
+template <index_t D, index_t P, pooled_row How = pooled_row::mean, class F = plain>
 struct contrastive_head : chain<pool<D, How>, linear<D, P, F>, l2_normalize<P>> {
   static constexpr const char* label = "contrastive";
   template <class G>

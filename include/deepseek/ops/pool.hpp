@@ -16,7 +16,7 @@
 
 namespace deepseek {
 
-enum class pooling { first, mean, last };
+enum class pooled_row { first, mean, last };
 
 namespace pool_checks {
 
@@ -43,7 +43,7 @@ struct pool_op {
   static constexpr std::string_view name = "pool";
 
   template <class B, class X, class Offsets, class Y>
-  void operator()(const B& b, const X& x_in, const Offsets& offsets_in, pooling how,
+  void operator()(const B& b, const X& x_in, const Offsets& offsets_in, pooled_row how,
                   Y&& y_in) const {
     const auto x = as_const(as_view(x_in));
     const auto offsets = as_const(as_view(offsets_in));
@@ -58,7 +58,7 @@ struct pool_backward_op {
   static constexpr std::string_view name = "pool_backward";
 
   template <class B, class DY, class Offsets, class DX>
-  void operator()(const B& b, const DY& dy_in, const Offsets& offsets_in, pooling how,
+  void operator()(const B& b, const DY& dy_in, const Offsets& offsets_in, pooled_row how,
                   DX&& dx_in) const {
     const auto dy = as_const(as_view(dy_in));
     const auto offsets = as_const(as_view(offsets_in));

@@ -8,7 +8,7 @@
 namespace deepseek {
 
 template <class X, class Offsets, class Y>
-void pool_impl(const cpu& b, const X& x, const Offsets& offsets, pooling how, const Y& y) {
+void pool_impl(const cpu& b, const X& x, const Offsets& offsets, pooled_row how, const Y& y) {
   require_pooled(offsets, x.extent(0), "pool: offsets");
   parallel_rows(b, y.extent(0), 1, [&](index_t first, index_t end) {
     for (index_t s = first; s < end; ++s) {
@@ -18,7 +18,7 @@ void pool_impl(const cpu& b, const X& x, const Offsets& offsets, pooling how, co
 }
 
 template <class DY, class Offsets, class DX>
-void pool_backward_impl(const cpu& b, const DY& dy, const Offsets& offsets, pooling how,
+void pool_backward_impl(const cpu& b, const DY& dy, const Offsets& offsets, pooled_row how,
                         const DX& dx) {
   require_pooled(offsets, dx.extent(0), "pool_backward: offsets");
   parallel_rows(b, dy.extent(0), 1, [&](index_t first, index_t end) {
