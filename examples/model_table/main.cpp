@@ -80,7 +80,7 @@ std::string page(const arguments& a, const run& r) {
   for (const auto& row : pruning_rows()) {
     base_model pruned(r.backend);
     pruned.parameters() = base->parameters();
-    row.prune(r.backend, pruned);
+    row.prune(r, r.backend, pruned);
     out += line(row.name, measured_base(r, pruned), false);
   }
   return out;
