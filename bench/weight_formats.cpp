@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// y = x w^T for float x and weights in packed floats, bf16, fp8 blocks and int4 groups;
-// fp8_activations: x becomes e4m3 in the call. Few rows are limited by the stored bytes of w, many
-// by float multiply-adds.
+// y = x w^T for float x and weights in packed floats, bf16, fp8 blocks, int8 channels, int4
+// groups and mxfp4; fp8_activations: x becomes e4m3 in the call. Few rows are limited by the stored bytes of w,
+// many by float multiply-adds.
 #include "deepseek/ops/fp8_gemm.hpp"
 #include "deepseek/ops/weight_gemm.hpp"
 
@@ -82,7 +82,10 @@ void add_cases() {
     add_cpu<format_case<ds::bf16_weights>>("bf16", s.name, s);
     add_cpu<format_case<ds::fp8_blocks>>("fp8_blocks", s.name, s);
     add_cpu<format_case<ds::fp8_activations>>("fp8_activations", s.name, s);
+    add_cpu<format_case<ds::int8_channels>>("int8_channels", s.name, s);
     add_cpu<format_case<ds::int4_groups<32>>>("int4_groups", s.name, s);
+    add_cpu<format_case<ds::int4_symmetric<32>>>("int4_symmetric", s.name, s);
+    add_cpu<format_case<ds::mxfp4>>("mxfp4", s.name, s);
   }
 }
 

@@ -19,9 +19,9 @@ const op_row& row_named(const std::string& name) {
   std::string known;
   for (const auto& rows :
        {attention_rows(), branch_rows(), compressed_rows(), element_rows(), expert_rows(),
-        format_rows(), hyper_rows(), indexer_rows(), latent_rows(), loss_rows(),
-        norm_rows(), optimizer_rows(), product_rows(), quant_rows(), router_rows(),
-        token_rows(), weight_rows(, weight_rows(), window_rows()}) {
+        format_rows(), hyper_rows(), indexer_rows(), latent_rows(), loss_rows(), norm_rows(),
+        optimizer_rows(), product_rows(), quant_rows(), router_rows(), token_rows(), weight_rows(),
+        window_rows()}) {
     for (const op_row& row : rows) {
       if (row.name == name) return row;
       (known += known.empty() ? "" : " ") += row.name;

@@ -146,7 +146,7 @@ TEST_CASE("contrastive_loss: pairs find each other, the temperature stays below 
 
 TEST_CASE("weights of tasks: fixed, and learned until each weighted loss is one half") {
   const ds::cpu b;
-  const ds::fixed_weights fixed({0.25, 2});
+  const ds::fixed_task_weights fixed({0.25, 2});
   const auto f = fixed(b, {4, 3});
   CHECK(f.total == 7);
   CHECK(f.weights == reals{0.25, 2});

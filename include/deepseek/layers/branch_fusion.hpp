@@ -92,7 +92,9 @@ struct learned_weights {
     struct parameters {
       using layer = on;
       tensor<accumulate_t<T>, S, 1, Branches> bias;
-      static constexpr auto fields() { return std::tuple{named("bias", &parameters::bias)}; }
+      static constexpr auto fields() {
+        return std::tuple{named("bias", &parameters::bias, first_value::zero)};
+      }
     };
 
     template <class T, class Call, class P, class X, class K>

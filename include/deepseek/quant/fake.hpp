@@ -133,7 +133,8 @@ struct fake_weight {
     return {rows(values(), e * O, O), rows(log_steps(), e * O, O)};
   }
   static constexpr auto fields() {
-    return std::tuple{named("", &fake_weight::value), named("log_step", &fake_weight::log_step)};
+    return std::tuple{named("", &fake_weight::value),
+                      named("log_step", &fake_weight::log_step, first_value::zero)};
   }
 
  private:
@@ -163,9 +164,10 @@ struct fake_weight_and_input : fake_weight<F, T, S, O, I> {
     return {static_cast<float>(at.step(static_cast<A>(x_log_step.data()[0]))), at.zero};
   }
   static constexpr auto fields() {
-    return std::tuple_cat(base::fields(),
-                          std::tuple{named("x_log_step", &fake_weight_and_input::x_log_step),
-                                     buffer("x_zero", &fake_weight_and_input::x_zero)});
+    return std::tuple_cat(
+        base::fields(),
+        std::tuple{named("x_log_step", &fake_weight_and_input::x_log_step, first_value::zero),
+                   buffer("x_zero", &fake_weight_and_input::x_zero)});
   }
 };
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Several tasks, one model: how much each loss counts. A weighting is asked once a step with the
 // tasks' losses and says by what each task's gradient is multiplied:
-//   fixed_weights         what was written
+//   fixed_task_weights    what was written
 //   uncertainty_weights   learned: ops/uncertainty_weights.hpp, moved by plain gradient descent
 // Use the weights as `scale` of the tasks' gradients (cross_entropy_gradient_spec::scale ...), or
 // scale the outputs' gradients before backward; gradients of shared layers then add up.
@@ -27,9 +27,9 @@ inline void require_tasks(std::size_t losses, std::size_t tasks) {
 }
 }  // namespace detail
 
-class fixed_weights {
+class fixed_task_weights {
  public:
-  explicit fixed_weights(std::vector<double> weights) : weights_(std::move(weights)) {}
+  explicit fixed_task_weights(std::vector<double> weights) : weights_(std::move(weights)) {}
 
   template <class B>
   task_weighting operator()(const B&, const std::vector<double>& losses) const {
