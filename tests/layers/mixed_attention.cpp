@@ -3,6 +3,9 @@
 // branches, the sum of layers) and what it is not (one softmax over the union).
 #include "deepseek/layers/mixed_attention.hpp"
 
+#include "deepseek/layers/chain.hpp"
+#include "deepseek/layers/residual.hpp"
+
 #include "deepseek/pattern/band.hpp"
 #include "deepseek/pattern/block.hpp"
 #include "deepseek/pattern/combine.hpp"
@@ -32,6 +35,11 @@ using scaled =
 using gated = ds::mixed_attention<heads, ds::token_gates<>, near, ds::everyone>;
 using gates = ds::mixed_attention<heads, ds::token_gates<ds::weight_score::sigmoid>, near, drawn>;
 
+// One after the other: local, then block.
+using in_turn =
+    ds::chain<ds::residual<ds::multi_head_attention<heads, near>>,
+              ds::residual<ds::called<"block", ds::multi_head_attention<heads, blocks>>>>;
+
 // The projections of a, those of b.
 template <class A, class B>
 void copy_projections(const A& a, B& b) {
@@ -46,7 +54,7 @@ double distance(const std::vector<double>& a, const std::vector<double>& b) {
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("mixed attention: gradients", L, fixed, learned, scaled, gated, gates) {
+TEST_CASE_TEMPLATE("mixed attention: gradients", L, fixed, learned, scaled, gated, gates, in_turn) {
   const ds::cpu b({.threads = 2});
   rows_of<double, 8> x(7, "tokens");
   auto run = layer_test::train;

@@ -86,6 +86,12 @@ inline double attention_row(const attention_inputs& x, const attention_shape& s,
   for (double& e : p) e /= sum;
   return top + std::log(sum);
 }
+inline double attention_row(const attention_inputs& x, const attention_shape& s,
+                            const visible_pair& visible, std::size_t i, std::size_t h,
+                            std::vector<double>& p) {
+  std::vector<double> slope;
+  return attention_row(x, s, visible, i, h, p, slope);
+}
 
 }  // namespace detail
 

@@ -485,10 +485,12 @@ def changed(case, **what):
 
 
 def refusals():
-    import run_op_patterns
-    yield from run_op_patterns.refusals()
     """name, case, status, code, words of the message."""
+    import run_op_patterns
+    import run_op_routers
     import run_op_windows
+    yield from run_op_patterns.refusals()
+    yield from run_op_routers.refusals()
     yield from run_op_windows.refusals()
     x = small_softmax
     case = changed(x("f32"), op="soft_max")

@@ -138,7 +138,8 @@ def routers(oracle, kind):
         yield case
     ids = [[0, 1], [1, 0], [0, 2], [0, 1], [2, 0]]
     for order in ("position", "score", "random"):
-        case = Case("expert_capacity", kind, {"capacity": 2, "order": order, "lane": 1} | at, 0, order)
+        attrs = {"capacity": 2, "order": order, "lane": 1} | at
+        case = Case("expert_capacity", kind, attrs, 0, order)
         scores = case.give("scores", [[.1, .2, .3], [.5, .4, .1], [.7, .2, .1], [.6, .3, .1],
                                       [.25, .5, .75]])
         case.give("ids", ids, "I64")
@@ -206,5 +207,32 @@ def router_losses(kind):
         for name, value, dtype in more:
             case.give(name, value, dtype)
         for name in inputs:
-            case.expect(names[name], differences(lambda **given: [loss(**given)], inputs, [1.0], name))
+            case.expect(names[name],
+                        differences(lambda **moved: [loss(**moved)], inputs, [1.0], name))
         yield case
+
+
+def refusals():
+    def places_of(**attrs):
+        case = Case("expert_capacity", "f32", attrs)
+        case.give("scores", normal(1, 3, 4))
+        case.give("ids", [[0, 1], [3, 2], [1, 0]], "I64")
+        return case
+    yield "no capacity", places_of(), 2, "config", ("capacity",)
+    yield "capacity", places_of(capacity=-1), 2, "invalid_argument", ("capacity is -1",)
+    yield "order", places_of(capacity=1, order="rank"), 2, "config", ("rank", "position, score")
+    yield "then", places_of(capacity=1, then="drop"), 2, "config", ("drop", "pass or reroute")
+    case = places_of(capacity=1)
+    case.give("ids", [[0, 1], [3, 4], [1, 0]], "I64")
+    yield "capacity ids", case, 2, "index_range", ("ids[1, 1] is 4", "0 .. 3")
+    case = Case("gate", "f32", {"top_k": 2, "choice": "all"})
+    case.give("x", normal(1, 2, 4))
+    case.give("w", normal(1, 8, 4))
+    yield "not all", case, 2, "invalid_argument", ("2 active experts of 8",)
+    case = Case("load_loss", "f32", {"top_k": 5})
+    for name in ("logits", "raw", "noisy"):
+        case.give(name, normal(1, 2, 4))
+    yield "load", case, 2, "invalid_argument", ("5 active experts of 4",)
+    case = Case("jitter", "f32", {"amount": 2})
+    case.give("x", normal(1, 2, 4))
+    yield "jitter", case, 2, "invalid_argument", ("amount is 2",)

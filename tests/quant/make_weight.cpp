@@ -5,7 +5,9 @@
 
 #include "deepseek/quant/fp8_blocks.hpp"
 #include "deepseek/quant/int4_groups.hpp"
+#include "deepseek/quant/int8_channels.hpp"
 #include "deepseek/quant/int8_weight.hpp"
+#include "deepseek/quant/mxfp4.hpp"
 #include "support/seed.hpp"
 #include "support/throws.hpp"
 
@@ -45,7 +47,8 @@ bool same_bits(const W& a, const W& b) {
 }  // namespace
 
 TEST_CASE_TEMPLATE("one expert after the other is the whole stack", F, ds::plain, ds::bf16_weights,
-                   ds::w8a8, ds::w8a8_per_token, ds::fp8_blocks, ds::int4_groups<32>) {
+                   ds::w8a8, ds::w8a8_per_token, ds::fp8_blocks, ds::int4_groups<32>,
+                   ds::int4_symmetric<64>, ds::int8_channels, ds::mxfp4) {
   const auto w = drawn<float>();
   stack<F> all, each, turned;
   ds::make_weight(F{}, w, seen, all);
@@ -63,7 +66,8 @@ TEST_CASE_TEMPLATE("one expert after the other is the whole stack", F, ds::plain
 }
 
 TEST_CASE_TEMPLATE("narrow sources are what their floats are", F, ds::plain, ds::bf16_weights,
-                   ds::w8a8_per_token, ds::fp8_blocks, ds::int4_groups<32>) {
+                   ds::w8a8_per_token, ds::fp8_blocks, ds::int4_groups<32>, ds::int4_symmetric<64>,
+                   ds::int8_channels, ds::mxfp4) {
   const auto narrow = drawn<ds::bf16>();
   ds::tensor<float, ds::stacked<experts, ds::host>, out, in> wide;
   for (ds::index_t i = 0; i < wide.size(); ++i) wide.data()[i] = narrow.data()[i];
@@ -86,7 +90,8 @@ TEST_CASE("bf16 weights round once and keep what a file holds") {
 }
 
 TEST_CASE_TEMPLATE("other shapes and experts are refused", F, ds::plain, ds::bf16_weights, ds::w8a8,
-                   ds::fp8_blocks, ds::int4_groups<32>) {
+                   ds::fp8_blocks, ds::int4_groups<32>, ds::int4_symmetric<64>, ds::int8_channels,
+                   ds::mxfp4) {
   const auto w = drawn<float>();
   stack<F> to;
   CHECK_ERROR(ds::error_code::index_range, F::name, "3",
@@ -96,7 +101,8 @@ TEST_CASE_TEMPLATE("other shapes and experts are refused", F, ds::plain, ds::bf1
 }
 
 TEST_CASE_TEMPLATE("a bad weight in the last expert leaves the stack untouched", F,
-                   ds::w8a8_per_token, ds::fp8_blocks, ds::int4_groups<32>) {
+                   ds::w8a8_per_token, ds::fp8_blocks, ds::int4_groups<32>, ds::int4_symmetric<64>,
+                   ds::int8_channels, ds::mxfp4) {
   auto w = drawn<float>();
   stack<F> before, after;
   ds::make_weight(F{}, w, seen, before);

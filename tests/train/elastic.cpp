@@ -177,9 +177,10 @@ TEST_CASE("two tasks: what was consolidated is forgotten less") {
   const auto learn = [&](double lambda) {
     auto m = make(b);
     const auto train = [&](ids tokens, ids targets, const ds::elastic_memory<model>* memory) {
-      ds::trainer t(b, m, ds::adamw{.weight_decay = 0}, ds::constant_rate{.peak = 0.02});
+      const double rate = memory == nullptr ? 0.02 : 0.1;  // hard enough to forget
+      ds::trainer t(b, m, ds::adamw{.weight_decay = 0}, ds::constant_rate{.peak = rate});
       if (memory != nullptr) t.with_penalty(memory->penalty(b));
-      for (int i = 0; i < 150; ++i) t.micro_step(tokens, targets);
+      for (int i = 0; i < (memory == nullptr ? 150 : 300); ++i) t.micro_step(tokens, targets);
     };
     train(ids(first, {4}), ids(first_next, {4}), nullptr);
     ds::elastic_memory memory(b, m, {.lambda = lambda});
@@ -191,6 +192,7 @@ TEST_CASE("two tasks: what was consolidated is forgotten less") {
   };
   const auto free = learn(0), held = learn(100);
   MESSAGE("old task ", free.first, " -> ", held.first, ", new ", free.second, " -> ", held.second);
-  CHECK(held.first < 0.5 * free.first);
-  CHECK(held.second < 0.5);
+  CHECK(free.first > 0.3);
+  CHECK(held.first < 0.1 * free.first);
+  CHECK(held.second < 0.01);
 }

@@ -28,7 +28,7 @@ struct codes {
       ds::require_finite_matrix("quant_gemm", ds::slice(w, e), e);
       for (index_t n = 0; n < at.n; ++n) {
         sum.view()(e, n) = ds::make_int8_channel<A>(
-            ds::slice(ds::slice(w, e), n), scale.view()(e, n),
+            ds::slice(w, e), n, scale.view()(e, n),
             [&](index_t k, std::int8_t code) { q.view()(e, at.at(n, k)) = code; });
       }
     }

@@ -140,7 +140,7 @@ struct choice_load {
     const index_t experts = in.integer("experts");
     ds::require(experts >= 0 && experts <= index_t{1} << 24, error_code::config,
                 "choice_load: experts is ", experts, "; write a number from 0 to 16777216");
-    array<float, 1> load({experts});
+    array<ds::accumulate_t<T>, 1> load({experts});
     ds::ops::choice_load(b, ids, load);
     out.add("out", load);
   }

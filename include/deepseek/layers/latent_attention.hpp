@@ -23,9 +23,18 @@
 namespace deepseek {
 
 // Wkv_b is split by heads in the absorbed form, so its weight stays a matrix of numbers: plain in a
-// plain layer, in 16 bits in one of any other format.
+// plain layer or one that is trained for a format, in 16 bits in one of any other format.
 template <class F>
-using absorbable_format = std::conditional_t<std::is_same_v<F, plain>, plain, bf16_weights>;
+struct absorbable {
+  using type =
+      std::conditional_t<std::is_same_v<F, plain> || TrainedFormat<F>, plain, bf16_weights>;
+};
+template <class F, class... Layers>
+struct absorbable<only<F, Layers...>> {
+  using type = only<typename absorbable<F>::type, Layers...>;
+};
+template <class F>
+using absorbable_format = typename absorbable<F>::type;
 
 // Queries come from a latent of q_rank numbers, or from x by one matrix.
 template <mla_config C, class F, class Of>

@@ -185,6 +185,9 @@ struct fake {
                          fake_weight<F, T, S, O, I>>;
 };
 
+template <class F>
+inline constexpr bool needs_calibration<fake<F>> = fake_form<F>::rounds_inputs;
+
 template <class W>
 inline constexpr bool is_fake_weight = false;
 template <class F, class T, class S, index_t O, index_t I>
