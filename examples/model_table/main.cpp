@@ -25,8 +25,8 @@ namespace {
 struct arguments {
   std::string project = ".", out = "docs/table.md";
   int threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  ds::index_t steps = 200;
-  std::size_t stride = 6;
+  ds::index_t steps = 150;
+  std::size_t stride = 10;
 };
 
 std::string line(const std::string& name, const figures& f, bool trained) {
@@ -80,7 +80,7 @@ std::string page(const arguments& a, const run& r) {
   for (const auto& row : pruning_rows()) {
     base_model pruned(r.backend);
     pruned.parameters() = base->parameters();
-    row.prune(r.backend, pruned);
+    row.prune(r, r.backend, pruned);
     out += line(row.name, measured_base(r, pruned), false);
   }
   return out;

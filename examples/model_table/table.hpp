@@ -32,6 +32,10 @@ inline constexpr ds::dsa_config selecting{.attention = {.dim = dim,
                                           .index_dim = 16,
                                           .top_k = 32,
                                           .loss_weight = 0.1};
+inline constexpr ds::dynamic_sparse_config important{.attention = heads, .window = 32};
+inline constexpr ds::head_gate_config by_token{.by = ds::head_gate_by::token};
+inline constexpr ds::nsa_config native{
+    .attention = heads, .stride = 8, .blocks = {.block = 16, .count = 4}, .window = 32};
 inline constexpr ds::moe_config experts{
     .dim = dim, .hidden = 128, .routed = 8, .shared = 1, .active = 2};
 inline constexpr ds::gate_config routing{.score = ds::gate_score::sigmoid,
@@ -73,7 +77,7 @@ struct format_row {
 };
 struct pruning_row {
   std::string name;
-  void (*prune)(const ds::cpu&, base_model&);
+  void (*prune)(const run&, const ds::cpu&, base_model&);
 };
 
 std::vector<attention_row>& attention_rows();

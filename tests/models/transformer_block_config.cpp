@@ -25,12 +25,21 @@ constexpr auto with(double attention, double hidden) {
   c.hidden_dropout = hidden;
   return c;
 }
+constexpr auto with_capacity(ds::index_t rows) {
+  auto c = with(0, 0);
+  c.expert_capacity = rows;
+  return c;
+}
 using block = ds::deepseek_transformer_block<described>;
 
 static_assert(described.attention() == ds::attention_config{.dim = 8, .heads = 2});
 static_assert(described.experts().routed == 4 && described.experts().active == 2);
 static_assert(described.experts().dim == 8 && described.experts().hidden == 6);
 static_assert(ds::transformer_block_config{.hidden_size = 8}.experts().hidden == 32);
+static_assert(!described.experts().capacity.limits());
+static_assert(
+    ds::transformer_block_config{.hidden_size = 8, .expert_capacity = 3}.experts().capacity.rows ==
+    3);
 
 template <class L>
 std::vector<float> in_training(std::uint64_t seed) {
@@ -57,4 +66,9 @@ TEST_CASE("deepseek_transformer_block: gradient, paths, rates") {
   CHECK(in_training<still>(1) == in_training<still>(2));
   CHECK(in_training<first>(1) != in_training<first>(2));
   CHECK(in_training<second>(1) != in_training<second>(2));
+  // Five tokens choose twice among four experts: with room for one row each some are dropped.
+  using tight = ds::deepseek_transformer_block<with_capacity(1)>;
+  using wide = ds::deepseek_transformer_block<with_capacity(10)>;
+  CHECK(in_training<tight>(1) != in_training<still>(1));
+  CHECK(in_training<wide>(1) == in_training<still>(1));
 }

@@ -196,7 +196,7 @@ void observe_activity(const B& b, const model<Net, T, B>& m, const X& x,
                       const run_options<typename B::space>& run = {}) {
   const auto xv = as_const(as_view(x));
   const scope freed(b.workspace());
-  const auto y = make_outputs<Net, T>(b.workspace(), xv.extent(0));
+  const auto y = make_outputs<Net, T>(b.workspace(), count_rows(run, input_rows<Net>(xv)));
   run_forward<Net>(call<B>{b, run, b.workspace(), b.workspace(), 0, {}}, m.parameters(), xv, y,
                    seen);
 }

@@ -8,7 +8,8 @@
 //                        every weight of a flash tile again in backward; it is not offered.)
 //   moe_num_experts      moe_config.routed
 //   moe_top_k            moe_config.active
-//   expert_capacity      rows that an expert takes in one call, 0: all that choose it
+//   expert_capacity      moe_config.capacity.rows: rows that an expert takes in a call of training
+//                        (the rest is dropped, layers/capacity.hpp); 0: all that choose it
 //   hidden_dropout       dropout of the experts' output before it is added
 //   expert_size          moe_config.hidden, which descriptions leave open; 0: 4 hidden_size
 //   h = x + drop(Attention(RMSNorm(x)));   y = h + drop(MoE(RMSNorm(h)))
@@ -22,16 +23,6 @@
 #include "deepseek/pattern/band.hpp"
 
 namespace deepseek {
-
-// Whether moe_config can limit the rows of an expert.
-template <class Config>
-inline constexpr bool limits_rows = requires(Config c) {
-  c.capacity.rows;
-};
-template <class Config>
-constexpr void limit_rows([[maybe_unused]] Config& c, [[maybe_unused]] index_t rows) {
-  if constexpr (limits_rows<Config>) c.capacity.rows = rows;
-}
 
 struct transformer_block_config {
   index_t hidden_size = 0;          // > 0
@@ -48,12 +39,11 @@ struct transformer_block_config {
     return {.dim = hidden_size, .heads = num_attention_heads};
   }
   constexpr moe_config experts() const {
-    moe_config c{.dim = hidden_size,
-                 .hidden = expert_size > 0 ? expert_size : 4 * hidden_size,
-                 .routed = moe_num_experts,
-                 .active = moe_top_k};
-    limit_rows(c, expert_capacity);
-    return c;
+    return {.dim = hidden_size,
+            .hidden = expert_size > 0 ? expert_size : 4 * hidden_size,
+            .routed = moe_num_experts,
+            .active = moe_top_k,
+            .capacity = {.rows = expert_capacity}};
   }
 };
 
@@ -69,9 +59,6 @@ struct deepseek_transformer_block
                           "attn_norm", dropout_config{.rate = C.attention_dropout}>,
           residual_branch<rms_norm<C.hidden_size>, reformatted<experts_by<C.experts(), Gate>, F>,
                           "ffn_norm", dropout_config{.rate = C.hidden_dropout}>> {
-  static_assert(C.expert_capacity == 0 || limits_rows<moe_config>,
-                "deepseek::deepseek_transformer_block: experts take all rows that choose them; "
-                "write .expert_capacity = 0");
   static_assert(C.expert_capacity >= 0,
                 "deepseek::deepseek_transformer_block: expert_capacity is negative; write 0 for no "
                 "limit");
