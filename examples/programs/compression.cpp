@@ -32,23 +32,26 @@ demo::corpus only(const demo::corpus& from, bool prose) {
   return out;
 }
 
-void compare(const ds::cpu& b, const std::string& project, const setting& s, bool with_tasks) {
+void print_tasks(const ds::cpu& b, const demo::corpus& text, const setting& s) {
+  const demo::corpus code = only(text, false), prose = only(text, true);
+  std::printf("| | code | prose |\n| --- | --- | --- |\n");
+  for (const auto& r : tasks({b, code, s}, {b, prose, s})) {
+    std::printf("| %s | %.3f | %.3f |\n", r.name.c_str(), r.old_task, r.new_task);
+  }
+}
+
+void compare(const ds::cpu& b, const std::string& project, const setting& s,
+             const std::string& part) {
   const std::filesystem::path folders[] = {project};
   const demo::corpus text = demo::corpus_of_folders(folders);
   demo::require_windows(text, demo::window);
+  if (part == "tasks") return print_tasks(b, text, s);
   const material m{b, text, s};
   const model base = trained(m);
   std::printf("| form | kB | bits/byte | trained again |\n| --- | --- | --- | --- |\n");
-  print(weights(m, base));
-  print(units(m, base));
-  print(teaching(m, base));
-  if (!with_tasks) return;
-  const demo::corpus code = only(text, false), prose = only(text, true);
-  std::printf("\n| | code | prose |\n| --- | --- | --- |\n");
-  for (const auto& r : tasks({b, code, s}, {b, prose, s})) {
-    std::printf("| %s | %.3f | %.3f |\n", r.name.c_str(), r.old_task, r.new_task);
-    std::fflush(stdout);
-  }
+  if (part == "all" || part == "weights") print(weights(m, base));
+  if (part == "all" || part == "units") print(units(m, base));
+  if (part == "all" || part == "teaching") print(teaching(m, base));
 }
 
 }  // namespace
@@ -56,9 +59,8 @@ void compare(const ds::cpu& b, const std::string& project, const setting& s, boo
 int main(int argc, char** argv) {
   CLI::App arguments("What pruning, distillation and elastic weights buy and cost");
   setting s;
-  std::string project = ".";
+  std::string project = ".", part = "all";
   int threads = 2;
-  bool with_tasks = false;
   arguments.add_option("--project", project, "folder whose sources and documents are learned");
   arguments.add_option("--steps", s.steps, "of training")->check(CLI::PositiveNumber);
   arguments.add_option("--more", s.more, "steps of training again")->check(CLI::PositiveNumber);
@@ -66,7 +68,8 @@ int main(int argc, char** argv) {
       ->check(CLI::PositiveNumber);
   arguments.add_option("--seed", s.seed, "of first values and batches");
   arguments.add_option("--threads", threads, "of the cpu backend");
-  arguments.add_flag("--tasks", with_tasks, "also code, then prose, under elastic weights");
+  arguments.add_option("--part", part, "what to compare: all of the first three, or one")
+      ->check(CLI::IsMember({"all", "weights", "units", "teaching", "tasks"}));
   return program::run(arguments, argc, argv,
-                      [&] { compare(ds::cpu{{.threads = threads}}, project, s, with_tasks); });
+                      [&] { compare(ds::cpu{{.threads = threads}}, project, s, part); });
 }
