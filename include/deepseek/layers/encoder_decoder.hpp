@@ -67,13 +67,13 @@ struct without_cache {
     run_backward<L>(c, p, x, dy, dx, k.own, g);
   }
   template <class P, class K, class Q>
-  static void convert(const P& p, const K& k, Q& q) {
+  static void convert(const std::string& path, const P& p, const K& k, Q& q) {
     if constexpr (has_fields<P>) {
       using Inner = typename deepseek::parameters<L, float, host>::layer;
-      if constexpr (requires { Inner::convert(p, k.own, q); }) {
-        Inner::convert(p, k.own, q);
+      if constexpr (requires { Inner::convert(path, p, k.own, q); }) {
+        Inner::convert(path, p, k.own, q);
       } else {
-        convert_fields(p, k.own, q);
+        convert_fields(path, p, k.own, q);
       }
     }
   }
