@@ -43,10 +43,9 @@ std::vector<task_row> tasks(const material& code, const material& prose) {
   const model base = trained(code);
   return {{"code only", bits(code, base), bits(prose, base)},
           learn(code, prose, base, 0),
-          learn(code, prose, base, 1),
-          learn(code, prose, base, 10),
           learn(code, prose, base, 100),
-          learn(code, prose, base, 1000)};
+          learn(code, prose, base, 1000),
+          learn(code, prose, base, 10000)};
 }
 
 }  // namespace compression
