@@ -447,11 +447,11 @@ def cases(oracle):
         yield from experts(oracle, kind)
         yield from tokens(oracle, kind)
         yield from run_op_compressed.cases(oracle, kind)
-        yield from run_op_formats.cases(oracle, kind)
     for kind in ("f64", "f32"):
         yield from optimizers(oracle, kind)
         yield from quantized(oracle, kind)
         yield from coded_weights(oracle, kind)
+        yield from run_op_formats.cases(oracle, kind)
     yield from integers(oracle)
     yield from run_op_gradients.cases(oracle)
     yield from run_op_compressed.gradients()
