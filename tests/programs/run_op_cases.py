@@ -457,12 +457,12 @@ def cases(oracle):
         yield from run_op_patterns.cases(kind)
         yield from run_op_branches.cases(kind)
         yield from run_op_losses.cases(kind)
-        yield from run_op_formats.cases(oracle, kind)
         yield from run_op_windows.cases(kind)
     for kind in ("f64", "f32"):
         yield from optimizers(oracle, kind)
         yield from quantized(oracle, kind)
         yield from coded_weights(oracle, kind)
+        yield from run_op_formats.cases(oracle, kind)
     yield from integers(oracle)
     yield from run_op_gradients.cases(oracle)
     yield from run_op_compressed.gradients()
