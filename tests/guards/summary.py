@@ -5,13 +5,17 @@ CTest's own result (ctest.xml, JUnit form) and one NAME.json per test executable
 {"failed": 0, "skipped": 0,   (test cases of the program, optional)
  "op": {"gemm": {"cases": 10, "skipped": 0, "mistrusted": 0, "failed": 0,
                  "facets": ["forward"], "not_applicable": ["gradient"]}}}
-An op is complete when facets and not_applicable together name all of FACETS.
+An op is complete when facets and not_applicable together name all of FACETS. With OPS_FOLDER, the
+headers of the public ops: they are the ops that count, one that no test reports is not complete, and
+what reports name beside them (the gradient of a layer) is a row of its own kind. `foo_backward` and
+`foo_gradient` are reported with foo.
 A test that ended without a report (a crash, a timeout) counts as one failure.
 
-usage: summary.py REPORT_FOLDER
+usage: summary.py REPORT_FOLDER [OPS_FOLDER]
 """
 import json
 import pathlib
+import re
 import sys
 import xml.etree.ElementTree
 
@@ -69,6 +73,32 @@ def add_up(reports):
     return ops
 
 
+def public_ops(folder):
+    """The ops that headers define; a backward op counts with its forward."""
+    names = {name for header in folder.glob("*.hpp")
+             for name in re.findall(r'std::string_view name = "(\w+)"', header.read_text())}
+    return {name: base if base in names else name
+            for name in names
+            for base in [re.sub("_(backward|gradient)$", "", name)]}
+
+
+def by_public_op(ops, public):
+    """The public ops with all that was reported of them, and the rest."""
+    families = {base: dict.fromkeys(COUNTS, 0) | {"facets": set(), "exempt": set()}
+                for base in public.values()}
+    rest = {}
+    for name, op in ops.items():
+        if name not in public:
+            rest[name] = op
+            continue
+        family = families[public[name]]
+        for count in COUNTS:
+            family[count] += op[count]
+        family["facets"] |= op["facets"]
+        family["exempt"] |= op["exempt"]
+    return families, rest
+
+
 def complete(op):
     return op["facets"] | op["exempt"] >= set(FACETS)
 
@@ -78,22 +108,24 @@ def told(report, count):
     return max(report.get(count, 0), sum(op.get(count, 0) for op in report["op"].values()))
 
 
-def summarize(reports, results):
-    ops = add_up(reports)
+def summarize(reports, results, public=None):
+    ops, rest = add_up(reports), {}
+    if public is not None:
+        ops, rest = by_public_op(ops, public)
     line = {
         "op_cases": sum(op["cases"] for op in ops.values()),
         "ops": len(ops),
         "ops_complete": sum(complete(op) for op in ops.values()),
         "skipped": sum(told(report, "skipped") for report in reports.values()),
         "failed": sum(told(report, "failed") for report in reports.values()),
-        "mistrusted": sum(op["mistrusted"] for op in ops.values()),
+        "mistrusted": sum(op["mistrusted"] for op in [*ops.values(), *rest.values()]),
     }
     # A program's own counts say more than CTest's one bit; the bit counts where they are silent.
     silent = {"op": {}}
     for test, status in results.items():
         if status in ("failed", "skipped") and not told(reports.get(test, silent), status):
             line[status] += 1
-    return ops, line
+    return ops, rest, line
 
 
 def without_report(reports, results):
@@ -112,6 +144,11 @@ def print_table(ops):
     print()
 
 
+def print_rest(rest):
+    for name, op in sorted(rest.items()):
+        print(f"{name:<32}{op['cases']:>8} cases  {', '.join(sorted(op['facets']))}")
+
+
 def main():
     folder = pathlib.Path(sys.argv[1])
     try:
@@ -123,8 +160,10 @@ def main():
     except unreadable as why:
         print(f"summary: {why}")
         return 1
-    ops, line = summarize(reports, results)
+    public = public_ops(pathlib.Path(sys.argv[2])) if len(sys.argv) > 2 else None
+    ops, rest, line = summarize(reports, results, public)
     print_table(ops)
+    print_rest(rest)
     for status in ("failed", "skipped"):
         names = [test for test, was in results.items() if was == status]
         if names:

@@ -19,9 +19,12 @@ DOUBT = {"op": {"gemm": {"cases": 10, "mistrusted": 1, "facets": FACETS}}}
 PASSED, FAILED = {"test_a": "run"}, {"test_a": "fail"}
 
 
-def run(reports, statuses):
-    """Exit status and last line for these reports and CTest results."""
-    with tempfile.TemporaryDirectory() as folder:
+def run(reports, statuses, headers=None):
+    """Exit status and last line for these reports, CTest results and names of public ops."""
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as ops:
+        for name in headers or []:
+            pathlib.Path(ops, name + ".hpp").write_text(
+                f'static constexpr std::string_view name = "{name}";')
         for name, report in reports.items():
             text = report if isinstance(report, str) else json.dumps(report)
             pathlib.Path(folder, name + ".json").write_text(text)
@@ -29,7 +32,7 @@ def run(reports, statuses):
             cases = "".join(f'<testcase name="{name}" status="{status}"/>'
                             for name, status in statuses.items())
             pathlib.Path(folder, "ctest.xml").write_text(f"<testsuite>{cases}</testsuite>")
-        done = subprocess.run([sys.executable, str(SUMMARY), folder],
+        done = subprocess.run([sys.executable, str(SUMMARY), folder] + ([ops] if headers else []),
                               capture_output=True, text=True)
         return done.returncode, done.stdout.strip().splitlines()[-1]
 
@@ -47,6 +50,15 @@ def main():
               run({"test_a": GOOD, "test_b": MORE}, {"test_a": "run",
               "test_b": "run"}), 0, op_cases=20,
               ops=3, ops_complete=2, skipped=1, failed=0, mistrusted=0),
+        check("only public ops count, an unreported one is incomplete",
+              run({"test_a": GOOD, "test_b": MORE}, {"test_a": "run", "test_b": "run"},
+                  ["gemm", "rope", "silent"]), 0, op_cases=18, ops=3, ops_complete=1),
+        check("a backward op counts with its forward",
+              run({"test_a": {"op": {"rope": {"cases": 3, "facets": FACETS[:1]},
+                                     "rope_backward": {"cases": 2, "facets": FACETS[1:]}}}},
+                  PASSED, ["rope", "rope_backward"]), 0, op_cases=5, ops=1, ops_complete=1),
+        check("a mistrusted case beside the public ops",
+              run({"test_a": DOUBT}, PASSED, ["rope"]), 1, mistrusted=1),
         check("a failed case", run({"test_a": BAD}, FAILED), 1, failed=2),
         check("a crash without a report",
               run({"test_a": GOOD}, {"test_a": "run", "test_b": "fail"}), 1, failed=1),

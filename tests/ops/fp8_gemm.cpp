@@ -205,3 +205,43 @@ TEST_CASE("fp8_gemm: NaN and infinity among the inputs are refused, y is untouch
                 ds::ops::fp8_gemm(b, narrow, w.operand(), y));
   });
 }
+
+TEST_CASE("fp8_gemm, quantize_fp8: errors") {
+  support::numbers from("errors");
+  const weights one = draw_weights({3, 4, 130}, from);
+  std::vector<ds::f8_e4m3> q(one.q);
+  q.insert(q.end(), one.q.begin(), one.q.end());
+  std::vector<float> scale(one.m.scales);
+  scale.insert(scale.end(), one.m.scales.begin(), one.m.scales.end());
+  const ds::fp8_operand<host> w{{q.data(), {1, 4, 130}}, {scale.data(), {1, 1, 2}}},
+      two{{q.data(), {2, 4, 130}}, {scale.data(), {2, 1, 2}}};
+  ds::tensor<float, host, 3, 130> x;
+  ds::tensor<float, host, 3, 4> y;
+  ds::tensor<float, host, 3, 5> wide;
+  ds::tensor<ds::f8_e4m3, host, 3, 130> codes;
+  ds::tensor<float, host, 3, 2> scales;
+  ds::tensor<float, host, 3, 1> few;
+  const std::int32_t plan[] = {0, 1, 3, 3};
+  const ds::view<const std::int32_t, host, dyn> offsets(plan, {3}), longer(plan, {4});
+  on_both([&](const auto& b) {
+    const auto shape = ds::error_code::shape_mismatch;
+    CHECK_ERROR(shape, "weight_gemm: y", ds::ops::fp8_gemm(b, x, w, wide));
+    CHECK_ERROR(shape, "weight_gemm: x", ds::ops::fp8_gemm(b, wide, w, y));
+    CHECK_ERROR(shape, "2 experts", "grouped_fp8_gemm", ds::ops::fp8_gemm(b, x, two, y));
+    CHECK_ERROR(shape, "fp8_gemm: bias", "expected 4",
+                ds::ops::fp8_gemm(b, x, w, y, ds::view<const float, host, dyn>(scale.data(), {3})));
+    CHECK_ERROR(shape, "grouped_fp8_gemm: offsets[4]", "expected 3",
+                ds::ops::grouped_fp8_gemm(b, x, two, longer, y));
+    CHECK_ERROR(shape, "weight_gemm: y", ds::ops::grouped_fp8_gemm(b, x, two, offsets, wide));
+    CHECK_ERROR(shape, "quantize_fp8: scales", "expected 2",
+                ds::ops::quantize_fp8(b, x, ds::fp8_rows{codes, few}));
+    const ds::view<float, host, dyn, dyn> missing(nullptr, {3, 130});
+    CHECK_ERROR(ds::error_code::invalid_argument, "quantize_fp8: x",
+                ds::ops::quantize_fp8(b, missing, ds::fp8_rows{codes, scales}));
+    CHECK_ERROR(ds::error_code::invalid_argument, "weight_gemm: x",
+                ds::ops::fp8_gemm(b, missing, w, y));
+  });
+  facets("fp8_gemm", {"errors"});
+  facets("grouped_fp8_gemm", {"errors"});
+  facets("quantize_fp8", {"errors"});
+}

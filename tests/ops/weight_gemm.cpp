@@ -164,5 +164,14 @@ TEST_CASE("weight_gemm: errors") {
     auto odd = four.operand();
     odd.layout.group = 24;
     CHECK_ERROR(ds::error_code::config, "24", ds::ops::weight_gemm(b, x, odd, y));
+    const std::int32_t plan[] = {0, 1, 3, 3};
+    const ds::view<const std::int32_t, host, dyn> offsets(plan, {3}), longer(plan, {4});
+    ds::ops::grouped_weight_gemm(b, x, w.operand(2), offsets, y);
+    CHECK_ERROR(ds::error_code::shape_mismatch, "grouped_weight_gemm: offsets[4]", "expected 3",
+                ds::ops::grouped_weight_gemm(b, x, w.operand(2), longer, y));
+    CHECK_ERROR(ds::error_code::shape_mismatch, "weight_gemm",
+                ds::ops::grouped_weight_gemm(b, narrow, w.operand(2), offsets, y));
   });
+  facets("weight_gemm", {"errors"});
+  facets("grouped_weight_gemm", {"errors"});
 }

@@ -68,7 +68,7 @@ void multiply_block(gemm_shape s, operand<T> a, tile_operands<T> o, std::ptrdiff
   o.steps = s.k;
   for (std::ptrdiff_t m0 = 0; m0 < s.m; m0 += gemm_blocks<T>::m) {
     const std::ptrdiff_t m1 = std::min(s.m, m0 + gemm_blocks<T>::m);
-    strip<T> strips[gemm_blocks<T>::m / rows];
+    strip<T> strips[gemm_blocks<T>::m / rows] = {};
     pack_strips(a.from(m0, 0), s.k, m1 - m0, store, strips);
     for (std::ptrdiff_t j = 0; j < s.n; j += columns) {
       o.b = b + j / columns * panel_step;
