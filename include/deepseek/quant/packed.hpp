@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // packed<B>: weights of the model's own element type in the order in which backend B multiplies by
 // them: panels [out / columns][in][columns], the last filled up with zeros. No number changes and
-// results have the same bits as with plain weights; a product with few rows runs at the speed of
-// memory. The panel's width is B's (packing<B>) and follows the instruction set of the build: pack
-// a model after loading it. The width stands in the tensor's name, so that a file of another build
-// is refused instead of misread.
+// results have the same bits as with plain weights; a product with few rows runs close to the
+// speed of memory. The panel's width is B's (packing<B>) and follows the instruction set of the
+// build: pack a model after loading it. The width stands in the tensor's name, so that a file of
+// another build is refused instead of misread.
 //   auto fast = ds::quantize<ds::packed<ds::cpu>>(cpu, m);
 // Source: Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008.
 #pragma once
