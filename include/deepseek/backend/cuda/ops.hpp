@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+// All ops of the cuda backend, over any device backend; includes nothing of CUDA.
+#pragma once
+
+#include "deepseek/backend/cuda/column_sums.hpp"
+#include "deepseek/backend/cuda/elements.hpp"
+#include "deepseek/backend/cuda/gemm.hpp"
+#include "deepseek/backend/cuda/rms_norm.hpp"
