@@ -5,4 +5,5 @@
 #include "deepseek/backend/cuda/column_sums.hpp"
 #include "deepseek/backend/cuda/elements.hpp"
 #include "deepseek/backend/cuda/gemm.hpp"
+#include "deepseek/backend/cuda/load_state.hpp"
 #include "deepseek/backend/cuda/rms_norm.hpp"
