@@ -4,5 +4,8 @@
 
 #include "deepseek/backend/cuda/column_sums.hpp"
 #include "deepseek/backend/cuda/elements.hpp"
+#include "deepseek/backend/cuda/expert_load.hpp"
+#include "deepseek/backend/cuda/expert_plan.hpp"
+#include "deepseek/backend/cuda/expert_rows.hpp"
 #include "deepseek/backend/cuda/gemm.hpp"
 #include "deepseek/backend/cuda/rms_norm.hpp"
