@@ -8,4 +8,5 @@
 #include "deepseek/backend/cuda/expert_plan.hpp"
 #include "deepseek/backend/cuda/expert_rows.hpp"
 #include "deepseek/backend/cuda/gemm.hpp"
+#include "deepseek/backend/cuda/grouped_gemm.hpp"
 #include "deepseek/backend/cuda/rms_norm.hpp"
