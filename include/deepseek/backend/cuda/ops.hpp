@@ -7,6 +7,8 @@
 #include "deepseek/backend/cuda/expert_load.hpp"
 #include "deepseek/backend/cuda/expert_plan.hpp"
 #include "deepseek/backend/cuda/expert_rows.hpp"
+#include "deepseek/backend/cuda/gate.hpp"
 #include "deepseek/backend/cuda/gemm.hpp"
 #include "deepseek/backend/cuda/grouped_gemm.hpp"
 #include "deepseek/backend/cuda/rms_norm.hpp"
+#include "deepseek/backend/cuda/top_k.hpp"
