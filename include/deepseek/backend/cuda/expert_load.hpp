@@ -3,7 +3,7 @@
 // the order of the ids does not matter; see ops/balance_loss.hpp.
 #pragma once
 
-#include "deepseek/backend/cuda/index_check.hpp"
+#include "deepseek/backend/cuda/require_indices.hpp"
 #include "deepseek/ops/balance_loss.hpp"
 
 namespace deepseek {

@@ -5,7 +5,7 @@
 // hardware: the rates.
 #pragma once
 
-#include "deepseek/backend/cuda/index_check.hpp"
+#include "deepseek/backend/cuda/require_indices.hpp"
 #include "deepseek/backend/cuda/ranks.hpp"
 #include "deepseek/backend/cuda/room.hpp"
 #include "deepseek/backend/rows/gate.hpp"

@@ -4,7 +4,7 @@
 // what was selected (selection.hpp). See ops/top_k.hpp. Unproven on hardware: the rates.
 #pragma once
 
-#include "deepseek/backend/cuda/index_check.hpp"
+#include "deepseek/backend/cuda/require_indices.hpp"
 #include "deepseek/backend/cuda/room.hpp"
 #include "deepseek/backend/cuda/selection.hpp"
 #include "deepseek/backend/rows/convert.hpp"
