@@ -140,7 +140,7 @@ struct add_partials {
 template <DeviceBackend B, class X, class W, class O, class Y>
 void grouped_gemm_impl(const B& b, const X& x, const W& w, const O& offsets, const Y& y) {
   using namespace cuda_grouped;
-  b.launch(product<X, W, O, Y>{x, w, {offsets, y.extent(0), tile}, y});
+  b.launch(product<X, W, O, Y>{x, w, {offsets, y.extent(0), cuda_gemm::tile}, y});
 }
 
 template <DeviceBackend B, class X, class DY, class O, class DW>

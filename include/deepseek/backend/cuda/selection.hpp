@@ -140,11 +140,10 @@ DEEPSEEK_HOST_DEVICE constexpr index_t power_of_two(index_t n) {
   return p;
 }
 
-// The k <= n first in rank, sorted, in items [power_of_two(k)].
-template <class Key, class Block, class F, class Before>
+// The k <= n first in rank, in any order, in items [power_of_two(k)]; what is left over goes last.
+template <class Key, class Block, class F>
 DEEPSEEK_HOST_DEVICE void gather_first(const Block& block, index_t n, index_t k, const F& key_at,
-                                       digit_room& room, ranked<Key>* items,
-                                       const Before& before) {
+                                       digit_room& room, ranked<Key>* items) {
   const rank_limit<Key> limit = select_first<Key>(block, n, k, key_at, room);
   const index_t size = power_of_two(k);
   block.sync();
@@ -158,7 +157,7 @@ DEEPSEEK_HOST_DEVICE void gather_first(const Block& block, index_t n, index_t k,
       items[block.atomic_add(&room.taken, std::int32_t{1})] = {key, place};
     }
   }
-  sort_items(block, items, size, before);
+  block.sync();
 }
 
 }  // namespace deepseek

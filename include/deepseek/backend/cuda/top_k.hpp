@@ -70,8 +70,8 @@ struct long_rows {
     auto& digits = *reinterpret_cast<digit_room*>(block.shared() + room.shared_bytes());
     auto* const items = reinterpret_cast<ranked<Key>*>(room.of(block));
     gather_first<Key>(
-        block, from.extent(0), k, [&](index_t i) { return order_key(from(i)); }, digits, items,
-        by_rank{});
+        block, from.extent(0), k, [&](index_t i) { return order_key(from(i)); }, digits, items);
+    sort_items(block, items, power_of_two(k), by_rank{});
     for (index_t i = block.rank(); i < k; i += block.size()) {
       write(from, slice(values, row), slice(ids, row), i, items[i].place);
     }
