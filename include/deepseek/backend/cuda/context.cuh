@@ -15,11 +15,11 @@
 namespace deepseek {
 
 struct cuda_config {
-  int device = 0;                                       // >= 0
-  std::size_t memory_limit = 0;                         // bytes of all contexts together; 0: none
-  float_products products = float_products::f32;        // tf32: faster, 10 bits of fraction
-  bool deterministic = true;                            // same bits each run
-  cudaStream_t stream = nullptr;                        // null: a stream of the context's own
+  int device = 0;                                 // >= 0
+  std::size_t memory_limit = 0;                   // bytes of all contexts together; 0: none
+  float_products products = float_products::f32;  // tf32: faster, 10 bits of fraction
+  bool deterministic = true;                      // same bits each run
+  cudaStream_t stream = nullptr;                  // null: a stream of the context's own
 };
 
 // What cuda and a test's backend over managed memory share.
@@ -43,16 +43,16 @@ class basic_cuda {
     const index_t blocks = kernel.blocks();
     if (blocks <= 0) return;
     before_work();
-    require(blocks <= std::numeric_limits<std::int32_t>::max(), error_code::overflow, "cuda: ",
-            blocks, " blocks of one launch; use a smaller batch");
+    require(blocks <= std::numeric_limits<std::int32_t>::max(), error_code::overflow,
+            "cuda: ", blocks, " blocks of one launch; use a smaller batch");
     const std::size_t bytes = shared_bytes_of(kernel);
     if (bytes > (48U << 10U)) {
       check(cudaFuncSetAttribute(run_kernel<Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                  static_cast<int>(bytes)),
             "asking for shared memory");
     }
-    run_kernel<Kernel><<<static_cast<unsigned>(blocks), Kernel::threads, bytes, parts_->stream>>>(
-        kernel);
+    run_kernel<Kernel>
+        <<<static_cast<unsigned>(blocks), Kernel::threads, bytes, parts_->stream>>>(kernel);
     check(cudaGetLastError(), "launching a kernel");
     if constexpr (std::is_same_v<Space, host>) synchronize();
   }
@@ -85,6 +85,7 @@ class basic_cuda {
         : device(open(config)), products(config.products), deterministic(config.deterministic) {
       stream = config.stream;
       owns_stream = stream == nullptr;
+      if (!owns_stream) require_ordered(stream, device);
       if (owns_stream) require_cuda(cudaStreamCreate(&stream), "making a stream", device);
       // Pinned and mapped: a kernel writes a finding, the host looks without a copy.
       void* pinned = nullptr;
@@ -98,6 +99,14 @@ class basic_cuda {
       (void)cudaStreamSynchronize(stream);
       if (owns_stream) (void)cudaStreamDestroy(stream);
       if (found != nullptr) (void)cudaFreeHost(found);
+    }
+    // Copies and allocations go through the default stream, which a non-blocking stream ignores.
+    static void require_ordered(cudaStream_t given, int device) {
+      unsigned flags = 0;
+      require_cuda(cudaStreamGetFlags(given, &flags), "asking a stream", device);
+      require((flags & cudaStreamNonBlocking) == 0, error_code::invalid_argument,
+              "cuda: the stream given is non-blocking, so copies would not wait for it; make it "
+              "with cudaStreamCreate, or let the context make one");
     }
     static int open(const cuda_config& config) {
       int count = 0;
