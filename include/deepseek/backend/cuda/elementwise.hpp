@@ -68,7 +68,7 @@ void run_each_row(const B& b, index_t rows, index_t length, const F& f) {
   } else if (length <= 8192) {
     b.launch(each_row<256, F>{rows, f});
   } else {
-    b.launch(each_row<1024, F>{rows, f});
+    b.launch(each_row<512, F>{rows, f});
   }
 }
 

@@ -54,7 +54,7 @@ struct finish {
 };
 
 template <class V>
-DEEPSEEK_HOST_DEVICE auto matrix_of(const V& v, index_t batch) {
+DEEPSEEK_HOST_DEVICE auto of_batch(const V& v, index_t batch) {
   if constexpr (V::rank == 3) {
     return slice(v, batch);
   } else {
@@ -139,7 +139,7 @@ struct kernel {
     const index_t batch = block.index() / (across * down), place = block.index() % (across * down);
     const index_t m0 = place / across * tile, n0 = place % across * tile;
     tile_sums<Acc> sums;
-    sums.run(block, matrix_of(a, batch), matrix_of(w, batch), m0, m(), n0,
+    sums.run(block, of_batch(a, batch), of_batch(w, batch), m0, m(), n0,
              reinterpret_cast<Acc*>(block.shared()));
     const finish<C, Bias> end{c, epilogue};
     sums.store(block, m0, m(), n0, n(),
