@@ -26,7 +26,7 @@ DEEPSEEK_HOST_DEVICE void write_row(const Team& team, const Y& y, const F& f) {
     for (index_t d = team.rank(); d < y.extent(0); d += team.size()) y(d) = f(d);
   } else {
     for (index_t p = team.rank(); p < y.extent(0) / pack<T>::size; p += team.size()) {
-      packs_of(y)[p] = f(p);
+      store_pack(y, p, f(p));
     }
   }
 }
@@ -46,7 +46,7 @@ struct permuted {
       if constexpr (How == access::element) {
         return convert_to<typename Y::value_type>(from(i));
       } else {
-        return packs_of(from)[i];
+        return load_pack(from, i);
       }
     });
   }
@@ -94,7 +94,7 @@ struct combined {
     for (index_t k = 0; k < slot.extent(1); ++k) {
       const index_t row = slot(t, k);
       if (row < 0) continue;
-      const pack<T> x = packs_of(slice(ys, row))[i];
+      const pack<T> x = load_pack(slice(ys, row), i);
       for (int j = 0; j < pack<T>::size; ++j) sums[j] += term(t, k, x.at[j]);
     }
     pack<T> out;
@@ -127,7 +127,7 @@ struct combined_backward {
       if constexpr (How == access::element) {
         return convert_to<T>(weight * convert_to<A>(from(i)));
       } else {
-        pack<T> x = packs_of(from)[i];
+        pack<T> x = load_pack(from, i);
         for (T& e : x.at) e = convert_to<T>(weight * convert_to<A>(e));
         return x;
       }
