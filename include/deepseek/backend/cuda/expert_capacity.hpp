@@ -111,7 +111,7 @@ struct count_and_reroute {
       for (int j = 0; j < warp_size; ++j) {
         if ((lost >> j & 1U) == 0) continue;
         const index_t t = (a0 + j) % tokens, k = (a0 + j) / tokens;
-        const ranked<Key> best = next_expert(block, t);
+        const ranked_key<Key> best = next_expert(block, t);
         if (best.key == 0) continue;
         if (block.lane() == 0) {
           sent(t, k) = static_cast<typename Sent::value_type>(best.place);
@@ -125,16 +125,16 @@ struct count_and_reroute {
   }
   // The best expert with room that token t neither chose nor got already.
   template <class Block>
-  DEEPSEEK_HOST_DEVICE ranked<Key> next_expert(const Block& block, index_t t) const {
-    ranked<Key> best;
+  DEEPSEEK_HOST_DEVICE ranked_key<Key> next_expert(const Block& block, index_t t) const {
+    ranked_key<Key> best;
     for (index_t e = block.lane(); e < scores.extent(1); e += warp_size) {
       bool met = room[e] <= 0;
       for (index_t k = 0; k < ids.extent(1) && !met; ++k) met = ids(t, k) == e || sent(t, k) == e;
-      const ranked<Key> own{score_key(scores(t, e)), static_cast<std::uint32_t>(e)};
+      const ranked_key<Key> own{score_key(scores(t, e)), static_cast<std::uint32_t>(e)};
       if (!met && by_rank{}(own, best)) best = own;
     }
     for (int bit = warp_size / 2; bit > 0; bit /= 2) {
-      ranked<Key> other;
+      ranked_key<Key> other;
       other.key = block.shuffle_xor(best.key, bit);
       other.place = block.shuffle_xor(best.place, bit);
       if (by_rank{}(other, best)) best = other;

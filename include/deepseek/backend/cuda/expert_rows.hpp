@@ -15,14 +15,14 @@ namespace deepseek {
 
 namespace cuda_expert_rows {
 
-enum class access { element, pack };
+enum class reading { element, pack };
 
 // to(i, f) for the elements of a row that this worker owns, f(d) in the order of d: f gives element
 // d of the sum. Packs: size neighbours at once, so that their reads and writes join.
-template <access How, class Team, class Y, class F>
+template <reading How, class Team, class Y, class F>
 DEEPSEEK_HOST_DEVICE void write_row(const Team& team, const Y& y, const F& f) {
   using T = typename Y::value_type;
-  if constexpr (How == access::element) {
+  if constexpr (How == reading::element) {
     for (index_t d = team.rank(); d < y.extent(0); d += team.size()) y(d) = f(d);
   } else {
     for (index_t p = team.rank(); p < y.extent(0) / pack<T>::size; p += team.size()) {
@@ -31,7 +31,7 @@ DEEPSEEK_HOST_DEVICE void write_row(const Team& team, const Y& y, const F& f) {
   }
 }
 
-template <access How, class X, class Source, class Y>
+template <reading How, class X, class Source, class Y>
 struct permuted {
   X x;
   Source source;
@@ -43,7 +43,7 @@ struct permuted {
     if (faults.found()) return;
     const auto from = slice(x, source(r) / choices);
     write_row<How>(team, slice(xs, r), [&](index_t i) {
-      if constexpr (How == access::element) {
+      if constexpr (How == reading::element) {
         return convert_to<typename Y::value_type>(from(i));
       } else {
         return load_pack(from, i);
@@ -55,7 +55,7 @@ struct permuted {
 struct no_weights {};
 
 // y[t] = sum over k in order of weights[t, k] ys[slot[t, k]], or without weights.
-template <access How, class Ys, class W, class Slot, class Y>
+template <reading How, class Ys, class W, class Slot, class Y>
 struct combined {
   using T = typename Y::value_type;
   using A = accumulate_t<T>;
@@ -69,7 +69,7 @@ struct combined {
   DEEPSEEK_HOST_DEVICE void operator()(const Team& team, index_t t) const {
     if (faults.found()) return;
     write_row<How>(team, slice(y, t), [&](index_t i) {
-      if constexpr (How == access::element) {
+      if constexpr (How == reading::element) {
         A sum = 0;
         for (index_t k = 0; k < slot.extent(1); ++k) {
           if (slot(t, k) >= 0) sum += term(t, k, ys(slot(t, k), i));
@@ -104,7 +104,7 @@ struct combined {
 };
 
 // Of assignment a = t K + k: dys[slot] = weight dy[t], dweights = <dy[t], ys[slot]>.
-template <access How, class In, class DY, class DYs, class DW>
+template <reading How, class In, class DY, class DYs, class DW>
 struct combined_backward {
   using T = typename DYs::value_type;
   using A = accumulate_t<T>;
@@ -124,7 +124,7 @@ struct combined_backward {
     const A weight = convert_to<A>(in.weights(t, k));
     const auto from = slice(dy, t);
     write_row<How>(team, slice(dys, row), [&](index_t i) {
-      if constexpr (How == access::element) {
+      if constexpr (How == reading::element) {
         return convert_to<T>(weight * convert_to<A>(from(i)));
       } else {
         pack<T> x = load_pack(from, i);
@@ -150,21 +150,21 @@ struct combined_backward {
 };
 
 // A row is read by the same number of threads in every batch.
-template <access How, class B, class Ys, class W, class Slot, class Y>
+template <reading How, class B, class Ys, class W, class Slot, class Y>
 void run_combined(const B& b, const Ys& ys, const W& weights, const Slot& slot, const Y& y) {
-  constexpr index_t each = How == access::pack ? pack<typename Y::value_type>::size : 1;
+  constexpr index_t each = How == reading::pack ? pack<typename Y::value_type>::size : 1;
   run_each_row(b, y.extent(0), y.extent(1) / each,
                combined<How, Ys, W, Slot, Y>{ys, weights, slot, y, b.faults()});
 }
 template <class B, class Ys, class W, class Slot, class Y>
 void choose_combined(const B& b, const Ys& ys, const W& weights, const Slot& slot, const Y& y) {
   if constexpr (std::is_same_v<typename Ys::value_type, typename Y::value_type>) {
-    if (packs_suit(ys, y)) return run_combined<access::pack>(b, ys, weights, slot, y);
+    if (packs_suit(ys, y)) return run_combined<reading::pack>(b, ys, weights, slot, y);
   }
-  run_combined<access::element>(b, ys, weights, slot, y);
+  run_combined<reading::element>(b, ys, weights, slot, y);
 }
 
-template <access How, class B, class In, class DY, class DYs, class DW>
+template <reading How, class B, class In, class DY, class DYs, class DW>
 void run_backward(const B& b, const In& in, const DY& dy, const combine_gradients<DYs, DW>& out) {
   run_each_row(b, in.slot.size(), dy.extent(1),
                combined_backward<How, In, DY, DYs, DW>{in, dy, out.dys, out.dweights, b.faults()});
@@ -182,11 +182,11 @@ void permute_impl(const B& b, const X& x, const Source& source, index_t choices,
     if (packs_suit(x, xs)) {
       return run_each_row(
           b, n, width / pack<T>::size,
-          permuted<access::pack, X, Source, Y>{x, source, choices, xs, b.faults()});
+          permuted<reading::pack, X, Source, Y>{x, source, choices, xs, b.faults()});
     }
   }
   run_each_row(b, n, width,
-               permuted<access::element, X, Source, Y>{x, source, choices, xs, b.faults()});
+               permuted<reading::element, X, Source, Y>{x, source, choices, xs, b.faults()});
 }
 
 template <DeviceBackend B, class DY, class Slot, class DX>
@@ -207,9 +207,9 @@ void combine_backward_impl(const B& b, const In& in, const DY& dy,
   using namespace cuda_expert_rows;
   require_indices(b, in.slot, in.ys.extent(0), "combine_backward: slot", -1);
   if constexpr (std::is_same_v<typename DY::value_type, typename DYs::value_type>) {
-    if (packs_suit(dy, out.dys)) return run_backward<access::pack>(b, in, dy, out);
+    if (packs_suit(dy, out.dys)) return run_backward<reading::pack>(b, in, dy, out);
   }
-  run_backward<access::element>(b, in, dy, out);
+  run_backward<reading::element>(b, in, dy, out);
 }
 
 }  // namespace deepseek

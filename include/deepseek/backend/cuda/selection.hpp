@@ -143,7 +143,7 @@ DEEPSEEK_HOST_DEVICE constexpr index_t power_of_two(index_t n) {
 // The k <= n first in rank, in any order, in items [power_of_two(k)]; what is left over goes last.
 template <class Key, class Block, class F>
 DEEPSEEK_HOST_DEVICE void gather_first(const Block& block, index_t n, index_t k, const F& key_at,
-                                       digit_room& room, ranked<Key>* items) {
+                                       digit_room& room, ranked_key<Key>* items) {
   const rank_limit<Key> limit = select_first<Key>(block, n, k, key_at, room);
   const index_t size = power_of_two(k);
   block.sync();

@@ -60,7 +60,7 @@ struct long_rows {
 
   index_t blocks() const { return count; }
   static std::size_t answer_bytes(index_t k) {
-    return static_cast<std::size_t>(power_of_two(k)) * sizeof(ranked<Key>);
+    return static_cast<std::size_t>(power_of_two(k)) * sizeof(ranked_key<Key>);
   }
   std::size_t shared_bytes() const { return room.shared_bytes() + sizeof(digit_room); }
   template <class Block>
@@ -68,7 +68,7 @@ struct long_rows {
     const index_t row = first + block.index(), k = ids.extent(1);
     const auto from = slice(x, row);
     auto& digits = *reinterpret_cast<digit_room*>(block.shared() + room.shared_bytes());
-    auto* const items = reinterpret_cast<ranked<Key>*>(room.of(block));
+    auto* const items = reinterpret_cast<ranked_key<Key>*>(room.of(block));
     gather_first<Key>(
         block, from.extent(0), k, [&](index_t i) { return order_key(from(i)); }, digits, items);
     sort_items(block, items, power_of_two(k), by_rank{});
