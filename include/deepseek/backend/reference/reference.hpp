@@ -67,5 +67,4 @@
 #include "deepseek/backend/reference/uncertainty_weights.hpp"
 #include "deepseek/backend/reference/unfold.hpp"
 #include "deepseek/backend/reference/unit_rows.hpp"
-#include "deepseek/backend/reference/variation.hpp"
 #include "deepseek/backend/reference/weight_gemm.hpp"
