@@ -17,6 +17,8 @@ struct fault {
   std::int32_t columns = 0;  // of the table of indices; 0: a list
   index_t position = 0, value = 0, least = 0, size = 0;
   const char* object = nullptr;  // host memory: only the host reads it
+  double number = 0, other = 0;
+  void (*raise)(const fault&) = nullptr;  // throws another error than index_range; on the host
 };
 
 // Whom a kernel tells.
@@ -32,8 +34,9 @@ struct fault_place {
   }
 };
 
-// Throws what was found, in the sentence of require_indices of the host backends.
+// Throws what was found: as f.raise says, or in the sentence of require_indices.
 [[noreturn]] inline void throw_fault(const fault& f) {
+  if (f.raise != nullptr) f.raise(f);
   const index_t columns = f.columns;
   std::ostringstream where;
   if (columns == 0) {

@@ -3,6 +3,10 @@
 #pragma once
 
 #include "deepseek/backend/cuda/column_sums.hpp"
+#include "deepseek/backend/cuda/dequantize_fp8.hpp"
 #include "deepseek/backend/cuda/elements.hpp"
+#include "deepseek/backend/cuda/fp8_gemm.hpp"
 #include "deepseek/backend/cuda/gemm.hpp"
+#include "deepseek/backend/cuda/quantize_fp8.hpp"
 #include "deepseek/backend/cuda/rms_norm.hpp"
+#include "deepseek/backend/cuda/weight_gemm.hpp"
