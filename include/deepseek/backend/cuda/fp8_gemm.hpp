@@ -29,9 +29,9 @@ struct fp8_sums : fp8_form {
   template <class A>
   DEEPSEEK_HOST_DEVICE A added(A total, A inner, index_t e, index_t m, index_t n,
                                index_t block) const {
-    const A scale = static_cast<A>(x_scale[m * blocks_in + block]) *
-                    static_cast<A>(scale_at(e, n, block));
-    return std::fma(inner, scale, total);
+    const A weight = static_cast<A>(x_scale[m * blocks_in + block]) *
+                     static_cast<A>(scale_at(e, n, block));
+    return std::fma(inner, weight, total);
   }
 };
 
@@ -42,9 +42,9 @@ void fp8_product(const B& b, const X& x, const fp8_operand<S>& w, const expert_o
   const scope freed(b.workspace());
   const auto memory = b.workspace().template make<bf16, dyn, dyn>(rows, blocks * fp8_block);
   const view<bf16, S, dyn, dyn> codes(memory.data(), {rows, depth}, {memory.stride(0), 1});
-  const auto scale = b.workspace().template make<float, dyn, dyn>(rows, blocks);
-  if (!x.empty()) cuda_fp8::run_quantize(b, x, codes, scale, fp8_scales::any);
-  const fp8_sums form{form_of(w), scale.data()};
+  const auto scales = b.workspace().template make<float, dyn, dyn>(rows, blocks);
+  if (!x.empty()) b.launch(cuda_fp8::quantize_of(b, x, codes, scales));
+  const fp8_sums form{form_of(w), scales.data()};
   coded_product(b, as_const(codes), form, offsets, y, bias, b.faults());
 }
 

@@ -7,6 +7,8 @@
 #include "deepseek/backend/cuda/elementwise.hpp"
 #include "deepseek/ops/fp8_gemm.hpp"
 
+#include <cmath>
+
 namespace deepseek {
 
 namespace cuda_fp8 {
@@ -24,6 +26,7 @@ struct block_of_row {
   X x;
   index_t blocks;  // of a row
 
+  DEEPSEEK_HOST_DEVICE index_t items() const { return x.extent(0) * blocks; }
   struct values {
     index_t row, block, first;
     float x[share];
@@ -60,12 +63,11 @@ struct check {
   fault_place faults;
   void (*raise)(const fault&);
 
-  index_t items() const { return from.x.extent(0) * from.blocks; }
-  index_t blocks() const { return blocks_of(items(), threads / warp_size); }
+  index_t blocks() const { return blocks_of(from.items(), threads / warp_size); }
   template <class Block>
   DEEPSEEK_HOST_DEVICE void operator()(const Block& block) const {
     const index_t item = block.index() * (threads / warp_size) + block.warp();
-    if (item >= from.x.extent(0) * from.blocks) return;
+    if (item >= from.items()) return;
     const auto v = from.load(warp_team(block), item);
     if (v.finite) return;
     fault f = from.fault_of(v);
@@ -74,7 +76,9 @@ struct check {
   }
 };
 
-// Code is f8_e4m3, or bf16, which holds the numbers of all codes (what products read).
+// Codes are f8_e4m3, or bf16, which holds the numbers of all codes (what products read). x was
+// checked before, and nothing is written where that found something; or it is told here.
+enum class checked { here, before };
 template <class X, class Q, class S>
 struct quantize {
   static constexpr int threads = 256;
@@ -83,19 +87,25 @@ struct quantize {
   Q codes;
   S scale;
   fp8_scales kind;
+  checked when;
   fault_place faults;
   void (*raise)(const fault&);
 
-  index_t blocks() const {
-    return blocks_of(from.x.extent(0) * from.blocks, threads / warp_size);
+  index_t blocks() const { return blocks_of(from.items(), threads / warp_size); }
+  DEEPSEEK_HOST_DEVICE static code as_code(f8_e4m3 q) {
+    if constexpr (std::is_same_v<code, f8_e4m3>) {
+      return q;
+    } else {
+      return static_cast<code>(static_cast<float>(q));
+    }
   }
   template <class Block>
   DEEPSEEK_HOST_DEVICE void operator()(const Block& block) const {
     const index_t item = block.index() * (threads / warp_size) + block.warp();
-    if (item >= from.x.extent(0) * from.blocks || faults.found()) return;
+    if (item >= from.items() || (when == checked::before && faults.found())) return;
     const warp_team team(block);
     const auto v = from.load(team, item);
-    if (!v.finite) {
+    if (when == checked::here && !v.finite) {
       fault f = from.fault_of(v);
       f.raise = raise;
       faults.tell(block, f);
@@ -106,15 +116,16 @@ struct quantize {
     if (team.rank() == 0) scale(v.row, v.block) = s;
     for (int i = 0; i < share; ++i) {
       const index_t k = v.first + team.rank() + i * team.size();
-      if (k < from.x.extent(1)) codes(v.row, k) = static_cast<code>(fp8_code(v.x[i], s));
+      if (k < from.x.extent(1)) codes(v.row, k) = as_code(fp8_code(v.x[i], s));
     }
   }
 };
 
 template <class B, class X, class Q, class S>
-void run_quantize(const B& b, const X& x, const Q& codes, const S& scale, fp8_scales kind) {
+quantize<X, Q, S> quantize_of(const B& b, const X& x, const Q& codes, const S& scale) {
   const block_of_row<X> from{x, scale.extent(1)};
-  b.launch(quantize<X, Q, S>{from, codes, scale, kind, b.faults(), raise_not_finite});
+  return {from,          codes,      scale,           fp8_scales::any,
+          checked::here, b.faults(), raise_not_finite};
 }
 
 }  // namespace cuda_fp8
@@ -122,7 +133,10 @@ void run_quantize(const B& b, const X& x, const Q& codes, const S& scale, fp8_sc
 template <DeviceBackend B, class X, class Rows>
 void quantize_fp8_impl(const B& b, const X& x, const Rows& out, fp8_scales kind) {
   b.launch(cuda_fp8::check<X>{{x, out.scale.extent(1)}, b.faults(), cuda_fp8::raise_not_finite});
-  cuda_fp8::run_quantize(b, x, out.codes, out.scale, kind);
+  auto kernel = cuda_fp8::quantize_of(b, x, out.codes, out.scale);
+  kernel.kind = kind;
+  kernel.when = cuda_fp8::checked::before;
+  b.launch(kernel);
 }
 
 }  // namespace deepseek
