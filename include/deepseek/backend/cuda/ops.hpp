@@ -7,6 +7,8 @@
 #include "deepseek/backend/cuda/elements.hpp"
 #include "deepseek/backend/cuda/fp8_gemm.hpp"
 #include "deepseek/backend/cuda/gemm.hpp"
+#include "deepseek/backend/cuda/quant_gemm.hpp"
 #include "deepseek/backend/cuda/quantize_fp8.hpp"
+#include "deepseek/backend/cuda/quantize_int8.hpp"
 #include "deepseek/backend/cuda/rms_norm.hpp"
 #include "deepseek/backend/cuda/weight_gemm.hpp"
