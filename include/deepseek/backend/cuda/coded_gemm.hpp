@@ -65,7 +65,7 @@ struct few_rows {
   P p;
   int deep;  // warps along k, a divisor of 8; the others stand side by side
 
-  DEEPSEEK_HOST_DEVICE index_t block_width() const { return warps / deep * width; }
+  DEEPSEEK_HOST_DEVICE int block_width() const { return warps / deep * width; }
   index_t blocks() const {
     return row_slots(p.offsets, Rows) * blocks_of(p.w.out, block_width());
   }
@@ -74,10 +74,10 @@ struct few_rows {
   template <class Block>
   DEEPSEEK_HOST_DEVICE void operator()(const Block& block) const {
     if (p.stopped()) return;
-    const index_t slots = row_slots(p.offsets, Rows);
-    const expert_slot at = rows_of_slot(p.offsets, Rows, block.index() % slots);
+    const block_place place(block, row_slots(p.offsets, Rows));
+    const expert_slot at = rows_of_slot(p.offsets, Rows, place.slot);
     if (at.first == at.last) return;
-    const index_t n0 = block.index() / slots * block_width();
+    const index_t n0 = place.across * block_width();
     const int group = block.lane() / across + block.warp() % deep * along;
     const int column = block.warp() / deep * width + block.lane() % across * form::columns;
     Acc* const sums = reinterpret_cast<Acc*>(block.shared());
@@ -86,17 +86,17 @@ struct few_rows {
     for (index_t first = 0; first < p.slabs(); first += round) {
       Acc inner[Rows][form::columns] = {};
       if (first + group < p.slabs()) add_slab(at, n0 + column, (first + group) * slab, inner);
-      for (int r = 0; r < Rows; ++r) {
+      unrolled<Rows>([&](int r) {
         for (int c = 0; c < form::columns; ++c) {
           sums[(group * Rows + r) * block_width() + column + c] = inner[r][c];
         }
-      }
+      });
       block.sync();
       add_round(block, at, n0, first, totals, sums);
       block.sync();
     }
     for (int i = 0; i < owned; ++i) {
-      const index_t out = block.rank() + i * threads;
+      const int out = block.rank() + i * threads;
       const index_t m = at.first + out / block_width(), n = n0 + out % block_width();
       if (m < at.last && n < p.w.out) p.store(m, n, totals[i]);
     }
@@ -108,7 +108,7 @@ struct few_rows {
     const index_t left = p.slabs() - first, round = deep * along;
     const int count = static_cast<int>(left < round ? left : round);
     for (int i = 0; i < owned; ++i) {
-      const index_t out = block.rank() + i * threads;
+      const int out = block.rank() + i * threads;
       const index_t m = at.first + out / block_width(), n = n0 + out % block_width();
       if (m >= at.last || n >= p.w.out) continue;
       for (int s = 0; s < count; ++s) {
@@ -135,11 +135,11 @@ struct few_rows {
     if (left >= scale_steps) {
       decltype(p.w.load(0, n, k0)) packets[units];
       for (int u = 0; u < units; ++u) packets[u] = p.w.load(at.expert, n, k0 + u * form::steps);
-      for (int u = 0; u < units; ++u) {
+      unrolled<units>([&](int u) {
         Acc values[form::columns][form::steps];
         p.w.decode(packets[u], group, values);
         add_unit(at, k0 + u * form::steps, values, form::steps, inner);
-      }
+      });
     } else {
       for (index_t k = k0; k < p.w.in; k += form::steps) {
         Acc values[form::columns][form::steps];
@@ -153,7 +153,7 @@ struct few_rows {
   DEEPSEEK_HOST_DEVICE void add_unit(const expert_slot& at, index_t k,
                                      const Acc (&values)[form::columns][form::steps], int count,
                                      Acc (&inner)[Rows][form::columns]) const {
-    for (int r = 0; r < Rows; ++r) {
+    unrolled<Rows>([&](int r) {
       Acc x[form::steps];
       const index_t m = at.first + r < at.last ? at.first + r : at.last - 1;
       load_row(p, m, k, count, x);
@@ -162,7 +162,7 @@ struct few_rows {
           if (i < count) inner[r][c] = std::fma(x[i], values[c][i], inner[r][c]);
         }
       }
-    }
+    });
   }
 };
 
@@ -180,10 +180,10 @@ struct row_tiles {
   template <class Block>
   DEEPSEEK_HOST_DEVICE void operator()(const Block& block) const {
     if (p.stopped()) return;
-    const index_t slots = row_slots(p.offsets, tile);
-    const expert_slot at = rows_of_slot(p.offsets, tile, block.index() % slots);
+    const block_place place(block, row_slots(p.offsets, tile));
+    const expert_slot at = rows_of_slot(p.offsets, tile, place.slot);
     if (at.first == at.last) return;
-    const index_t n0 = block.index() / slots * tile;
+    const index_t n0 = place.across * tile;
     Acc* const xs = reinterpret_cast<Acc*>(block.shared());  // [step][pitch]: k by m
     Acc* const ws = xs + step * pitch;                       // [step][pitch]: k by n
     const int row = block.rank() / (tile / each) * each;

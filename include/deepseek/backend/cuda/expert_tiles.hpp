@@ -52,6 +52,16 @@ DEEPSEEK_HOST_DEVICE constexpr expert_slot rows_of_slot(const expert_offsets& o,
   return {e, first, first + tile < last ? first + tile : last};
 }
 
+// Which slot a block has, and which stretch of the outputs: neighbouring blocks read the same
+// weights. In 32 bits, where a division is short.
+struct block_place {
+  std::uint32_t slot, across;
+  template <class Block>
+  DEEPSEEK_HOST_DEVICE block_place(const Block& block, index_t slots)
+      : slot(static_cast<std::uint32_t>(block.index()) % static_cast<std::uint32_t>(slots)),
+        across(static_cast<std::uint32_t>(block.index()) / static_cast<std::uint32_t>(slots)) {}
+};
+
 template <class O>
 expert_offsets expert_offsets_of(const O& offsets, index_t rows) {
   static_assert(std::is_same_v<typename O::value_type, std::int32_t>,

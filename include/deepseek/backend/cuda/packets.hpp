@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Packets: 16 bytes that a thread reads at once. load_packet: from memory aligned to 16 bytes, or
 // word by word; load_bytes: from any bytes, of which `left` exist. load_elements: neighbours of a
-// row, as numbers.
+// row, as numbers. unrolled<N>(f): f(0) .. f(N - 1) without a loop, for arrays in registers.
 #pragma once
 
 #include "deepseek/core/dtype.hpp"
 #include "deepseek/core/space.hpp"
+
+#include <utility>
 
 namespace deepseek {
 
@@ -17,6 +19,17 @@ struct alignas(16) packet {
 
 inline bool begins_whole(const void* p) {
   return reinterpret_cast<std::uintptr_t>(p) % packet_bytes == 0;
+}
+
+namespace detail {
+template <class F, int... I>
+DEEPSEEK_HOST_DEVICE constexpr void call_each(const F& f, std::integer_sequence<int, I...>) {
+  (f(I), ...);
+}
+}  // namespace detail
+template <int N, class F>
+DEEPSEEK_HOST_DEVICE constexpr void unrolled(const F& f) {
+  detail::call_each(f, std::make_integer_sequence<int, N>{});
 }
 
 // Elements of 4 bytes or, aligned, of any size.

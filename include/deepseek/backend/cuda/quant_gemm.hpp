@@ -77,16 +77,16 @@ struct few_rows {
   template <class Block>
   DEEPSEEK_HOST_DEVICE void operator()(const Block& block) const {
     if (p.faults.found()) return;
-    const index_t slots = row_slots(p.offsets, Rows);
-    const expert_slot at = rows_of_slot(p.offsets, Rows, block.index() % slots);
+    const block_place place(block, row_slots(p.offsets, Rows));
+    const expert_slot at = rows_of_slot(p.offsets, Rows, place.slot);
     if (at.first == at.last) return;
-    const index_t n0 = block.index() / slots * int8_layout::panel;
+    const index_t n0 = place.across * int8_layout::panel;
     std::int32_t dots[Rows] = {};
     add_quads(block, at, n0, dots);
     std::int32_t* const parts = reinterpret_cast<std::int32_t*>(block.shared());
-    for (int r = 0; r < Rows; ++r) {
+    unrolled<Rows>([&](int r) {
       parts[(block.warp() * Rows + r) * warp_size + block.lane()] = dots[r];
-    }
+    });
     block.sync();
     const index_t m = at.first + block.warp(), n = n0 + block.lane();
     if (block.warp() >= Rows || m >= at.last || n >= p.at.n) return;
@@ -110,11 +110,11 @@ struct few_rows {
       for (int i = 0; i < quad; ++i) {
         w[i] = g + i < groups ? p.word_at(panel + (g + i) * p.at.group_step(n0)) : 0U;
       }
-      for (int r = 0; r < Rows; ++r) {
+      unrolled<Rows>([&](int r) {
         const index_t m = at.first + r < at.last ? at.first + r : at.last - 1;
         const packet x = load_packet(p.x.codes + m * p.x.pitch + g * int8_layout::group, true);
         for (int i = 0; i < quad; ++i) dots[r] = dot4(x.word[i], w[i], dots[r]);
-      }
+      });
     }
   }
 };
@@ -131,10 +131,10 @@ struct row_tiles {
   template <class Block>
   DEEPSEEK_HOST_DEVICE void operator()(const Block& block) const {
     if (p.faults.found()) return;
-    const index_t slots = row_slots(p.offsets, tile);
-    const expert_slot at = rows_of_slot(p.offsets, tile, block.index() % slots);
+    const block_place place(block, row_slots(p.offsets, tile));
+    const expert_slot at = rows_of_slot(p.offsets, tile, place.slot);
     if (at.first == at.last) return;
-    const index_t n0 = block.index() / slots * tile;
+    const index_t n0 = place.across * tile;
     auto* const xs = reinterpret_cast<std::uint32_t*>(block.shared());  // [step][pitch]: k by m
     std::uint32_t* const ws = xs + step * pitch;                        // [step][pitch]: k by n
     const int row = block.rank() / (tile / each) * each;
