@@ -32,7 +32,8 @@ struct fault {
   index_t position = 0, value = 0, least = 0, size = 0;
   fault_kind kind = fault_kind::index;
   const char* object = nullptr;  // host memory: only the host reads it
-  double number = 0;
+  double number = 0, other = 0;
+  void (*raise)(const fault&) = nullptr;  // throws another error than those above; on the host
 };
 
 // Whom a kernel tells.
