@@ -88,6 +88,7 @@ namespace detail {
 
 // Throws what was found, in the sentences of the host backends.
 [[noreturn]] inline void throw_fault(const fault& f) {
+  if (f.raise != nullptr) f.raise(f);
   switch (f.kind) {
     case fault_kind::index:
       detail::throw_index_fault(f);
