@@ -17,7 +17,7 @@ namespace cuda_balance_loss {
 
 // Which sequence holds row t: the last that begins at or before it. None given: one.
 template <class Offsets>
-DEEPSEEK_HOST_DEVICE index_t sequence_of(const Offsets& offsets, index_t t) {
+DEEPSEEK_HOST_DEVICE index_t sequence_with(const Offsets& offsets, index_t t) {
   index_t low = 0, high = offsets.extent(0) > 1 ? offsets.extent(0) - 1 : 1;
   while (high - low > 1) {
     const index_t middle = (low + high) / 2;
@@ -50,7 +50,7 @@ struct count_ids {
   DEEPSEEK_HOST_DEVICE void operator()(const Block& block) const {
     const index_t t = block.index() * threads + block.rank();
     if (t >= ids.extent(0) || faults.found()) return;
-    const index_t q = sequence_of(to.sequences, t);
+    const index_t q = sequence_with(to.sequences, t);
     count_token(ids, t, to.size, how,
                 [&](index_t d) { block.atomic_add(&to.counts(q, d), std::int32_t{1}); });
   }
@@ -86,7 +86,7 @@ struct token_loss {
   template <class Team>
   DEEPSEEK_HOST_DEVICE void operator()(const Team& team, index_t t) const {
     const auto row = slice(scores, t);
-    const index_t q = sequence_of(from.sequences, t);
+    const index_t q = sequence_with(from.sequences, t);
     const double divisor = balance_divisor(team, row, from.share);
     const double sum = row_sum(team, row.extent(0), [&](index_t e) {
       return from.count(q, e) * convert_to<double>(row(e));
@@ -104,7 +104,7 @@ struct token_gradient {
   DEEPSEEK_HOST_DEVICE void operator()(const Team& team, index_t t) const {
     using T = typename DS::value_type;
     const auto row = slice(scores, t);
-    const index_t q = sequence_of(from.sequences, t);
+    const index_t q = sequence_with(from.sequences, t);
     const double divisor = balance_divisor(team, row, from.share);
     double mean = 0;  // of the counts over the divided scores
     if (from.share == balance_share::divided) {

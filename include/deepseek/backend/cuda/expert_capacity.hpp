@@ -151,7 +151,8 @@ index_t expert_capacity_impl(const B& b, const capacity_inputs<P, I>& in, const 
   using namespace cuda_capacity;
   using S = typename B::space;
   using list = view<std::int32_t, S, dyn>;
-  const index_t experts = in.scores.extent(1), choices = in.ids.extent(1), tokens = in.ids.extent(0);
+  const index_t experts = in.scores.extent(1), choices = in.ids.extent(1),
+                tokens = in.ids.extent(0);
   require_indices(b, in.ids, experts, "expert_capacity: ids");
   auto& memory = b.workspace();
   const scope freed(memory);

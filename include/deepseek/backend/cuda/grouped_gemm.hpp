@@ -65,8 +65,8 @@ struct weight_gradient {
     const index_t first = offsets(e), count = offsets(e + 1) - first;
     if (count == 0) return;
     cuda_gemm::tile_sums<Acc> sums;
-    sums.run(block, transposed(rows(x, first, count)), rows(dy, first, count), m0, dw.extent(1),
-             n0, reinterpret_cast<Acc*>(block.shared()));
+    sums.run(block, transposed(rows(x, first, count)), rows(dy, first, count), m0, dw.extent(1), n0,
+             reinterpret_cast<Acc*>(block.shared()));
     sums.store(block, m0, dw.extent(1), n0, dw.extent(2), [&](index_t m, index_t n, Acc sum) {
       auto& to = dw(e, m, n);
       to = static_cast<typename DW::value_type>(sum + static_cast<Acc>(to));

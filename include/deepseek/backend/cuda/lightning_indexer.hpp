@@ -297,8 +297,7 @@ struct key_slopes {
     for (int i = 0; i < row_each; ++i) {
       const int j = lane + i * row_lanes;
       const bool seen = (room.columns[j] >> r & 1U) != 0;
-      room.weights[r * many + j] =
-          seen ? at.of_dot(seq.query + i0 + j, h, k0 + r, dots[i]) : A(0);
+      room.weights[r * many + j] = seen ? at.of_dot(seq.query + i0 + j, h, k0 + r, dots[i]) : A(0);
     }
     block.sync();
   }

@@ -71,6 +71,15 @@ struct gradient {
   }
 };
 
+template <class Sums, class DR>
+struct rounded {
+  Sums sums;
+  DR drewards;
+  DEEPSEEK_HOST_DEVICE void operator()(index_t i) const {
+    drewards(i) = convert_to<typename DR::value_type>(sums(i));
+  }
+};
+
 }  // namespace cuda_preference
 
 template <DeviceBackend B, class R, class Pairs>
@@ -98,8 +107,7 @@ void preference_gradient_impl(const B& b, const R& rewards, const Pairs& pairs, 
   const A by = n > 0 ? static_cast<A>(spec.scale / static_cast<double>(n)) : A(0);
   run_each_element(b, rewards.extent(0),
                    unless_fault(b, gradient<R, Pairs, Sums>{{rewards, pairs, spec}, sums, by}));
-  run_each_element(b, rewards.extent(0),
-                   unless_fault(b, cuda_elements::copied<Sums, DR>{sums, drewards}));
+  run_each_element(b, rewards.extent(0), unless_fault(b, rounded<Sums, DR>{sums, drewards}));
 }
 
 }  // namespace deepseek
