@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// attention_sink and attention_merge on the device: the row bodies of backend/rows, a warp (or a
-// block) for each query and head; see ops/attention_sink.hpp and ops/attention_merge.hpp.
+// attention_sink on the device: the row body of backend/rows, a warp (or a block) for each query and
+// head; see ops/attention_sink.hpp.
 #pragma once
 
 #include "deepseek/backend/cuda/column_sums.hpp"
 #include "deepseek/backend/rows/attention_sink.hpp"
-#include "deepseek/ops/attention_merge.hpp"
 #include "deepseek/ops/attention_sink.hpp"
 
 namespace deepseek {
@@ -53,23 +52,6 @@ struct slopes {
   }
 };
 
-template <class From, class Into>
-struct merge {
-  using A = accumulate_t<typename decltype(Into::o)::value_type>;
-  From from;
-  Into into;
-  template <class Team>
-  DEEPSEEK_HOST_DEVICE void operator()(const Team& team, index_t r) const {
-    const index_t i = r / into.o.extent(1), h = r % into.o.extent(1);
-    const log_sums<A> lse{static_cast<A>(from.lse(i, h)), static_cast<A>(into.lse(i, h))};
-    const A whole = attention_merge_row(team, lse, head_row(from.o, r), head_row(into.o, r));
-    team.sync();  // all have read lse
-    if (team.rank() == 0) {
-      into.lse(i, h) = static_cast<typename decltype(into.lse)::value_type>(whole);
-    }
-  }
-};
-
 }  // namespace cuda_attention_sink
 
 template <DeviceBackend B, class Sinks, class Out>
@@ -89,12 +71,6 @@ void attention_sink_backward_impl(const B& b, const Sinks& sinks, const Out& out
   run_each_row(b, queries * heads, out.o.extent(2),
                cuda_attention_sink::slopes<Sinks, Out, DO, Terms>{sinks, out, d_o, terms});
   add_term_columns(b, queries, cuda_column_sums::element_term<Terms, A>{terms}, dsinks);
-}
-
-template <DeviceBackend B, class From, class Into>
-void attention_merge_impl(const B& b, const From& from, const Into& into) {
-  run_each_row(b, into.lse.size(), into.o.extent(2),
-               cuda_attention_sink::merge<From, Into>{from, into});
 }
 
 }  // namespace deepseek

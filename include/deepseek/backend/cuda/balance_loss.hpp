@@ -1,29 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-// balance_loss, expert_load, choice_load and expert_sequences on the device: ids are counted with
-// whole numbers (any order gives the same), a warp or a block sums each token, tokens in two passes
-// of fixed order. See ops/balance_loss.hpp and ops/expert_sequences.hpp.
+// balance_loss on the device: ids are counted with whole numbers (any order gives the same), a warp
+// or a block sums each token, tokens in two passes of fixed order. See ops/balance_loss.hpp. The
+// loss goes to the host, so it waits.
 #pragma once
 
-#include "deepseek/backend/cuda/column_sums.hpp"
 #include "deepseek/backend/cuda/elements.hpp"
-#include "deepseek/backend/cuda/index_check.hpp"
 #include "deepseek/backend/cuda/number_sum.hpp"
+#include "deepseek/backend/cuda/offset_checks.hpp"
+#include "deepseek/backend/cuda/require_indices.hpp"
+#include "deepseek/backend/cuda/unless_fault.hpp"
 #include "deepseek/backend/rows/balance_loss.hpp"
-#include "deepseek/ops/expert_sequences.hpp"
 
 namespace deepseek {
 
 namespace cuda_balance_loss {
 
-// Which sequence holds row t: the last that begins at or before it. None given: one.
+// Which sequence holds row t. None given: one.
 template <class Offsets>
-DEEPSEEK_HOST_DEVICE index_t sequence_of(const Offsets& offsets, index_t t) {
-  index_t low = 0, high = offsets.extent(0) > 1 ? offsets.extent(0) - 1 : 1;
-  while (high - low > 1) {
-    const index_t middle = (low + high) / 2;
-    (offsets(middle) <= t ? low : high) = middle;
-  }
-  return low;
+DEEPSEEK_HOST_DEVICE index_t sequence_at(const Offsets& offsets, index_t t) {
+  return offsets.extent(0) > 1 ? sequence_of(offsets, t) : 0;
 }
 
 // What the loss is made of, for every sequence.
@@ -50,7 +45,7 @@ struct count_ids {
   DEEPSEEK_HOST_DEVICE void operator()(const Block& block) const {
     const index_t t = block.index() * threads + block.rank();
     if (t >= ids.extent(0) || faults.found()) return;
-    const index_t q = sequence_of(to.sequences, t);
+    const index_t q = sequence_at(to.sequences, t);
     count_token(ids, t, to.size, how,
                 [&](index_t d) { block.atomic_add(&to.counts(q, d), std::int32_t{1}); });
   }
@@ -86,7 +81,7 @@ struct token_loss {
   template <class Team>
   DEEPSEEK_HOST_DEVICE void operator()(const Team& team, index_t t) const {
     const auto row = slice(scores, t);
-    const index_t q = sequence_of(from.sequences, t);
+    const index_t q = sequence_at(from.sequences, t);
     const double divisor = balance_divisor(team, row, from.share);
     const double sum = row_sum(team, row.extent(0), [&](index_t e) {
       return from.count(q, e) * convert_to<double>(row(e));
@@ -104,7 +99,7 @@ struct token_gradient {
   DEEPSEEK_HOST_DEVICE void operator()(const Team& team, index_t t) const {
     using T = typename DS::value_type;
     const auto row = slice(scores, t);
-    const index_t q = sequence_of(from.sequences, t);
+    const index_t q = sequence_at(from.sequences, t);
     const double divisor = balance_divisor(team, row, from.share);
     double mean = 0;  // of the counts over the divided scores
     if (from.share == balance_share::divided) {
@@ -125,9 +120,9 @@ auto count_balance(const B& b, const balance_inputs<P, I>& in, const Spec& spec)
   const index_t tokens = in.scores.extent(0), experts = in.scores.extent(1);
   const index_t groups = spec.groups > 0 ? spec.groups : experts;
   const index_t sequences = spec.sequences.empty() ? 1 : spec.sequences.extent(0) - 1;
-  require_device_indices(b, in.ids, experts, "balance_loss: ids");
+  require_indices(b, in.ids, experts, "balance_loss: ids");
   if (!spec.sequences.empty()) {
-    require_device_offsets(b, spec.sequences, tokens, "balance_loss: sequences");
+    check_offsets(b, spec.sequences, tokens, "balance_loss: sequences");
   }
   const Counted to{b.workspace().template make<std::int32_t, dyn, dyn>(sequences, groups),
                    b.workspace().template make<double, dyn>(sequences), spec.sequences, spec.share,
@@ -140,71 +135,6 @@ auto count_balance(const B& b, const balance_inputs<P, I>& in, const Spec& spec)
   run_each_row(b, 1, sequences, weigh_sequences<Counted>{to, tokens, scale});
   return to;
 }
-
-// -- loads
-template <class Offsets, class Load>
-struct add_load {
-  Offsets offsets;
-  Load load;
-  DEEPSEEK_HOST_DEVICE void operator()(index_t e) const {
-    load(e) += static_cast<typename Load::value_type>(offsets(e + 1) - offsets(e));
-  }
-};
-template <class Ids>
-struct choice_term {
-  Ids ids;
-  fault_place faults;
-  DEEPSEEK_HOST_DEVICE double operator()(index_t t, index_t e) const {
-    if (faults.found()) return 0;
-    double sum = 0;
-    for (index_t k = 0; k < ids.extent(1); ++k) sum += ids(t, k) == e ? 1 : 0;
-    return sum;
-  }
-};
-
-// -- expert_sequences: element (e, q) of starts.
-template <class In, class Sequences, class Starts>
-struct find_start {
-  In in;
-  Sequences sequences;
-  Starts starts;
-  DEEPSEEK_HOST_DEVICE void operator()(index_t i) const {
-    const index_t e = i / starts.extent(1), q = i % starts.extent(1);
-    const index_t first = in.offsets(e);
-    index_t low = first, high = in.offsets(e + 1);  // the first row of a token from sequences(q) on
-    while (low < high) {
-      const index_t middle = (low + high) / 2;
-      if (in.source(middle) / in.choices < sequences(q)) {
-        low = middle + 1;
-      } else {
-        high = middle;
-      }
-    }
-    starts(e, q) = static_cast<typename Starts::value_type>(low - first);
-  }
-};
-template <class In, class Sequences, class Starts>
-struct check_starts {
-  static constexpr int threads = 256;
-  In in;
-  Sequences sequences;
-  Starts starts;
-  fault_place faults;
-  index_t blocks() const { return blocks_of(starts.extent(0), threads); }
-  template <class Block>
-  DEEPSEEK_HOST_DEVICE void operator()(const Block& block) const {
-    const index_t e = block.index() * threads + block.rank(), last = starts.extent(1) - 1;
-    if (e >= starts.extent(0) || faults.found()) return;
-    if (starts(e, 0) == 0 && starts(e, last) == in.offsets(e + 1) - in.offsets(e)) return;
-    fault f;
-    f.kind = fault_kind::expert_sequences;
-    f.object = "expert_sequences";
-    f.position = e;
-    f.least = sequences(0);
-    f.size = sequences(last);
-    faults.tell(block, f);
-  }
-};
 
 }  // namespace cuda_balance_loss
 
@@ -230,28 +160,6 @@ void balance_loss_backward_impl(const B& b, const balance_inputs<P, I>& in, cons
   using F = token_gradient<P, std::remove_const_t<decltype(from)>, DS>;
   run_each_row(b, in.scores.extent(0), in.scores.extent(1),
                unless_fault(b, F{in.scores, from, dscores}));
-}
-
-template <DeviceBackend B, class O, class L>
-void expert_load_impl(const B& b, const O& offsets, const L& load) {
-  run_each_element(b, load.extent(0), cuda_balance_loss::add_load<O, L>{offsets, load});
-}
-
-template <DeviceBackend B, class I, class L>
-void choice_load_impl(const B& b, const I& ids, const L& load) {
-  require_device_indices(b, ids, load.extent(0), "choice_load: ids");
-  add_term_columns(b, ids.extent(0), cuda_balance_loss::choice_term<I>{ids, b.faults()}, load);
-}
-
-template <DeviceBackend B, class O, class So, class Sequences, class Starts>
-void expert_sequences_impl(const B& b, const expert_rows<O, So>& in, const Sequences& sequences,
-                           const Starts& starts) {
-  using namespace cuda_balance_loss;
-  using In = expert_rows<O, So>;
-  require_device_offsets(b, in.offsets, in.source.extent(0), "expert_sequences: offsets");
-  run_each_element(b, starts.size(),
-                   unless_fault(b, find_start<In, Sequences, Starts>{in, sequences, starts}));
-  b.launch(check_starts<In, Sequences, Starts>{in, sequences, starts, b.faults()});
 }
 
 }  // namespace deepseek

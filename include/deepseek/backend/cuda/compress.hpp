@@ -7,7 +7,8 @@
 
 #include "deepseek/backend/cuda/column_sums.hpp"
 #include "deepseek/backend/cuda/elements.hpp"
-#include "deepseek/backend/cuda/index_check.hpp"
+#include "deepseek/backend/cuda/offset_checks.hpp"
+#include "deepseek/backend/cuda/unless_fault.hpp"
 #include "deepseek/backend/rows/compress.hpp"
 
 namespace deepseek {
@@ -76,15 +77,19 @@ struct flattened {
   using value_type = typename V::value_type;
   V v;
   DEEPSEEK_HOST_DEVICE index_t extent(int) const { return v.size(); }
-  DEEPSEEK_HOST_DEVICE value_type& operator()(index_t i) const { return element_at(v, i); }
 };
+template <class V, class Sum>
+DEEPSEEK_HOST_DEVICE void add_to_column(const flattened<V>& out, index_t j, const Sum& sum) {
+  auto& to = element_at(out.v, j);
+  to = static_cast<typename V::value_type>(static_cast<Sum>(to) + sum);
+}
 
 template <DeviceBackend B, class Spec>
 auto find_windows(const B& b, const Spec& spec, index_t tokens, const index_t (&entries)[2]) {
   using Windows = view<compress_window, typename B::space, dyn>;
   const Windows windows = b.workspace().template make<compress_window, dyn>(entries[0]);
   if (spec.sequences.extent(0) > 0) {
-    require_device_offsets(b, spec.sequences, tokens, "compress: sequences");
+    check_offsets(b, spec.sequences, tokens, "compress: sequences");
   }
   run_each_element(b, entries[0],
                    unless_fault(b, locate<Spec, Windows>{spec, tokens, entries[1], windows}));

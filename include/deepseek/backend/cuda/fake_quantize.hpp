@@ -4,7 +4,7 @@
 // in order. See ops/fake_quantize.hpp.
 #pragma once
 
-#include "deepseek/backend/cuda/index_check.hpp"
+#include "deepseek/backend/cuda/unless_fault.hpp"
 #include "deepseek/backend/rows/fake_quantize.hpp"
 #include "deepseek/backend/rows/row_sum.hpp"
 #include "deepseek/core/math.hpp"

@@ -4,9 +4,9 @@
 // ops/preference.hpp.
 #pragma once
 
-#include "deepseek/backend/cuda/elements.hpp"
-#include "deepseek/backend/cuda/index_check.hpp"
 #include "deepseek/backend/cuda/number_sum.hpp"
+#include "deepseek/backend/cuda/require_indices.hpp"
+#include "deepseek/backend/cuda/unless_fault.hpp"
 #include "deepseek/backend/rows/convert.hpp"
 #include "deepseek/core/math.hpp"
 #include "deepseek/ops/preference.hpp"
@@ -71,6 +71,15 @@ struct gradient {
   }
 };
 
+template <class Sums, class DR>
+struct rounded {
+  Sums sums;
+  DR drewards;
+  DEEPSEEK_HOST_DEVICE void operator()(index_t r) const {
+    drewards(r) = convert_to<typename DR::value_type>(sums(r));
+  }
+};
+
 }  // namespace cuda_preference
 
 template <DeviceBackend B, class R, class Pairs>
@@ -78,7 +87,7 @@ preference_result preference_impl(const B& b, const R& rewards, const Pairs& pai
                                   const preference_spec& spec) {
   using namespace cuda_preference;
   using A = accumulate_t<typename R::value_type>;
-  require_device_indices(b, pairs, rewards.extent(0), "preference: pairs");
+  require_indices(b, pairs, rewards.extent(0), "preference: pairs");
   const pair_values<A, R, Pairs> values{rewards, pairs, spec};
   const double n = static_cast<double>(pairs.extent(0));
   const double sum = read_sum(b, pairs.extent(0), loss_term<R, Pairs>{values, b.faults()});
@@ -92,14 +101,13 @@ void preference_gradient_impl(const B& b, const R& rewards, const Pairs& pairs, 
   using A = accumulate_t<typename DR::value_type>;
   using Sums = view<A, typename B::space, dyn>;
   const index_t n = pairs.extent(0);
-  require_device_indices(b, pairs, rewards.extent(0), "preference: pairs");
+  require_indices(b, pairs, rewards.extent(0), "preference: pairs");
   const scope freed(b.workspace());
   const Sums sums = b.workspace().template make<A, dyn>(rewards.extent(0));
   const A by = n > 0 ? static_cast<A>(spec.scale / static_cast<double>(n)) : A(0);
   run_each_element(b, rewards.extent(0),
                    unless_fault(b, gradient<R, Pairs, Sums>{{rewards, pairs, spec}, sums, by}));
-  run_each_element(b, rewards.extent(0),
-                   unless_fault(b, cuda_elements::copied<Sums, DR>{sums, drewards}));
+  run_each_element(b, rewards.extent(0), unless_fault(b, rounded<Sums, DR>{sums, drewards}));
 }
 
 }  // namespace deepseek

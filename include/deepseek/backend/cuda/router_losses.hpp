@@ -6,8 +6,9 @@
 
 #include "deepseek/backend/cuda/column_sums.hpp"
 #include "deepseek/backend/cuda/elements.hpp"
-#include "deepseek/backend/cuda/index_check.hpp"
 #include "deepseek/backend/cuda/number_sum.hpp"
+#include "deepseek/backend/cuda/require_indices.hpp"
+#include "deepseek/backend/cuda/unless_fault.hpp"
 #include "deepseek/backend/rows/load_loss.hpp"
 #include "deepseek/backend/rows/router_z_loss.hpp"
 #include "deepseek/backend/rows/variation.hpp"
@@ -92,7 +93,7 @@ struct importance_gradient {
 };
 template <DeviceBackend B, class In>
 auto importance_sums(const B& b, const In& in, index_t experts) {
-  require_device_indices(b, in.ids, experts, "importance_loss: ids", index_t{-1});
+  require_indices(b, in.ids, experts, "importance_loss: ids", index_t{-1});
   const numbers<typename B::space> sums = b.workspace().template make<double, dyn>(experts);
   fill_impl(b, 0, sums);
   add_term_columns(b, in.ids.extent(0), importance_term<In>{in}, sums);

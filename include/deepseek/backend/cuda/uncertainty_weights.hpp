@@ -3,7 +3,7 @@
 // ops/uncertainty_weights.hpp.
 #pragma once
 
-#include "deepseek/backend/cuda/index_check.hpp"
+#include "deepseek/backend/cuda/unless_fault.hpp"
 #include "deepseek/backend/rows/convert.hpp"
 #include "deepseek/backend/rows/row_sum.hpp"
 #include "deepseek/core/math.hpp"
