@@ -32,7 +32,8 @@ struct fault {
   index_t position = 0, value = 0, least = 0, size = 0;
   fault_kind kind = fault_kind::index;
   const char* object = nullptr;  // host memory: only the host reads it
-  double number = 0;
+  double number = 0, other = 0;
+  void (*raise)(const fault&) = nullptr;  // throws another error than those above; on the host
 };
 
 // Whom a kernel tells.
@@ -87,6 +88,7 @@ namespace detail {
 
 // Throws what was found, in the sentences of the host backends.
 [[noreturn]] inline void throw_fault(const fault& f) {
+  if (f.raise != nullptr) f.raise(f);
   switch (f.kind) {
     case fault_kind::index:
       detail::throw_index_fault(f);
