@@ -99,6 +99,19 @@ DEEPSEEK_INLINE void store_from_float(T* p, pack<float> x, std::ptrdiff_t n) {
   }
 }
 
+// Whether some lane is not zero.
+DEEPSEEK_INLINE bool any(vector<std::int32_t> lanes) {
+#if defined(__AVX512F__) && defined(__AVX512VL__)
+  return _mm512_test_epi32_mask((__m512i)lanes, (__m512i)lanes) != 0;
+#elif defined(__AVX2__) && defined(__FMA__)
+  return _mm256_testz_si256((__m256i)lanes, (__m256i)lanes) == 0;
+#else
+  std::int32_t all = 0;
+  for (int i = 0; i < pack<float>::width; ++i) all |= lanes[i];
+  return all != 0;
+#endif
+}
+
 DEEPSEEK_INLINE vector<float> dot_pairs(vector<float> acc, vector<std::int32_t> a,
                                         vector<std::int32_t> b) {
 #if defined(__AVX512BF16__) && defined(__AVX512VL__)

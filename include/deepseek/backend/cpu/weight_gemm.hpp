@@ -12,9 +12,6 @@
 namespace deepseek {
 
 template <class T>
-using narrow_form =
-    std::conditional_t<std::is_same_v<T, bf16>, kernels::bf16_pairs, kernels::f16_steps>;
-template <class T>
 constexpr index_t panel_columns() {
   if constexpr (Narrow<T>) {
     return kernels::dot_size<narrow_form<T>>::columns;
@@ -138,13 +135,7 @@ auto narrow_packed_problem(const cpu& b, const X& x, const packed_matrix<T, host
   const index_t k = x.extent(1);
   const kernels::packed_columns_of<form> panels{reinterpret_cast<const std::byte*>(w.panels),
                                                 kernels::dot_steps<form>(k)};
-  if constexpr (std::is_same_v<T, bf16>) {
-    return narrow_problem_of<form>(pair_rows(b, x), panels, k, y);
-  } else {
-    const auto rows = float_rows(b, x);
-    return narrow_problem_of<form>(
-        narrow_rows{reinterpret_cast<const std::byte*>(rows.data()), 4 * k}, panels, k, y);
-  }
+  return narrow_problem_of<form>(left_rows(b, x, x.extent(0)), panels, k, y);
 }
 
 template <class X, class T, class Y, class Bias>

@@ -25,10 +25,19 @@ struct int8_rows {
   }
 };
 
+// [m, depth], the rows an odd number of cache lines apart: rows a multiple of 4 KiB apart would
+// drive each other out of the nearest cache.
+inline view<std::uint8_t, host, dyn, dyn> spaced_codes(arena<host>& memory, index_t m,
+                                                       index_t depth) {
+  constexpr index_t line = 64;
+  const index_t row = ((depth + line - 1) / line | 1) * line;
+  return {memory.make<std::uint8_t, dyn>(m * row).data(), {m, depth}, {row, 1}};
+}
+
 inline int8_rows make_int8_rows(arena<host>& memory, index_t m, const int8_operand<host>& w) {
   const index_t step = w.range == activation_range::per_token ? 1 : 0;
   const index_t ranges = step == 1 ? m : 1;
-  return {memory.make<std::uint8_t, dyn, dyn>(m, w.layout().depth()),
+  return {spaced_codes(memory, m, w.layout().depth()),
           {memory.make<float, dyn>(ranges).data(), {m}, {step}},
           {memory.make<std::int32_t, dyn>(ranges).data(), {m}, {step}}};
 }

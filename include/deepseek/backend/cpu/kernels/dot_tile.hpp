@@ -35,6 +35,11 @@ struct bf16_pairs {
   static DEEPSEEK_INLINE simd::vector<float> add(simd::vector<float> acc, right a, right b) {
     return simd::dot_pairs(acc, a, b);
   }
+  // Two neighbours of each column against those of a row.
+  static DEEPSEEK_INLINE simd::vector<float> add_word(simd::vector<float> acc, const left* x,
+                                                      simd::vector<std::int32_t> word) {
+    return add(acc, spread(*x), word);
+  }
 };
 
 struct f16_steps {
@@ -52,6 +57,13 @@ struct f16_steps {
   static DEEPSEEK_INLINE right spread(left x) { return x - right{}; }
   static DEEPSEEK_INLINE right add(right acc, right a, right b) {
     return simd::native::fma(a, b, acc);
+  }
+  static DEEPSEEK_INLINE right add_word(right acc, const left* x,
+                                        simd::vector<std::int32_t> word) {
+    const auto low = __builtin_convertvector(word, simd::half_words);
+    const auto high = __builtin_convertvector(word >> 16, simd::half_words);
+    acc = add(acc, spread(x[0]), simd::widen_f16(low).v);
+    return add(acc, spread(x[1]), simd::widen_f16(high).v);
   }
 };
 

@@ -34,7 +34,7 @@ template <class Form>
 line_fetch dot_fetch(const dot_operands& o, std::ptrdiff_t strips, std::ptrdiff_t strip,
                      const std::byte* next) {
   constexpr int lines = dot_size<Form>::lines;
-  constexpr std::ptrdiff_t ahead = 64;
+  constexpr std::ptrdiff_t ahead = 12288 / dot_size<Form>::step_bytes;  // steps
   if (strips == 1) return {lines, o.b + ahead * o.b_step};
   if (next == nullptr) return {};
   if (strips < lines) return strip == 0 ? line_fetch{lines, next} : line_fetch{};

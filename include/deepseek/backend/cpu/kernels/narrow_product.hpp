@@ -96,17 +96,26 @@ struct packed_columns_of {
 };
 
 struct pair_panel;
+struct step_panel;
 
 // Panels made on the way, on the thread that needs them.
-struct loose_columns {
+template <class Form>
+struct loose_columns_of {
   static constexpr bool fetches = false;
-  pair_columns from;
+  narrow_columns from;
 
   const std::byte* at(std::ptrdiff_t n0, std::ptrdiff_t k0, std::ptrdiff_t steps) const {
-    auto* const panel = scratch<pair_panel, std::int32_t>(
-        static_cast<std::size_t>(pair_columns::panel_words(steps)));
-    from.make_panel(n0, k0, steps, panel);
-    return reinterpret_cast<const std::byte*>(panel);
+    const std::ptrdiff_t words = (steps * Form::steps + 1) / 2;
+    const auto size = static_cast<std::size_t>(narrow_columns::panel_words(words));
+    auto* const pairs = scratch<pair_panel, std::int32_t>(size);
+    if constexpr (Form::steps == 2) {
+      from.make_pairs(n0, k0, steps, pairs);
+      return reinterpret_cast<const std::byte*>(pairs);
+    } else {
+      auto* const single = scratch<step_panel, std::uint16_t>(2 * size);
+      from.make_steps(n0, k0, steps, pairs, single);
+      return reinterpret_cast<const std::byte*>(single);
+    }
   }
 };
 

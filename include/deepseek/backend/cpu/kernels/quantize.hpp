@@ -10,7 +10,7 @@
 #include <cstdint>
 #include <limits>
 
-#include "deepseek/backend/cpu/simd.hpp"
+#include "deepseek/backend/cpu/simd_narrow.hpp"
 
 namespace deepseek::kernels {
 
@@ -36,8 +36,7 @@ inline value_range range_of(const float* x, std::ptrdiff_t n) {
     unordered |= v.v != v.v;
   }
   r.least = -simd::reduce_max(-least), r.most = simd::reduce_max(most);
-  int nan = 0;
-  for (int lane = 0; lane < pack::width; ++lane) nan |= unordered[lane];
+  int nan = simd::any(unordered) ? 1 : 0;
   const int rest = static_cast<int>(std::clamp<std::ptrdiff_t>(n - i, 0, pack::width - 1));
   for (int j = 0; j < rest; ++j) {
     const float v = x[i + j];
@@ -53,19 +52,46 @@ struct quantization {
   std::int32_t zero;  // 0 .. 255
 };
 
+// A division takes longer than all the rest: x times 1 / scale is less than 2^-12 away from the
+// rounded quotient for numbers below 512, so that only numbers near a tie need the quotient itself.
+struct quotients {
+  static constexpr float bound = 512;  // beyond it the byte is saturated whatever zero is
+  simd::pack<float> scale, inverse;
+  bool inexact;  // 1 / scale has lost precision: always divide
+
+  explicit quotients(float s)
+      : scale(simd::pack<float>::broadcast(s)),
+        inverse(simd::pack<float>::broadcast(1 / s)),
+        inexact(!(s > 0x1p-120F && s < 0x1p120F)) {}
+
+  // rne(x / scale) within +-bound; x is not NaN.
+  DEEPSEEK_INLINE simd::pack<float> rounded(simd::pack<float> x) const {
+    const auto near = within(x * inverse), nearest = simd::round(near);
+    const auto off = simd::abs(near - nearest);
+    if (!inexact && !simd::any(off.v > 0.5F - 0x1p-12F)) return nearest;
+    return simd::round(within(x / scale));
+  }
+
+ private:
+  static DEEPSEEK_INLINE simd::pack<float> within(simd::pack<float> x) {
+    using pack = simd::pack<float>;
+    return simd::max(pack::broadcast(-bound), simd::min(pack::broadcast(bound), x));
+  }
+};
+
 // out has at least n bytes; callers that need whole groups of four fill up the rest with anything.
 inline values quantize_row(const float* x, std::ptrdiff_t n, quantization q, std::uint8_t* out) {
   using pack = simd::pack<float>;
   constexpr int width = pack::width;
-  const pack scale = pack::broadcast(q.scale), zero = pack::broadcast(static_cast<float>(q.zero));
-  // Beyond +-512 the byte is saturated whatever zero is, and round() needs small numbers.
-  const pack bound = pack::broadcast(512.0F), least = pack::zero(), most = pack::broadcast(255.0F);
+  const pack zero = pack::broadcast(static_cast<float>(q.zero));
+  const pack least = pack::zero(), most = pack::broadcast(255.0F);
+  const quotients by(q.scale);
   simd::vector<std::int32_t> unordered{};
   for (std::ptrdiff_t i = 0; i < n; i += width) {
-    pack v = pack::load_up_to(x + i, n - i) / scale;
-    unordered |= v.v != v.v;
-    v = {v.v != v.v ? least.v : v.v};
-    v = simd::round(simd::max(-bound, simd::min(bound, v))) + zero;
+    pack v = pack::load_up_to(x + i, n - i);
+    const simd::vector<std::int32_t> nan = v.v != v.v;
+    unordered |= nan;
+    v = by.rounded({nan ? least.v : v.v}) + zero;
     v = simd::max(least, simd::min(most, v));
     const auto words = __builtin_convertvector(v.v, simd::vector<std::int32_t>);
     const auto bytes = __builtin_convertvector(words, simd::vector<std::uint8_t, width>);
@@ -75,9 +101,7 @@ inline values quantize_row(const float* x, std::ptrdiff_t n, quantization q, std
       __builtin_memcpy(out + i, &bytes, static_cast<std::size_t>(n - i));
     }
   }
-  int nan = 0;
-  for (int lane = 0; lane < width; ++lane) nan |= unordered[lane];
-  return nan != 0 ? values::some_nan : values::numbers;
+  return simd::any(unordered) ? values::some_nan : values::numbers;
 }
 
 }  // namespace deepseek::kernels
