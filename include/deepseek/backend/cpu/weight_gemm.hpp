@@ -50,7 +50,12 @@ inline kernels::e2m1_words stored_weight(const mxfp4_matrix<host>& w) {
           w.layout.groups_deep()};
 }
 
-template <class X, class W, class Y, class Bias>
+template <class W>
+concept StoredOperand = requires(const W& w) {
+  stored_weight(w.expert(0));
+};
+
+template <class X, StoredOperand W, class Y, class Bias>
 requires all_elements_are<float, X, Y> && simd_bias<float, Bias>
 void weight_gemm_impl(const cpu& b, const X& x, const W& w, const Y& y, const Bias& bias) {
   bool direct = columns_contiguous(y);
@@ -63,7 +68,7 @@ void weight_gemm_impl(const cpu& b, const X& x, const W& w, const Y& y, const Bi
   kernels::gemm_stored(b.pool(), problem);
 }
 
-template <class X, class W, class O, class Y>
+template <class X, StoredOperand W, class O, class Y>
 requires all_elements_are<float, X, Y>
 void grouped_weight_gemm_impl(const cpu& b, const X& x, const W& w, const O& offsets, const Y& y) {
   if (!columns_contiguous(y)) {
