@@ -79,7 +79,24 @@ DEEPSEEK_INLINE Raw rounded(Raw x) {
   return x;
 }
 
+// The second operand where either is NaN, as a > b ? a : b.
+template <class Raw>
+DEEPSEEK_INLINE Raw larger(Raw a, Raw b) {
+  return a > b ? a : b;
+}
+template <class Raw>
+DEEPSEEK_INLINE Raw smaller(Raw a, Raw b) {
+  return a < b ? a : b;
+}
+
 #if DEEPSEEK_SIMD == 512
+// g++ 12 compares into a mask otherwise; the plain forms warn there.
+DEEPSEEK_INLINE vector<float> larger(vector<float> a, vector<float> b) {
+  return _mm512_maskz_max_ps(0xffff, a, b);
+}
+DEEPSEEK_INLINE vector<float> smaller(vector<float> a, vector<float> b) {
+  return _mm512_maskz_min_ps(0xffff, a, b);
+}
 DEEPSEEK_INLINE __m512 fma(__m512 a, __m512 b, __m512 c) {
   return _mm512_fmadd_ps(a, b, c);
 }
@@ -202,11 +219,11 @@ DEEPSEEK_INLINE pack<T> fma(pack<T> a, pack<T> b, pack<T> c) {
 // a where a > b, else b: the second operand where either is NaN. min likewise.
 template <class T>
 DEEPSEEK_INLINE pack<T> max(pack<T> a, pack<T> b) {
-  return {a.v > b.v ? a.v : b.v};
+  return {native::larger(a.v, b.v)};
 }
 template <class T>
 DEEPSEEK_INLINE pack<T> min(pack<T> a, pack<T> b) {
-  return {a.v < b.v ? a.v : b.v};
+  return {native::smaller(a.v, b.v)};
 }
 
 template <class T>

@@ -99,15 +99,16 @@ DEEPSEEK_INLINE void store_from_float(T* p, pack<float> x, std::ptrdiff_t n) {
   }
 }
 
-// Whether some lane is not zero.
-DEEPSEEK_INLINE bool any(vector<std::int32_t> lanes) {
+// Whether a > b in some lane.
+DEEPSEEK_INLINE bool some_above(pack<float> a, pack<float> b) {
 #if defined(__AVX512F__) && defined(__AVX512VL__)
-  return _mm512_test_epi32_mask((__m512i)lanes, (__m512i)lanes) != 0;
+  return _mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ) != 0;
 #elif defined(__AVX2__) && defined(__FMA__)
-  return _mm256_testz_si256((__m256i)lanes, (__m256i)lanes) == 0;
+  return _mm256_movemask_ps(_mm256_cmp_ps(a.v, b.v, _CMP_GT_OQ)) != 0;
 #else
+  const vector<std::int32_t> above = a.v > b.v;
   std::int32_t all = 0;
-  for (int i = 0; i < pack<float>::width; ++i) all |= lanes[i];
+  for (int i = 0; i < pack<float>::width; ++i) all |= above[i];
   return all != 0;
 #endif
 }

@@ -22,6 +22,12 @@ struct value_range {
   values kind = values::numbers;
 };
 
+inline bool some_lane(simd::vector<std::int32_t> lanes) {
+  std::int32_t all = 0;
+  for (int lane = 0; lane < simd::pack<float>::width; ++lane) all |= lanes[lane];
+  return all != 0;
+}
+
 // Smallest and largest of x[0 .. n - 1]; infinities count, NaN is reported and otherwise passed
 // over.
 inline value_range range_of(const float* x, std::ptrdiff_t n) {
@@ -36,7 +42,7 @@ inline value_range range_of(const float* x, std::ptrdiff_t n) {
     unordered |= v.v != v.v;
   }
   r.least = -simd::reduce_max(-least), r.most = simd::reduce_max(most);
-  int nan = simd::any(unordered) ? 1 : 0;
+  int nan = some_lane(unordered) ? 1 : 0;
   const int rest = static_cast<int>(std::clamp<std::ptrdiff_t>(n - i, 0, pack::width - 1));
   for (int j = 0; j < rest; ++j) {
     const float v = x[i + j];
@@ -68,7 +74,8 @@ struct quotients {
   DEEPSEEK_INLINE simd::pack<float> rounded(simd::pack<float> x) const {
     const auto near = within(x * inverse), nearest = simd::round(near);
     const auto off = simd::abs(near - nearest);
-    if (!inexact && !simd::any(off.v > 0.5F - 0x1p-12F)) return nearest;
+    const auto tie = simd::pack<float>::broadcast(0.5F - 0x1p-12F);
+    if (!inexact && !simd::some_above(off, tie)) return nearest;
     return simd::round(within(x / scale));
   }
 
@@ -101,7 +108,7 @@ inline values quantize_row(const float* x, std::ptrdiff_t n, quantization q, std
       __builtin_memcpy(out + i, &bytes, static_cast<std::size_t>(n - i));
     }
   }
-  return simd::any(unordered) ? values::some_nan : values::numbers;
+  return some_lane(unordered) ? values::some_nan : values::numbers;
 }
 
 }  // namespace deepseek::kernels
