@@ -94,9 +94,10 @@ void quantize_rows_impl(const reference&, const X& x, const int8_operand<host>& 
 
 // One expert's product.
 template <class Y, class Bias>
-void int8_product_impl(const reference&, const int8_rows& x, const int8_operand<host>& w,
+void int8_product_impl(const reference& b, const int8_rows& x, const int8_operand<host>& w,
                        const Y& y, const Bias& bias) {
   using A = accumulate_t<typename Y::value_type>;
+  b.runs_loops(quant_gemm_op::name);
   const int8_layout at = w.layout();
   for (index_t m = 0; m < y.extent(0); ++m) {
     for (index_t n = 0; n < at.n; ++n) {
