@@ -13,7 +13,7 @@
 
 namespace bench {
 
-enum class arithmetic { none, f32, int8 };
+enum class arithmetic { none, f32, bf16, int8 };
 enum class traffic { updates, reads };  // whether a good part of the bytes is written
 
 // What one call does.
