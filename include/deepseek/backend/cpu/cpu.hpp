@@ -30,6 +30,7 @@
 #include "deepseek/backend/cpu/hyper_maps.hpp"
 #include "deepseek/backend/cpu/hyper_streams.hpp"
 #include "deepseek/backend/cpu/indexer_top_k.hpp"
+#include "deepseek/backend/cpu/int4_int8_gemm.hpp"
 #include "deepseek/backend/cpu/kl_divergence.hpp"
 #include "deepseek/backend/cpu/layer_norm.hpp"
 #include "deepseek/backend/cpu/lightning_indexer.hpp"

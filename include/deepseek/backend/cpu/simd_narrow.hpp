@@ -137,15 +137,11 @@ DEEPSEEK_INLINE vector<std::int32_t> dot_bytes(vector<std::int32_t> acc, vector<
   const words su = std::bit_cast<words>(u), ss = std::bit_cast<words>(s);
   const words u_even = su & 255, s_even = (ss << 8) >> 8, s_odd = ss >> 8;
   const words u_odd = std::bit_cast<words>(std::bit_cast<vector<std::uint16_t>>(u) >> 8);
-  const auto multiply = [](words x, words y) {
-    if constexpr (register_bytes == 64) {
-#if defined(__AVX512BW__)
-      return _mm512_madd_epi16((__m512i)x, (__m512i)y);
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+  const auto multiply = [](words x, words y) { return _mm512_madd_epi16((__m512i)x, (__m512i)y); };
+#else
+  const auto multiply = [](words x, words y) { return _mm256_madd_epi16((__m256i)x, (__m256i)y); };
 #endif
-    } else {
-      return _mm256_madd_epi16((__m256i)x, (__m256i)y);
-    }
-  };
   return acc + std::bit_cast<vector<std::int32_t>>(multiply(u_even, s_even)) +
          std::bit_cast<vector<std::int32_t>>(multiply(u_odd, s_odd));
 #else

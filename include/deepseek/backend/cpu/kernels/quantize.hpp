@@ -111,4 +111,47 @@ inline values quantize_row(const float* x, std::ptrdiff_t n, quantization q, std
   return some_lane(unordered) ? values::some_nan : values::numbers;
 }
 
+// Signed: q = clamp(round(x / scale), -127, 127) of finite numbers, ties to even.
+inline void quantize_signed_row(const float* x, std::ptrdiff_t n, float scale, std::int8_t* out) {
+  using pack = simd::pack<float>;
+  constexpr int width = pack::width;
+  const pack least = pack::broadcast(-127.0F), most = pack::broadcast(127.0F);
+  const quotients by(scale);
+  for (std::ptrdiff_t i = 0; i < n; i += width) {
+    const pack q = by.rounded(pack::load_up_to(x + i, n - i));
+    const pack v = simd::max(least, simd::min(most, q));
+    const auto words = __builtin_convertvector(v.v, simd::vector<std::int32_t>);
+    const auto bytes = __builtin_convertvector(words, simd::vector<std::int8_t, width>);
+    if (n - i >= width) {
+      __builtin_memcpy(out + i, &bytes, width);
+    } else {
+      __builtin_memcpy(out + i, &bytes, static_cast<std::size_t>(n - i));
+    }
+  }
+}
+
+// Exact below 2^24.
+inline float sum_of_bytes(const std::int8_t* x, std::ptrdiff_t n) {
+  std::int32_t sum = 0;
+  for (std::ptrdiff_t i = 0; i < n; ++i) sum += x[i];
+  return static_cast<float>(sum);
+}
+
+// Of each 8 bytes the even ones first, then the odd ones; n is a multiple of 8.
+inline void deal_bytes(std::int8_t* x, std::ptrdiff_t n) {
+  using bytes = simd::vector<std::int8_t, 16>;
+  std::ptrdiff_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    bytes b;
+    __builtin_memcpy(&b, x + i, 16);
+    b = __builtin_shufflevector(b, b, 0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15);
+    __builtin_memcpy(x + i, &b, 16);
+  }
+  if (i < n) {
+    std::int8_t b[8];
+    __builtin_memcpy(b, x + i, 8);
+    for (int j = 0; j < 8; ++j) x[i + j] = b[j < 4 ? 2 * j : 2 * j - 7];
+  }
+}
+
 }  // namespace deepseek::kernels
