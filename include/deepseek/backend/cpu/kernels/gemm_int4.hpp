@@ -19,57 +19,65 @@ namespace deepseek::kernels {
 
 struct int4_tile {
   using size = dot_size<byte_fours>;
-  static constexpr std::ptrdiff_t columns = size::columns, rows = size::rows;
+  static constexpr std::ptrdiff_t columns = size::columns;
+  // Integers of a group and the element's sums of each stay in registers together.
+  static constexpr int rows = simd::register_count == 32 ? 6 : 2;
   const std::byte* a;
   std::ptrdiff_t a_row;
   const float* row_sums;  // of p over each group
   std::ptrdiff_t row_sums_row;
   const std::byte* b;  // [steps][columns][4]
-  std::ptrdiff_t steps, steps_each;  // in all, in a group
-  const float *scales, *zeros;       // [groups][columns]
+  std::ptrdiff_t steps, steps_each;   // in all, in a group
+  const float *scales, *minus_zeros;  // [groups][columns]
   float* sums;                       // [rows][columns]
 };
 
-// What a group's integers add to the sums.
-template <int Rows>
-DEEPSEEK_INLINE void add_group(const int4_tile& t, std::ptrdiff_t g,
-                               simd::vector<std::int32_t> (&acc)[Rows * byte_fours::vectors]) {
+// What the integers of group g add to the sums.
+template <int Rows, class Integers, class Sums>
+DEEPSEEK_INLINE void add_group(const int4_tile& t, std::ptrdiff_t g, const Integers& whole,
+                               Sums& sums) {
   using pack = simd::pack<float>;
   constexpr int vectors = byte_fours::vectors;
-  pack scale[vectors], zero[vectors];
+  pack scale[vectors], less[vectors];
   simd::unrolled<vectors>([&](auto j) __attribute__((always_inline)) {
     scale[j] = pack::load(t.scales + g * t.columns + j * pack::width);
-    zero[j] = -pack::load(t.zeros + g * t.columns + j * pack::width);
+    less[j] = pack::load(t.minus_zeros + g * t.columns + j * pack::width);
   });
   simd::unrolled<Rows>([&](auto i) __attribute__((always_inline)) {
     const pack row_sum = pack::broadcast(t.row_sums[i * t.row_sums_row + g]);
     simd::unrolled<vectors>([&](auto j) __attribute__((always_inline)) {
-      float* const to = t.sums + i * t.columns + j * pack::width;
-      const pack whole{__builtin_convertvector(acc[i * vectors + j], typename pack::raw)};
-      simd::fma(simd::fma(zero[j], row_sum, whole), scale[j], pack::load(to)).store(to);
+      constexpr int q = i * vectors + j;
+      const pack value{__builtin_convertvector(whole[q], typename pack::raw)};
+      sums[q] = simd::fma(simd::fma(less[j], row_sum, value), scale[j], pack{sums[q]}).v;
     });
   });
 }
 
 template <int Rows, int Lines>
 __attribute__((noinline)) void multiply_int4(const int4_tile& t, const std::byte* fetch) {
+  using pack = simd::pack<float>;
   using words = simd::vector<std::int32_t>;
   constexpr int vectors = byte_fours::vectors;
-  constexpr std::ptrdiff_t step_bytes = dot_size<byte_fours>::step_bytes;
   const std::ptrdiff_t row = t.a_row, row3 = 3 * row;
-  const std::byte *b = t.b, *a0 = t.a, *a1 = a0 + 4 * row, *a2 = a1 + 4 * row;
+  const std::byte *b = t.b, *a0 = t.a, *a1 = a0 + 4 * row;
+  typename pack::raw sums[Rows * vectors];
+  simd::unrolled<Rows * vectors>([&](auto q) __attribute__((always_inline)) {
+    sums[q] = pack::zero().v;
+  });
   for (std::ptrdiff_t k0 = 0, g = 0; k0 < t.steps; k0 += t.steps_each, ++g) {
     words acc[Rows * vectors];
     simd::unrolled<Rows * vectors>([&](auto q) __attribute__((always_inline)) { acc[q] = words{}; });
     for (std::ptrdiff_t k = std::min(t.steps_each, t.steps - k0); k > 0; --k) {
       words right[vectors];
-      __builtin_memcpy(right, b, sizeof right);
+      simd::unrolled<vectors>([&](auto j) __attribute__((always_inline)) {
+        right[j] = byte_fours::load(b + j * sizeof(words));
+      });
       if constexpr (Lines > 0) {
         __builtin_prefetch(fetch, 0, 2);
         fetch += 64;
       }
       simd::unrolled<Rows>([&](auto i) __attribute__((always_inline)) {
-        const std::byte* group = i < 4 ? a0 : i < 8 ? a1 : a2;
+        const std::byte* group = i < 4 ? a0 : a1;
         std::int32_t four;
         __builtin_memcpy(&four, group + (i % 4 == 3 ? row3 : (i % 4) * row), sizeof four);
         const words left = four - words{};
@@ -79,11 +87,19 @@ __attribute__((noinline)) void multiply_int4(const int4_tile& t, const std::byte
       });
       a0 += 4;
       if constexpr (Rows > 4) a1 += 4;
-      if constexpr (Rows > 8) a2 += 4;
-      b += step_bytes;
+      b += dot_size<byte_fours>::step_bytes;
     }
-    add_group<Rows>(t, g, acc);
+    add_group<Rows>(t, g, acc, sums);
   }
+  simd::unrolled<Rows * vectors>([&](auto q) __attribute__((always_inline)) {
+    pack{sums[q]}.store(t.sums + q / vectors * t.columns + q % vectors * pack::width);
+  });
+}
+
+// The tallest compiled tile that `left` rows fill.
+constexpr int int4_rows(std::ptrdiff_t left) {
+  constexpr int most = int4_tile::rows;
+  return left >= most ? most : left >= 4 ? 4 : left >= 2 ? 2 : 1;
 }
 
 template <int Lines>
@@ -94,11 +110,9 @@ void multiply_int4_rows(int rows, const int4_tile& t, const std::byte* fetch) {
     case 2:
       return multiply_int4<2, Lines>(t, fetch);
     case 4:
-      return multiply_int4<4, Lines>(t, fetch);
-    case 8:
-      return multiply_int4<std::min(byte_fours::rows, 8), Lines>(t, fetch);
+      return multiply_int4<std::min(int4_tile::rows, 4), Lines>(t, fetch);
     default:
-      return multiply_int4<byte_fours::rows, Lines>(t, fetch);
+      return multiply_int4<int4_tile::rows, Lines>(t, fetch);
   }
 }
 
@@ -147,12 +161,12 @@ void decode_int4(const Words& w, std::ptrdiff_t n0, int4_tile& t) {
     for (std::ptrdiff_t g = 0; g < w.groups_deep; ++g) {
       const auto [scale, zero] = w.scale_and_zero(g, n);
       scale.store(factors + g * columns + j);
-      zero.store(zeros + g * columns + j);
+      (-zero).store(zeros + g * columns + j);
     }
   }
   t.b = reinterpret_cast<const std::byte*>(bytes);
   t.steps = 2 * w.words_deep, t.steps_each = w.group / 4;
-  t.scales = factors, t.zeros = zeros;
+  t.scales = factors, t.minus_zeros = zeros;
 }
 
 template <class Words>
@@ -174,9 +188,8 @@ void multiply_int4_panel(const int4_problem<Words>& p, gemm_part at, int4_tile t
   alignas(64) float sums[int4_tile::rows * int4_tile::columns];
   t.a_row = p.a.row, t.row_sums_row = p.a.sums_row, t.sums = sums;
   for (std::ptrdiff_t m = at.m0; m < at.m1;) {
-    const int rows = dot_rows<byte_fours>(at.m1 - m);
+    const int rows = int4_rows(at.m1 - m);
     t.a = p.a.codes + m * p.a.row, t.row_sums = p.a.sums + m * p.a.sums_row;
-    std::fill_n(sums, rows * int4_tile::columns, 0.0F);
     if (next != nullptr && m == at.m0) {
       multiply_int4_rows<1>(rows, t, next);
     } else {
