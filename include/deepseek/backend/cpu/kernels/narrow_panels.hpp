@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "deepseek/backend/cpu/kernels/dot_tile.hpp"
+#include "deepseek/backend/cpu/kernels/gemm.hpp"
 #include "deepseek/backend/cpu/kernels/stored_weights.hpp"
 
 namespace deepseek::kernels {
