@@ -172,7 +172,7 @@ def scaling_section(found):
     lines += ["## Attention's time against the length of the sequence", "",
               "One head of 64, one thread. The slope is that of a straight line through logarithm "
               f"of time against logarithm of length, from {FIT_FROM} tokens: 1 is linear, 2 "
-              f"quadratic (tolerance {SLOPE_TOLERANCE}). Tile rate: tiles of 96 queries by 64 keys "
+              f"quadratic (tolerance {SLOPE_TOLERANCE}). Tile rate: tiles of 64 queries by 64 keys "
               f"that are visited, per second, over those of {DENSE}, at the largest length.", "",
               "PLOT attention_scaling.png", ""]
     for op, patterns in found.items():

@@ -86,11 +86,7 @@ struct forward_tasks {
   using heads_of = head_group<pattern>;
 
   index_t tile_size() const { return packed_tile_size<T>(in.q.extent(2), in.v.extent(2)); }
-  void pack(const heads_of& head_rows, index_t kv, index_t tile, T* packed) const {
-    pack_key_tile(in, head_rows.range, kv, tile * key_tile,
-                  tile_at(packed + tile * tile_size(), in.q.extent(2)));
-  }
-  void query_tile(const heads_of& head_rows, index_t tile, T* packed) const {
+  void query_tile(const heads_of& head_rows, index_t tile, const packed_tiles<T>& packed) const {
     const index_t i0 = tile * head_rows.queries_per_tile();
     const index_t i1 = std::min(i0 + head_rows.queries_per_tile(), head_rows.range.queries);
     forward_tile<T, In, Out, pattern>(in, out, head_rows, static_cast<T>(spec.scale))
@@ -103,12 +99,13 @@ struct forward_tasks {
     b.parallel((list.extent(0) - 1) * groups, [&](index_t task) {
       const auto& at = list(task / groups);
       const auto head_rows = group_of(spec, at.range, task % groups, group);
-      T* packed = nullptr;
+      packed_tiles<T> packed;
       if (at.packed) {
-        packed = kernels::scratch<packed_memory, T>(
-            static_cast<std::size_t>(head_rows.key_tiles() * tile_size()));
-        const index_t kv = task % groups / parts;
-        for (index_t t = 0; t < head_rows.key_tiles(); ++t) pack(head_rows, kv, t, packed);
+        const index_t tiles = head_rows.key_tiles();
+        packed.memory =
+            kernels::scratch<packed_memory, T>(static_cast<std::size_t>(tiles * tile_size()));
+        packed.ready = kernels::scratch<packed_memory, bool>(static_cast<std::size_t>(tiles));
+        std::fill_n(packed.ready, tiles, false);
       }
       for (index_t t = 0; t < head_rows.query_tiles(); ++t) query_tile(head_rows, t, packed);
     });
@@ -125,14 +122,16 @@ struct forward_tasks {
       const auto& at = find_tile(list, task / kv_heads, &sequence_tiles::first_key_tile);
       const index_t kv = task % kv_heads;
       const auto head_rows = group_of(spec, at.range, kv, group);
-      pack(head_rows, kv, task / kv_heads - at.first_key_tile, tiles_of(at, head_rows, kv));
+      const index_t t = task / kv_heads - at.first_key_tile;
+      pack_key_tile(in, at.range, kv, t * key_tile,
+                    tile_at(tiles_of(at, head_rows, kv) + t * tile_size(), in.q.extent(2)));
     });
     b.parallel(total.first_query_tile * kv_heads, [&](index_t task) {
       const auto& at = find_tile(list, task / kv_heads, &sequence_tiles::first_query_tile);
       const index_t kv = task % kv_heads;
       const auto head_rows = group_of(spec, at.range, kv, group);
       query_tile(head_rows, task / kv_heads - at.first_query_tile,
-                 at.packed ? tiles_of(at, head_rows, kv) : nullptr);
+                 {at.packed ? tiles_of(at, head_rows, kv) : nullptr});
     });
   }
 };

@@ -10,8 +10,8 @@
 
 #include "deepseek/backend/cpu/attention/pack.hpp"
 #include "deepseek/backend/cpu/attention/score.hpp"
+#include "deepseek/backend/cpu/attention/softmax.hpp"
 #include "deepseek/backend/cpu/attention/tiles.hpp"
-#include "deepseek/backend/cpu/vector_math.hpp"
 
 namespace deepseek::cpu_attention {
 
@@ -50,6 +50,8 @@ class backward_head {
   }
 
  private:
+  static constexpr base units = base_of<P>;
+
   index_t d() const { return in_.q.extent(2); }
   index_t dv() const { return in_.v.extent(2); }
   index_t d_row() const { return row_size<T>(d()); }
@@ -125,7 +127,7 @@ class backward_head {
     rows_ = (i1 - i0) * group_.heads;
     bool begun = wanted_ != gradients_of::keys;
     if (begun) begin_rows();
-    for_each_key_tile(group_, i0, i1, among_, [&](index_t k0, coverage c) {
+    for_each_key_tile(group_, i0, i1, among_, [&](index_t k0, coverage c, index_t) {
       if (!begun) begin_rows();
       begun = true;
       if (wanted_ == gradients_of::queries) pack_keys(k0);
@@ -138,6 +140,7 @@ class backward_head {
   }
 
   void begin_rows() {
+    const T score_scale = into_base<units>(scale_);
     for (index_t r = 0; r < round_up(rows_, strip_rows<T>); ++r) {
       T *q = q_ + r * d_row(), *d_o = do_ + r * dv_row();
       std::fill_n(q, d_row(), T(0));
@@ -147,11 +150,11 @@ class backward_head {
       const auto q_from = row_of(in_.q, token(r), head(r));
       const auto do_from = row_of(g_.d_o, token(r), head(r));
       read_row<T>(q_from, d(), q);
-      for (index_t c = 0; c < d(); ++c) q[c] *= scale_;
+      for (index_t c = 0; c < d(); ++c) q[c] *= score_scale;
       read_row<T>(do_from, dv(), d_o);
       spread_row<T>(q_from, d(), r, most_, q_panels_);
       spread_row<T>(do_from, dv(), r, most_, do_panels_);
-      lse_[r] = out_.lse(token(r), head(r));
+      lse_[r] = into_base<units>(static_cast<T>(out_.lse(token(r), head(r))));
       delta_[r] = dot_with_output(r, d_o);
     }
   }
@@ -169,8 +172,10 @@ class backward_head {
   void pair_of_tiles(index_t k0, coverage c) {
     const auto t = tile_of(k0);
     std::uint64_t any = 0;
+    visible_rows(group_, {i0_, i0_ + rows_ / group_.heads}, k0, c, bits_);
     for (index_t r = 0; r < rows_; ++r) {
-      bits_[r] = bits_of_row(r, k0, c);
+      // A row all of whose scores are -inf saw nothing.
+      if (lse_[r] == -std::numeric_limits<T>::infinity()) bits_[r] = 0;
       any |= bits_[r];
     }
     if (any == 0) return;
@@ -188,19 +193,6 @@ class backward_head {
     }
   }
 
-  // What row r sees of a tile: nothing where all its scores are -inf.
-  std::uint64_t bits_of_row(index_t r, index_t k0, coverage c) const {
-    const auto nothing = [&](index_t row) {
-      return lse_[row] == -std::numeric_limits<T>::infinity();
-    };
-    if (nothing(r)) return 0;
-    const index_t before = r - group_.heads;  // the query before, in the same head
-    if (before >= 0 && !nothing(before) &&
-        see_alike(group_.pattern, position(before), position(r))) {
-      return bits_[before];
-    }
-    return visible_bits(group_, i0_ + r / group_.heads, r % group_.heads, k0, c);
-  }
   std::uint64_t bits_of_strip(index_t r0) const {
     std::uint64_t any = 0;
     for (index_t r = r0; r < std::min(r0 + strip_rows<T>, rows_); ++r) any |= bits_[r];
@@ -227,8 +219,8 @@ class backward_head {
       T slope[modifies_scores<P> ? key_tile : 1];
       if constexpr (modifies_scores<P>) {
         std::fill_n(slope, key_tile, T(1));
-        modify_row<T>(group_.bound((r0 + r) % group_.heads),
-                      {p + r * key_tile, slope, keys, position(r0 + r), k0});
+        modify_row<units, T>(group_.bound((r0 + r) % group_.heads),
+                             {p + r * key_tile, slope, keys, position(r0 + r), k0});
       }
       weight_row(r0 + r, keys, slope);
     }
@@ -245,7 +237,7 @@ class backward_head {
         zero.store(ds_row + j);
         continue;
       }
-      const pack p = simd::exp(pack::load(p_row + j) - lse);
+      const pack p = power<units>(pack::load(p_row + j) - lse);
       pack ds = p * scale * (pack::load(ds_row + j) - delta);
       if constexpr (modifies_scores<P>) ds = ds * pack::load(slope + j);
       select_bits(bits_[r] >> j, p, zero).store(p_row + j);

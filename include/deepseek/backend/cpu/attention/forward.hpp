@@ -2,15 +2,16 @@
 // Attention forward for one tile of rows (tiles.hpp): for each key tile visited, scores of one
 // strip of rows in registers' size, the online softmax, then the weighted sum of values:
 //   m' = max(m, max s), a = e^(m - m'), p = e^(s - m'), l = a l + sum p, o = a o + p v,
-// and at the end o / l and lse = m + log l. A row that saw nothing has m = -inf, l = 0: o = 0.
-// Each row's arithmetic is its own, in the order of keys. A masked value that is not finite is left
-// out pair by pair. Sources: Milakov and Gimelshein 2018; Dao 2023 (FlashAttention-2), section 3.1.
+// (softmax.hpp) and at the end o / l and lse = m + log l. A row that saw nothing has m = -inf, l =
+// 0: o = 0. Each row's arithmetic is its own, in the order of keys. A masked value that is not
+// finite is left out pair by pair. Sources: Milakov and Gimelshein 2018; Dao 2023
+// (FlashAttention-2), section 3.1.
 #pragma once
 
 #include "deepseek/backend/cpu/attention/pack.hpp"
 #include "deepseek/backend/cpu/attention/score.hpp"
+#include "deepseek/backend/cpu/attention/softmax.hpp"
 #include "deepseek/backend/cpu/attention/tiles.hpp"
-#include "deepseek/backend/cpu/vector_math.hpp"
 
 namespace deepseek::cpu_attention {
 
@@ -47,45 +48,24 @@ void pack_key_tile(const In& in, const attention_range& range, index_t kv, index
   }
 }
 
-// One row's running maximum and sum.
+// The packed key tiles of one head of a sequence, in order; each is packed when it is first asked
+// for, unless `ready` is null: then all are there.
 template <class T>
-struct online_row {
-  T top = -std::numeric_limits<T>::infinity(), sum = 0;
-};
+struct packed_tiles {
+  T* memory = nullptr;
+  bool* ready = nullptr;
 
-// Turns scores low .. high - 1 (whole registers) into weights; scales o to the new maximum.
-template <class T>
-DEEPSEEK_INLINE void online_softmax(T* s, std::uint64_t bits, key_range keys, online_row<T>& row,
-                                    T* o, index_t o_width) {
-  using pack = simd::pack<T>;
-  constexpr index_t w = lanes<T>;
-  constexpr T infinity = std::numeric_limits<T>::infinity();
-  const index_t low = keys.low / w * w;
-  const pack nothing = pack::broadcast(-infinity);
-  pack tops = nothing;
-  for (index_t j = low; j < keys.high; j += w) {
-    const pack x = select_bits(bits >> j, pack::load(s + j), nothing);
-    x.store(s + j);
-    tops = max(tops, x);
+  template <class In>
+  key_value_tile<T> get(const In& in, const attention_range& range, index_t kv, index_t k0) const {
+    const index_t t = k0 / key_tile, d = in.k.extent(2);
+    const auto tile = tile_at(memory + t * packed_tile_size<T>(d, in.v.extent(2)), d);
+    if (ready != nullptr && !ready[t]) {
+      pack_key_tile(in, range, kv, k0, tile);
+      ready[t] = true;
+    }
+    return tile;
   }
-  const T top = std::max(row.top, reduce_max(tops));
-  const T shift = top == -infinity ? T(0) : top;
-  if (top != row.top) {
-    const pack scale = simd::exp(pack::broadcast(row.top - shift));
-    for (index_t c = 0; c < o_width; c += w) (pack::load(o + c) * scale).store(o + c);
-    T first[w];
-    (pack::broadcast(row.sum) * scale).store(first);
-    row = {top, first[0]};
-  }
-  const pack shifts = pack::broadcast(shift);
-  pack sums = pack::zero();
-  for (index_t j = low; j < keys.high; j += w) {
-    const pack p = simd::exp(pack::load(s + j) - shifts);
-    p.store(s + j);
-    sums = sums + p;
-  }
-  row.sum += reduce_sum(sums);
-}
+};
 
 struct forward_memory;
 
@@ -94,36 +74,49 @@ template <class T, class In, class Out, class P>
 class forward_tile {
  public:
   forward_tile(const In& in, const Out& out, const head_group<P>& group, T scale)
-      : in_(in), out_(out), group_(group), scale_(scale) {
+      : in_(in), out_(out), group_(group), scale_(into_base<units>(scale)) {
     const index_t most = round_up(std::max(most_rows, group.heads), strip_rows<T>);
     const index_t strip = strip_rows<T> * key_tile;
+    constexpr index_t word = sizeof(std::uint64_t) / sizeof(T);
     T* memory = kernels::scratch<forward_memory, T>(static_cast<std::size_t>(
-        most * (q_row() + o_row() + 2) + strip + packed_tile_size<T>(d(), dv())));
-    q_ = memory;
+        most * (q_row() + o_row() + 2 + word) + strip + packed_tile_size<T>(d(), dv())));
+    bits_ = reinterpret_cast<std::uint64_t*>(memory);
+    q_ = memory + most * word;
     o_ = q_ + most * q_row();
     s_ = o_ + most * o_row();
     own_tile_ = s_ + strip;
     state_ = reinterpret_cast<online_row<T>*>(own_tile_ + packed_tile_size<T>(d(), dv()));
   }
 
-  // Queries i0 .. i1 - 1. `packed`: the sequence's key tiles in order, or null.
-  void run(index_t i0, index_t i1, T* packed) {
+  // Queries i0 .. i1 - 1. `packed`: the sequence's key tiles, or none where each is read once.
+  void run(index_t i0, index_t i1, const packed_tiles<T>& packed) {
     i0_ = i0;
     rows_ = (i1 - i0) * group_.heads;
     begin();
-    for_each_key_tile(group_, i0, i1, {0, group_.range.keys}, [&](index_t k0, coverage c) {
-      auto kv = tile_at(own_tile_, d());
-      if (packed != nullptr) {
-        kv = tile_at(packed + k0 / key_tile * packed_tile_size<T>(d(), dv()), d());
-      } else {
-        pack_key_tile(in_, group_.range, kv_head(), k0, kv);
-      }
-      for (index_t r = 0; r < rows_; r += strip_rows<T>) strip(r, kv, k0, c);
-    });
+    for_each_key_tile(group_, i0, i1, {0, group_.range.keys},
+                      [&](index_t k0, coverage c, index_t next) {
+                        auto kv = tile_at(own_tile_, d());
+                        if (packed.memory != nullptr) {
+                          kv = packed.get(in_, group_.range, kv_head(), k0);
+                        } else {
+                          pack_key_tile(in_, group_.range, kv_head(), k0, kv);
+                        }
+                        const T* const later =
+                            packed.memory != nullptr && next < group_.range.keys
+                                ? packed.memory + next / key_tile * packed_tile_size<T>(d(), dv())
+                                : nullptr;
+                        visible_rows(group_, {i0, i1}, k0, c, bits_);
+                        for (index_t r = 0; r < rows_; r += strip_rows<T>) {
+                          if (later != nullptr) fetch(later, r);
+                          strip(r, kv, k0, c);
+                        }
+                      });
     for (index_t r = 0; r < rows_; ++r) finish(r);
   }
 
  private:
+  static constexpr base units = base_of<P>;
+
   index_t d() const { return in_.q.extent(2); }
   index_t dv() const { return in_.v.extent(2); }
   index_t q_row() const { return row_size<T>(d()); }
@@ -148,17 +141,20 @@ class forward_tile {
     }
   }
 
+  // Towards the cache: what strip r of all strips fetches of the tile that comes next.
+  void fetch(const T* tile, index_t r) const {
+    constexpr index_t line = 64 / static_cast<index_t>(sizeof(T));
+    const index_t size = packed_tile_size<T>(d(), dv());
+    const index_t share = round_up(size * strip_rows<T> / rows_ + 1, line);
+    const index_t first = r / strip_rows<T> * share, last = std::min(first + share, size);
+    for (index_t i = first; i < last; i += line) __builtin_prefetch(tile + i, 0, 2);
+  }
+
   void strip(index_t r0, const key_value_tile<T>& kv, index_t k0, coverage c) {
     const index_t rows = std::min(strip_rows<T>, rows_ - r0);
-    std::uint64_t bits[strip_rows<T>], any = 0;
-    for (index_t r = 0; r < rows; ++r) {
-      const index_t before = r - group_.heads;  // the query before, in the same head
-      const bool known =
-          before >= 0 && see_alike(group_.pattern, position(r0 + before), position(r0 + r));
-      bits[r] = known ? bits[before]
-                      : visible_bits(group_, query(r0 + r), (r0 + r) % group_.heads, k0, c);
-      any |= bits[r];
-    }
+    const std::uint64_t* const bits = bits_ + r0;
+    std::uint64_t any = 0;
+    for (index_t r = 0; r < rows; ++r) any |= bits[r];
     if (any == 0) return;
     const key_range keys = range_of(any);
     const product<T> scores{q_ + r0 * q_row(), q_row(), 1, kv.keys, d(), d(), s_, key_tile};
@@ -166,11 +162,11 @@ class forward_tile {
     const index_t width = round_up(dv(), lanes<T>);
     for (index_t r = 0; r < rows; ++r) {
       if constexpr (modifies_scores<P>) {
-        modify_row<T>(group_.bound((r0 + r) % group_.heads),
-                      {s_ + r * key_tile, nullptr, keys, position(r0 + r), k0});
+        modify_row<units, T>(group_.bound((r0 + r) % group_.heads),
+                             {s_ + r * key_tile, nullptr, keys, position(r0 + r), k0});
       }
-      online_softmax(s_ + r * key_tile, bits[r], keys, state_[r0 + r], o_ + (r0 + r) * o_row(),
-                     width);
+      T *const s = s_ + r * key_tile, *const o = o_ + (r0 + r) * o_row();
+      weigh_row<units>(s, bits[r], state_[r0 + r], o, width);
     }
     if (c == coverage::partial &&
         !panels_finite(kv.values + keys.low * panel<T>, key_tile, keys.high - keys.low, dv())) {
@@ -203,8 +199,8 @@ class forward_tile {
     write_row<T>(o, dv(), row_of(out_.o, token, head(r)));
     if constexpr (is_view<std::remove_cvref_t<decltype(out_.lse)>>) {
       const T top = state.top == -std::numeric_limits<T>::infinity() ? T(0) : state.top;
-      out_.lse(token, head(r)) =
-          empty ? -std::numeric_limits<T>::infinity() : top + std::log(state.sum);
+      out_.lse(token, head(r)) = empty ? -std::numeric_limits<T>::infinity()
+                                       : out_of_base<units>(top) + std::log(state.sum);
     }
   }
 
@@ -214,6 +210,7 @@ class forward_tile {
   T scale_;
   T *q_, *o_, *s_, *own_tile_;
   online_row<T>* state_;
+  std::uint64_t* bits_;
   index_t i0_ = 0, rows_ = 0;
 };
 

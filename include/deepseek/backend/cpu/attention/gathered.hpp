@@ -77,7 +77,7 @@ void attend_gathered(const In& in, const Out& out, const index_set& pattern,
   const inputs near{in.q, keys, values};
   const everyone all;
   const head_group<everyone> rows{all, {range.query + task.i, 1, 0, n, 0}, task.first, task.count};
-  forward_tile<T, inputs, Out, everyone>(near, out, rows, scale).run(0, 1, nullptr);
+  forward_tile<T, inputs, Out, everyone>(near, out, rows, scale).run(0, 1, {});
 }
 
 template <class In, class Out, class Spec>

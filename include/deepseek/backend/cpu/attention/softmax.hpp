@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+// The online softmax of one row of a tile of scores, and the exponentials of attention: 2^(s - m) =
+// 2^n 2^f with n = round(s - m), f exact and |f| <= 1/2, where scores are in base two (score.hpp),
+// else e^(s - m). Relative error of a weight below 2^-22 (float); a score of -inf gives 0, a NaN
+// stays NaN. Every lane depends on its own input only.
+// Source: Milakov and Gimelshein 2018.
+#pragma once
+
+#include "deepseek/backend/cpu/attention/score.hpp"
+#include "deepseek/backend/cpu/attention/tiles.hpp"
+#include "deepseek/backend/cpu/vector_math.hpp"
+
+namespace deepseek::cpu_attention {
+
+// 2^f - 1 = f (c + f p(f)), from the series of e^r by r = f ln 2.
+template <class T>
+struct power_series {
+  static constexpr double ln2 = 0.69314718055994530942;
+  static constexpr std::size_t size = std::size(simd::exp_constants<T>::series);
+  T c[size + 1];
+
+  constexpr power_series() : c{} {
+    double power = ln2;
+    c[size] = static_cast<T>(ln2);
+    for (std::size_t i = size; i-- > 0;) {
+      power *= ln2;
+      c[i] = static_cast<T>(power * static_cast<double>(simd::exp_constants<T>::series[i]));
+    }
+  }
+};
+
+// 2^x for x <= 0; a little more is allowed.
+template <class T>
+DEEPSEEK_INLINE simd::pack<T> exp2(simd::pack<T> x) {
+  using p = simd::pack<T>;
+  static constexpr power_series<T> series;
+  x = max(p::broadcast(std::is_same_v<T, float> ? T(-152) : T(-1080)), x);
+  const p n = round(x), f = x - n;
+  return scale_by_power(fma(simd::polynomial(f, series.c), f, p::broadcast(1)), n);
+}
+
+template <base B, class T>
+DEEPSEEK_INLINE simd::pack<T> power(simd::pack<T> x) {
+  if constexpr (B == base::e) {
+    return simd::exp(x);
+  } else {
+    return exp2<T>(x);
+  }
+}
+// One row's running maximum and sum.
+template <class T>
+struct online_row {
+  T top = -std::numeric_limits<T>::infinity(), sum = 0;
+};
+
+// o and sum of a row brought to a new maximum.
+template <base B, class T>
+void raise_top(online_row<T>& row, T top, T shift, T* o, index_t o_width) {
+  using pack = simd::pack<T>;
+  const pack scale = power<B>(pack::broadcast(row.top - shift));
+  for (index_t c = 0; c < o_width; c += lanes<T>) (pack::load(o + c) * scale).store(o + c);
+  T first[lanes<T>];
+  (pack::broadcast(row.sum) * scale).store(first);
+  row = {top, first[0]};
+}
+
+// Turns the 64 scores of a row into weights, 0 where its bit is not set; scales o to the new
+// maximum. The tile's registers are written out: rows do not wait for each other.
+enum class rows_see { all_keys, some_keys };
+template <base B, rows_see See, class T>
+DEEPSEEK_INLINE void online_softmax(T* s, std::uint64_t bits, online_row<T>& row, T* o,
+                                    index_t o_width) {
+  using pack = simd::pack<T>;
+  constexpr int w = static_cast<int>(lanes<T>), registers = static_cast<int>(key_tile) / w;
+  constexpr T infinity = std::numeric_limits<T>::infinity();
+  const pack nothing = pack::broadcast(-infinity);
+  pack tops = nothing;
+  simd::unrolled<registers>([&](auto j) __attribute__((always_inline)) {
+    pack x = pack::load(s + j * w);
+    if constexpr (See == rows_see::some_keys) {
+      x = select_bits(bits >> (j * w), x, nothing);
+      x.store(s + j * w);
+    }
+    tops = max(tops, x);
+  });
+  const T top = std::max(row.top, reduce_max(tops));
+  const T shift = top == -infinity ? T(0) : top;
+  if (top != row.top) raise_top<B>(row, top, shift, o, o_width);
+  const pack shifts = pack::broadcast(shift);
+  pack sums = pack::zero();
+  simd::unrolled<registers>([&](auto j) __attribute__((always_inline)) {
+    const pack p = power<B>(pack::load(s + j * w) - shifts);
+    p.store(s + j * w);
+    sums = sums + p;
+  });
+  row.sum += reduce_sum(sums);
+}
+
+// The same for a row of any kind.
+template <base B, class T>
+void weigh_row(T* s, std::uint64_t bits, online_row<T>& row, T* o, index_t o_width) {
+  if (bits == 0) {
+    std::fill_n(s, key_tile, T(0));
+  } else if (bits == ~std::uint64_t{0}) {
+    online_softmax<B, rows_see::all_keys>(s, bits, row, o, o_width);
+  } else {
+    online_softmax<B, rows_see::some_keys>(s, bits, row, o, o_width);
+  }
+}
+
+}  // namespace deepseek::cpu_attention
