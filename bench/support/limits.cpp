@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "limits.hpp"
 
-#include "deepseek/backend/cpu/simd.hpp"
+#include "deepseek/backend/cpu/simd_narrow.hpp"
 
 #include <benchmark/benchmark.h>
 

@@ -13,14 +13,14 @@ namespace deepseek {
 template <class A, class W, class C>
 inline constexpr bool bf16_product = all_elements_are<float, A, C>&& all_elements_are<bf16, W>;
 
-// f(weights) with the form of w[k, n] that its strides allow.
+// f(weights) with the form of w[k, n], in bf16 or f16, that its strides allow.
 template <class W, class F>
 void with_stored(const W& w, const F& f) {
-  const auto* data = reinterpret_cast<const std::uint16_t*>(w.data());
+  using T = typename W::value_type;
   if (w.stride(0) == 1 || w.extent(0) == 1) {
-    f(kernels::bf16_rows{data, w.stride(1), w.extent(1)});
+    f(kernels::rows_of_16_bits<std::remove_const_t<T>>{w.data(), w.stride(1), w.extent(1)});
   } else {
-    f(kernels::bf16_matrix{data, w.stride(0), w.stride(1)});
+    f(kernels::matrix_of_16_bits<std::remove_const_t<T>>{w.data(), w.stride(0), w.stride(1)});
   }
 }
 

@@ -15,7 +15,7 @@
 #include <cstdint>
 
 #include "deepseek/backend/cpu/kernels/gemm_pack.hpp"
-#include "deepseek/backend/cpu/simd.hpp"
+#include "deepseek/backend/cpu/simd_narrow.hpp"
 
 namespace deepseek::kernels {
 
@@ -44,8 +44,9 @@ struct byte_rows {
   std::ptrdiff_t row;  // in bytes
 };
 
-// One register of each of `rows` rows, cut off after `bytes`, turned and stored 16 words apart.
-DEEPSEEK_INLINE void turn_block(byte_rows from, int rows, std::ptrdiff_t bytes, std::int32_t* out) {
+// One register of each of `rows` rows, cut off after `bytes`, turned and stored `apart` words apart.
+DEEPSEEK_INLINE void turn_block(byte_rows from, int rows, std::ptrdiff_t bytes, std::int32_t* out,
+                                std::ptrdiff_t apart = word_block::lanes) {
   using pack = simd::pack<float>;
   constexpr std::ptrdiff_t whole = sizeof(pack), ahead = 512;
   pack r[pack::width];
@@ -63,7 +64,7 @@ DEEPSEEK_INLINE void turn_block(byte_rows from, int rows, std::ptrdiff_t bytes, 
   }
   simd::transpose(r);
   simd::unrolled<pack::width>([&](auto t) __attribute__((always_inline)) {
-    __builtin_memcpy(out + t * word_block::lanes, &r[t].v, sizeof(pack));
+    __builtin_memcpy(out + t * apart, &r[t].v, sizeof(pack));
   });
 }
 
@@ -89,14 +90,15 @@ inline word_block turn_rows(byte_rows from, std::ptrdiff_t rows, std::ptrdiff_t 
   return {out, panel};
 }
 
-// W[n, k] in bf16 with contiguous rows.
-struct bf16_rows {
+// W[n, k] in T, bf16 or f16, with contiguous rows.
+template <class T>
+struct rows_of_16_bits {
   static constexpr int per_word = 2;
   static constexpr std::ptrdiff_t chunk = 128, group = chunk;
   struct factors_type {};
   static constexpr std::ptrdiff_t turned_bytes(std::ptrdiff_t k) { return 2 * k; }
 
-  const std::uint16_t* data;
+  const T* data;
   std::ptrdiff_t row, n;
 
   word_block words(weight_place at, std::int32_t* scratch) const {
@@ -107,7 +109,9 @@ struct bf16_rows {
   // The first of two neighbours is the lower half of a word.
   template <int I>
   static DEEPSEEK_INLINE simd::pack<float> value(weight_word w, factors_type) {
-    if constexpr (I == 0) {
+    if constexpr (std::is_same_v<T, f16>) {
+      return simd::widen_f16(__builtin_convertvector(w >> (16 * I), simd::half_words));
+    } else if constexpr (I == 0) {
       return simd::from_bits<float>(w << 16);
     } else {
       return simd::from_bits<float>(w & static_cast<std::int32_t>(0xffff0000U));
@@ -115,42 +119,31 @@ struct bf16_rows {
   }
 };
 
-// W in bf16 with any strides, as B[k, n]; contiguous along n it is read in registers.
-struct bf16_matrix {
-  const std::uint16_t* data;
+// W in T with any strides, as B[k, n]; contiguous along n it is read in registers.
+template <class T>
+struct matrix_of_16_bits {
+  const T* data;
   std::ptrdiff_t row, column;  // from one k, from one n to the next
 };
 
-// Columns j .. j + count - 1 of one step; the others of the panel are zero.
-DEEPSEEK_INLINE void decode_step(const std::uint16_t* from, int count, float* out) {
+// Panels [n / columns][k][columns] of floats, step by step: rows of B are read whole.
+template <class T>
+void decode_panels(const matrix_of_16_bits<T>& w, weight_place at, float* out) {
   using pack = simd::pack<float>;
   constexpr int columns = tile_size<float>::columns;
-  if (count >= columns) {
-    simd::unrolled<columns / pack::width>([&](auto v) __attribute__((always_inline)) {
-      simd::load_bf16(from + v * pack::width).store(out + v * pack::width);
-    });
-  } else {
-    for (int j = 0; j < columns; j += pack::width) {
-      simd::load_bf16(from + std::min(j, count), std::clamp(count - j, 0, pack::width))
-          .store(out + j);
-    }
-  }
-}
-
-// Panels [n / columns][k][columns] of floats, step by step: rows of B are read whole.
-inline void decode_panels(const bf16_matrix& w, weight_place at, float* out) {
-  constexpr int columns = tile_size<float>::columns;
   for (std::ptrdiff_t k = 0; k < at.k; ++k) {
-    const std::uint16_t* from = w.data + (at.k0 + k) * w.row + at.n0 * w.column;
+    const T* from = w.data + (at.k0 + k) * w.row + at.n0 * w.column;
     for (std::ptrdiff_t j = 0; j < at.n; j += columns) {
       float* to = out + j * at.k + k * columns;
-      const int there = static_cast<int>(std::min<std::ptrdiff_t>(columns, at.n - j));
+      const std::ptrdiff_t there = std::min<std::ptrdiff_t>(columns, at.n - j);
       if (w.column == 1) {
-        decode_step(from + j, there, to);
+        for (int i = 0; i < columns; i += pack::width) {
+          const std::ptrdiff_t first = std::min<std::ptrdiff_t>(i, there);
+          simd::load_as_float(from + j + first, there - first).store(to + i);
+        }
       } else {
         for (int i = 0; i < columns; ++i) {
-          const std::uint32_t bits = i < there ? from[(j + i) * w.column] : 0U;
-          to[i] = std::bit_cast<float>(bits << 16);
+          to[i] = i < there ? static_cast<float>(from[(j + i) * w.column]) : 0.0F;
         }
       }
     }
