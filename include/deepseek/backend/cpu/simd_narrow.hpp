@@ -54,6 +54,21 @@ DEEPSEEK_INLINE half_words narrow_bf16(pack<float> x) {
   return __builtin_convertvector(x.v != x.v ? quiet : rounded, half_words);
 }
 
+#if defined(__AVX512BF16__) && defined(__AVX512VL__)
+inline constexpr bool has_dot_pairs = true;
+#else
+inline constexpr bool has_dot_pairs = false;
+#endif
+
+// Where a subnormal number may become zero: it does with AVX-512 BF16.
+DEEPSEEK_INLINE half_words narrow_normal_bf16(pack<float> x) {
+#if defined(__AVX512BF16__) && defined(__AVX512VL__)
+  return std::bit_cast<half_words>(_mm512_cvtneps_pbh(x.v));
+#else
+  return narrow_bf16(x);
+#endif
+}
+
 DEEPSEEK_INLINE half_words narrow_f16(pack<float> x) {
 #if defined(__AVX512F__) && defined(__AVX512VL__)
   return std::bit_cast<half_words>(_mm512_maskz_cvtps_ph(0xffff, x.v, _MM_FROUND_TO_NEAREST_INT));

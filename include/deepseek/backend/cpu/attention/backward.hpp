@@ -117,8 +117,8 @@ class backward_head {
     const auto t = tile_of(k0);
     for (index_t j = 0; j < keys_in(k0); ++j) {
       const index_t key = group_.range.key + k0 + j;
-      write_row<T>(t.dk + j * d_row(), d(), row_of(g_.dk, key, kv_head()));
-      write_row<T>(t.dv + j * dv_row(), dv(), row_of(g_.dv, key, kv_head()));
+      write_row(t.dk + j * d_row(), d(), row_of(g_.dk, key, kv_head()));
+      write_row(t.dv + j * dv_row(), dv(), row_of(g_.dv, key, kv_head()));
     }
   }
 
@@ -135,7 +135,7 @@ class backward_head {
     });
     if (wanted_ == gradients_of::keys) return;
     for (index_t r = 0; r < rows_; ++r) {
-      write_row<T>(dq_ + r * d_row(), d(), row_of(g_.dq, token(r), head(r)));
+      write_row(dq_ + r * d_row(), d(), row_of(g_.dq, token(r), head(r)));
     }
   }
 

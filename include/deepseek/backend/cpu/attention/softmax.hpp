@@ -6,6 +6,8 @@
 // Source: Milakov and Gimelshein 2018.
 #pragma once
 
+#include <span>
+
 #include "deepseek/backend/cpu/attention/score.hpp"
 #include "deepseek/backend/cpu/attention/tiles.hpp"
 #include "deepseek/backend/cpu/vector_math.hpp"
@@ -55,56 +57,59 @@ struct online_row {
 
 // o and sum of a row brought to a new maximum.
 template <base B, class T>
-void raise_top(online_row<T>& row, T top, T shift, T* o, index_t o_width) {
+void raise_top(online_row<T>& row, T top, T shift, std::span<T> o) {
   using pack = simd::pack<T>;
   const pack scale = power<B>(pack::broadcast(row.top - shift));
-  for (index_t c = 0; c < o_width; c += lanes<T>) (pack::load(o + c) * scale).store(o + c);
-  T first[lanes<T>];
+  for (std::size_t c = 0; c < o.size(); c += pack::width) {
+    (pack::load(o.data() + c) * scale).store(o.data() + c);
+  }
+  T first[pack::width];
   (pack::broadcast(row.sum) * scale).store(first);
   row = {top, first[0]};
 }
 
-// Turns the 64 scores of a row into weights, 0 where its bit is not set; scales o to the new
-// maximum. The tile's registers are written out: rows do not wait for each other.
+// Turns the 64 scores of a row into weights, 0 where its bit is not set: store(i, p) gets register
+// i. Scales o to the new maximum. The tile's registers are written out, so that rows do not wait
+// for each other.
 enum class rows_see { all_keys, some_keys };
-template <base B, rows_see See, class T>
-DEEPSEEK_INLINE void online_softmax(T* s, std::uint64_t bits, online_row<T>& row, T* o,
-                                    index_t o_width) {
+template <base B, rows_see See, class T, class Store>
+DEEPSEEK_INLINE void online_softmax(const T* s, std::uint64_t bits, online_row<T>& row,
+                                    std::span<T> o, const Store& store) {
   using pack = simd::pack<T>;
   constexpr int w = static_cast<int>(lanes<T>), registers = static_cast<int>(key_tile) / w;
   constexpr T infinity = std::numeric_limits<T>::infinity();
-  const pack nothing = pack::broadcast(-infinity);
-  pack tops = nothing;
-  simd::unrolled<registers>([&](auto j) __attribute__((always_inline)) {
-    pack x = pack::load(s + j * w);
-    if constexpr (See == rows_see::some_keys) {
-      x = select_bits(bits >> (j * w), x, nothing);
-      x.store(s + j * w);
-    }
-    tops = max(tops, x);
-  });
+  const auto score = [&](auto i) __attribute__((always_inline)) {
+    const pack x = pack::load(s + i * w);
+    if constexpr (See == rows_see::all_keys) return x;
+    return select_bits(bits >> (i * w), x, pack::broadcast(-infinity));
+  };
+  pack tops = pack::broadcast(-infinity);
+  simd::unrolled<registers>([&](auto i)
+                                __attribute__((always_inline)) { tops = max(tops, score(i)); });
   const T top = std::max(row.top, reduce_max(tops));
   const T shift = top == -infinity ? T(0) : top;
-  if (top != row.top) raise_top<B>(row, top, shift, o, o_width);
+  if (top != row.top) raise_top<B>(row, top, shift, o);
   const pack shifts = pack::broadcast(shift);
   pack sums = pack::zero();
-  simd::unrolled<registers>([&](auto j) __attribute__((always_inline)) {
-    const pack p = power<B>(pack::load(s + j * w) - shifts);
-    p.store(s + j * w);
+  simd::unrolled<registers>([&](auto i) __attribute__((always_inline)) {
+    const pack p = power<B>(score(i) - shifts);
+    store(i, p);
     sums = sums + p;
   });
   row.sum += reduce_sum(sums);
 }
 
 // The same for a row of any kind.
-template <base B, class T>
-void weigh_row(T* s, std::uint64_t bits, online_row<T>& row, T* o, index_t o_width) {
+template <base B, class T, class Store>
+DEEPSEEK_INLINE void weigh_row(const T* s, std::uint64_t bits, online_row<T>& row, std::span<T> o,
+                               const Store& store) {
   if (bits == 0) {
-    std::fill_n(s, key_tile, T(0));
+    simd::unrolled<static_cast<int>(key_tile / lanes<T>)>([&](
+        auto i) __attribute__((always_inline)) { store(i, simd::pack<T>::zero()); });
   } else if (bits == ~std::uint64_t{0}) {
-    online_softmax<B, rows_see::all_keys>(s, bits, row, o, o_width);
+    online_softmax<B, rows_see::all_keys>(s, bits, row, o, store);
   } else {
-    online_softmax<B, rows_see::some_keys>(s, bits, row, o, o_width);
+    online_softmax<B, rows_see::some_keys>(s, bits, row, o, store);
   }
 }
 

@@ -17,6 +17,9 @@ inline constexpr index_t key_tile = 64;  // one word of row_bits
 inline constexpr index_t most_rows =
     64;  // so that blocks of 64 queries that see other keys share no tile
 
+// Queries with lists of blocks are taken one by one where so many heads share a key-value head.
+inline constexpr index_t heads_alone = 4;
+
 // The query heads that share one key-value head of one sequence. Row r of a query tile that begins
 // at query i0 is query i0 + r / heads, head first + r % heads.
 template <class P>
@@ -28,7 +31,10 @@ struct head_group {
   // Heads that may see other keys than the first does.
   index_t heads_apart() const { return alike_in_group<P> ? std::min<index_t>(heads, 1) : heads; }
   P bound(index_t g) const { return bind_pattern(pattern, scope_of(range, first + g)); }
-  index_t queries_per_tile() const { return std::max<index_t>(1, most_rows / heads); }
+  index_t queries_per_tile() const {
+    if (lists_blocks<P> && heads >= heads_alone) return 1;
+    return std::max<index_t>(1, most_rows / heads);
+  }
   index_t query_tiles() const {
     return (range.queries + queries_per_tile() - 1) / queries_per_tile();
   }
@@ -54,6 +60,11 @@ coverage cover_of(const head_group<P>& group, const tile& t) {
   }
   return c;
 }
+
+// The tile of a key-value head that begins at key k0.
+struct key_tile_of {
+  index_t kv, k0;
+};
 
 // Keys low .. high - 1.
 struct key_range {

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+// The form of bf16 operands where the processor multiplies pairs of them (simd::dot_pairs): q k and
+// p v from bf16, two steps at once, sums and softmax in float. Weights p are rounded to bf16 before
+// they meet v, l adds them up unrounded; scores are scaled after the product, so q is exact. Keys
+// lie in panels [d / 2][32 keys][2], values in panels [32 pairs of keys][32 columns][2]. Sources:
+// Dao et al. 2022 (weights in 16 bits); Micikevicius et al. 2018 (sums in float).
+#pragma once
+
+#include "deepseek/backend/cpu/attention/wide.hpp"
+#include "deepseek/backend/cpu/kernels/dot_tile.hpp"
+
+namespace deepseek::cpu_attention {
+
+// A register tile as tall as that of the floats, so that 64 keys are two panels.
+struct attention_pairs : kernels::bf16_pairs {
+  static constexpr int vectors = 2;
+  static constexpr int rows = kernels::tile_size<float>::rows;
+};
+
+struct pair_rows;
+struct shown_values;
+
+struct pair_form {
+  using sum = float;
+  using element = std::uint16_t;
+  using strip = strip_of<pair_form>;
+  static constexpr index_t columns = panel<float>, step = 2 * columns;  // of a panel, elements
+
+  static index_t query_row(index_t d) { return round_up(d, 32) + 32; }
+  static index_t key_size(index_t d) { return key_tile * round_up(d, 2); }
+  static index_t tile_size(index_t d, index_t dv) {
+    return key_size(d) + key_tile * round_up(dv, columns);
+  }
+
+  template <class In>
+  static void pack(const In& in, const attention_range& range, key_tile_of at, element* to) {
+    const index_t count = std::min(key_tile, range.keys - at.k0), d = in.k.extent(2);
+    const index_t pairs = round_up(d, 2) / 2, row = row_size<float>(pairs);
+    auto* const words = kernels::scratch<pair_rows, float>(static_cast<std::size_t>(count * row));
+    for (index_t j = 0; j < count; ++j) {
+      float* const pair = words + j * row;
+      if (d % 2 != 0) pair[pairs - 1] = 0;
+      copy_words(row_of(in.k, range.key_row(at.k0 + j), at.kv), d, pair);
+    }
+    // A pair of bf16 moves as one float would.
+    kernels::pack_panels(kernels::operand<float>{words, 1, row}, pairs, count,
+                         reinterpret_cast<float*>(to));
+    pack_values(in, range, at, to + key_size(d));
+  }
+  template <class E>
+  static void read_query(strided_row<const E> from, index_t d, float, element* to) {
+    std::fill_n(to, query_row(d), element(0));
+    copy_words(from, d, to);
+  }
+
+  static void scores(const strip& at, float scale) {
+    const index_t pairs = round_up(at.d, 2) / 2;
+    for (index_t c = at.keys.low / columns * columns; c < at.keys.high; c += columns) {
+      multiply({bytes(at.q), at.q_row * 2, bytes(at.tile + c * pairs * 2), step * 2, pairs},
+               at.rows, scaled_scores{at.s + c, simd::pack<float>::broadcast(scale)});
+    }
+  }
+  template <base B>
+  static void weigh(const strip& at, index_t r, std::uint64_t bits, online_row<float>& row) {
+    element* const p = at.p + r * key_tile;
+    weigh_row<B>(at.s + r * key_tile, bits, row, at.o_of(r), [p](auto i, simd::pack<float> x) {
+      const auto rounded = simd::narrow_normal_bf16(x);
+      __builtin_memcpy(p + i * simd::pack<float>::width, &rounded, sizeof rounded);
+    });
+  }
+  static void add_values(const strip& at) { add(at, 0, at.rows, at.tile + key_size(at.d)); }
+
+  // No NaN and no infinity in the pairs of keys that some row sees a key of.
+  static bool values_finite(const strip& at) {
+    using words = simd::vector<std::int16_t>;
+    constexpr index_t w = simd::register_bytes / 2;
+    const element* const values = at.tile + key_size(at.d);
+    words bad{};
+    for (index_t c = 0; c < at.dv; c += columns) {
+      const element* const rows = values + c * key_tile;
+      for (index_t i = first_pair(at) * step; i < last_pair(at) * step; i += w) {
+        words x;
+        __builtin_memcpy(&x, rows + i, sizeof x);
+        bad |= (x & 0x7f80) == 0x7f80;
+      }
+    }
+    std::uint64_t parts[sizeof(words) / 8], any = 0;
+    __builtin_memcpy(parts, &bad, sizeof bad);
+    for (std::uint64_t part : parts) any |= part;
+    return any == 0;
+  }
+  // Row r alone, with zeros in place of the values it does not see.
+  static void add_visible(const strip& at, index_t r, std::uint64_t bits) {
+    if (bits == 0) return;
+    const index_t size = key_tile * round_up(at.dv, columns);
+    auto* const shown = kernels::scratch<shown_values, element>(static_cast<std::size_t>(size));
+    std::copy_n(at.tile + key_size(at.d), size, shown);
+    for (index_t j = at.keys.low / 2 * 2; j < round_up(at.keys.high, 2); ++j) {
+      if ((bits >> j & 1U) != 0) continue;
+      for (index_t c = 0; c < round_up(at.dv, columns); ++c) shown[place_of(j, c)] = 0;
+    }
+    add(at, r, 1, shown);
+  }
+
+ private:
+  // What the product gives, times the scale.
+  struct scaled_scores {
+    float* s;
+    simd::pack<float> scale;
+    static constexpr bool continues() { return false; }
+    static DEEPSEEK_INLINE simd::vector<float> begin(int, int) { return simd::vector<float>{}; }
+    DEEPSEEK_INLINE void end(int i, int j, simd::vector<float> x) const {
+      (simd::pack<float>{x} * scale).store(s + i * key_tile + j * simd::pack<float>::width);
+    }
+  };
+  struct running_sums {
+    float* o;
+    index_t o_row;
+    static constexpr bool continues() { return true; }
+    DEEPSEEK_INLINE float* at(int i, int j) const {
+      return o + i * o_row + j * simd::pack<float>::width;
+    }
+    DEEPSEEK_INLINE simd::vector<float> begin(int i, int j) const {
+      return simd::pack<float>::load(at(i, j)).v;
+    }
+    DEEPSEEK_INLINE void end(int i, int j, simd::vector<float> x) const {
+      simd::pack<float>{x}.store(at(i, j));
+    }
+  };
+
+  static const std::byte* bytes(const element* p) { return reinterpret_cast<const std::byte*>(p); }
+  static index_t first_pair(const strip& at) { return at.keys.low / 2; }
+  static index_t last_pair(const strip& at) { return (at.keys.high + 1) / 2; }
+  // Of the value of key j in column c.
+  static index_t place_of(index_t j, index_t c) {
+    return c / columns * columns * key_tile + j / 2 * step + c % columns * 2 + j % 2;
+  }
+
+  template <class Sums>
+  static void multiply(const kernels::dot_operands& o, index_t rows, const Sums& sums) {
+    const int padded = kernels::padded_rows<float>(static_cast<int>(rows));
+    kernels::multiply_dots_of<attention_pairs, 0>(padded, o, nullptr, sums);
+  }
+  static void add(const strip& at, index_t r, index_t rows, const element* values) {
+    const index_t first = first_pair(at), pairs = last_pair(at) - first;
+    for (index_t c = 0; c < at.dv; c += columns) {
+      const element* const b = values + c * key_tile + first * step;
+      multiply({bytes(at.p + r * key_tile + 2 * first), key_tile * 2, bytes(b), step * 2, pairs},
+               rows, running_sums{at.o + r * at.o_row + c, at.o_row});
+    }
+  }
+
+  template <class E, class To>
+  static void copy_words(strided_row<const E> from, index_t n, To* to) {
+    static_assert(sizeof(E) == 2);
+    if (from.stride == 1) return static_cast<void>(std::memcpy(to, from.data, bytes_of(n)));
+    for (index_t i = 0; i < n; ++i) {
+      std::memcpy(reinterpret_cast<std::byte*>(to) + 2 * i, from.data + i * from.stride, 2);
+    }
+  }
+  static std::size_t bytes_of(index_t n) { return static_cast<std::size_t>(n) * 2; }
+
+  template <class In>
+  static void pack_values(const In& in, const attention_range& range, key_tile_of at,
+                          element* values) {
+    const index_t count = std::min(key_tile, range.keys - at.k0), dv = in.v.extent(2);
+    const index_t row = round_up(dv, columns);
+    auto* const two = kernels::scratch<shown_values, element>(static_cast<std::size_t>(2 * row));
+    for (index_t j = 0; j < count; j += 2) {
+      const element* of[2] = {two, two + row};
+      for (index_t i = 0; i < 2; ++i) {
+        if (j + i >= count) {
+          std::fill_n(two + i * row, dv, element(0));
+          continue;
+        }
+        const auto from = row_of(in.v, range.key_row(at.k0 + j + i), at.kv);
+        copy_words(from, dv, two + i * row);
+      }
+      interleave(of[0], of[1], dv, values + j / 2 * step);
+    }
+  }
+  static void interleave(const element* a, const element* b, index_t n, element* to) {
+    constexpr index_t w = simd::pack<float>::width;
+    for (index_t c = 0; c < round_up(n, columns); c += w) {
+      const int here = static_cast<int>(std::clamp<index_t>(n - c, 0, w));
+      const auto pairs = simd::widen_words(a + c, here) | (simd::widen_words(b + c, here) << 16);
+      __builtin_memcpy(to + c / columns * columns * key_tile + c % columns * 2, &pairs,
+                       sizeof pairs);
+    }
+  }
+};
+
+// What forward takes: pairs where everything read is bf16 and the processor has the instruction.
+template <class In, class Out>
+using form_of =
+    std::conditional_t<simd::has_dot_pairs &&
+                           std::is_same_v<typename decltype(In::q)::value_type, bf16> &&
+                           std::is_same_v<typename decltype(In::k)::value_type, bf16> &&
+                           std::is_same_v<typename decltype(In::v)::value_type, bf16>,
+                       pair_form, wide_form<accumulate_t<typename decltype(Out::o)::value_type>>>;
+
+}  // namespace deepseek::cpu_attention
