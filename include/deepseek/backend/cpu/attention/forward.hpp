@@ -46,18 +46,20 @@ class forward_tile {
   forward_tile(const In& in, const Out& out, const head_group<P>& group, T scale)
       : in_(in), out_(out), group_(group), scale_(into_base<units>(scale)) {
     const index_t most = round_up(std::max(most_rows, group.heads), strip_rows<T>);
-    const index_t strip = strip_rows<T> * key_tile;
+    const index_t strip = (strip_rows<T> + lanes<T>)*key_tile;
     constexpr index_t word = sizeof(std::uint64_t) / sizeof(T);
     T* memory = kernels::scratch<forward_memory, T>(
-        static_cast<std::size_t>(most * (o_row() + 2 + word) + strip));
+        static_cast<std::size_t>(most * (o_row() + 2 + word) + strip + key_tile * lanes<T>));
     bits_ = reinterpret_cast<std::uint64_t*>(memory);
     o_ = memory + most * word;
     s_ = o_ + most * o_row();
-    state_ = reinterpret_cast<online_row<T>*>(s_ + strip);
+    turned_scores_ = s_ + strip;
+    state_ = reinterpret_cast<online_row<T>*>(turned_scores_ + key_tile * lanes<T>);
     q_ = kernels::scratch<forward_operands, element>(
-        static_cast<std::size_t>(most * q_row() + strip + tile_size()));
+        static_cast<std::size_t>(most * q_row() + strip + tile_size() + Form::turned_size(d())));
     own_tile_ = q_ + most * q_row();
-    p_ = own_tile_ + tile_size();
+    turned_queries_ = own_tile_ + tile_size();
+    p_ = turned_queries_ + Form::turned_size(d());
     if constexpr (std::is_same_v<element, T>) p_ = s_;
   }
 
@@ -65,23 +67,25 @@ class forward_tile {
   void run(index_t i0, index_t i1, const packed_tiles<Form>& packed) {
     i0_ = i0;
     rows_ = (i1 - i0) * group_.heads;
-    const index_t strips = (rows_ + strip_rows<T> - 1) / strip_rows<T>;
-    const index_t strip_size =
-        kernels::padded_rows<T>(static_cast<int>((rows_ + strips - 1) / strips));
+    const index_t strip_size = even_strip<T>(rows_);
     begin();
-    for_each_key_tile(group_, i0, i1, {0, group_.range.keys},
-                      [&](index_t k0, coverage c, index_t next) {
-                        const element* const tile = tile_of(packed, k0);
-                        const element* later = nullptr;
-                        if (packed.memory != nullptr && next < group_.range.keys) {
-                          later = packed.memory + next / key_tile * tile_size();
-                        }
-                        visible_rows(group_, {i0, i1}, k0, c, bits_);
-                        for (index_t r = 0; r < rows_; r += strip_size) {
-                          if (later != nullptr) fetch(later, r, strip_size);
-                          strip(r, std::min(strip_size, rows_ - r), {tile, k0, c});
-                        }
-                      });
+    // As many as make it pay to read keys where they stand, and each key tile is read once.
+    const bool few = packed.memory == nullptr && rows_ > lanes<T> / 2 && rows_ <= lanes<T>;
+    if (few) Form::turn_queries(strip_at(0, rows_, nullptr, {}), turned_queries_);
+    const auto visit = [&](index_t k0, coverage c, index_t next) {
+      visible_rows(group_, {i0, i1}, k0, c, bits_);
+      if (few && Form::in_place(in_, group_.range, k0)) return strip_in_place(k0, c);
+      const element* const tile = tile_of(packed, k0);
+      const element* later = nullptr;
+      if (packed.memory != nullptr && next < group_.range.keys) {
+        later = packed.memory + next / key_tile * tile_size();
+      }
+      for (index_t r = 0; r < rows_; r += strip_size) {
+        if (later != nullptr) fetch(later, r, strip_size);
+        strip(r, std::min(strip_size, rows_ - r), {tile, k0, c});
+      }
+    };
+    for_each_key_tile(group_, i0, i1, {0, group_.range.keys}, visit);
     for (index_t r = 0; r < rows_; ++r) finish(r);
   }
 
@@ -132,26 +136,62 @@ class forward_tile {
     for (index_t i = first; i < last; i += line) __builtin_prefetch(tile + i, 0, 2);
   }
 
-  void strip(index_t r0, index_t rows, const visited_tile& tile) {
-    const std::uint64_t* const bits = bits_ + r0;
+  strip_of<Form> strip_at(index_t r0, index_t rows, const element* tile, key_range keys) const {
+    return {q_ + r0 * q_row(), q_row(), tile, d(), dv(), s_, p_,
+            o_ + r0 * o_row(), o_row(), rows, keys};
+  }
+  std::uint64_t any_bit(index_t r0, index_t rows) const {
     std::uint64_t any = 0;
-    for (index_t r = 0; r < rows; ++r) any |= bits[r];
+    for (index_t r = r0; r < r0 + rows; ++r) any |= bits_[r];
+    return any;
+  }
+
+  void strip(index_t r0, index_t rows, const visited_tile& tile) {
+    const std::uint64_t any = any_bit(r0, rows);
     if (any == 0) return;
-    const strip_of<Form> at{q_ + r0 * q_row(), q_row(), tile.packed, d(),          dv(), s_, p_,
-                            o_ + r0 * o_row(), o_row(), rows,        range_of(any)};
+    const auto at = strip_at(r0, rows, tile.packed, range_of(any));
     Form::scores(at, scale_);
-    for (index_t r = 0; r < rows; ++r) {
+    weigh(at, r0, tile.k0);
+    if (tile.c == coverage::partial && !Form::values_finite(at)) return add_visible(at, r0);
+    Form::add_values(at);
+  }
+  // From scores to weights.
+  void weigh(const strip_of<Form>& at, index_t r0, index_t k0) {
+    for (index_t r = 0; r < at.rows; ++r) {
       if constexpr (modifies_scores<P>) {
         modify_row<units, T>(group_.bound((r0 + r) % group_.heads),
-                             {s_ + r * key_tile, nullptr, at.keys, position(r0 + r), tile.k0});
+                             {s_ + r * key_tile, nullptr, at.keys, position(r0 + r), k0});
       }
-      Form::template weigh<units>(at, r, bits[r], state_[r0 + r]);
+      Form::template weigh<units>(at, r, bits_[r0 + r], state_[r0 + r]);
     }
-    if (tile.c == coverage::partial && !Form::values_finite(at)) {
-      for (index_t r = 0; r < rows; ++r) Form::add_visible(at, r, bits[r]);
-      return;
+  }
+  void add_visible(const strip_of<Form>& at, index_t r0) {
+    for (index_t r = 0; r < at.rows; ++r) Form::add_visible(at, r, bits_[r0 + r]);
+  }
+
+  // All rows against keys and values where they stand: the bits of strip.
+  void strip_in_place(index_t k0, coverage c) {
+    const std::uint64_t any = any_bit(0, rows_);
+    if (any == 0) return;
+    const key_tile_of tile{kv_head(), k0};
+    auto at = strip_at(0, rows_, own_tile_, range_of(any));
+    Form::turned_scores(in_, group_.range, tile, turned_queries_, scale_, turned_scores_);
+    turn_scores();
+    weigh(at, 0, k0);
+    if (c == coverage::partial && !Form::values_finite_in_place(in_, group_.range, tile, at.keys)) {
+      Form::pack(in_, group_.range, tile, own_tile_);
+      if (!Form::values_finite(at)) return add_visible(at, 0);
     }
-    Form::add_values(at);
+    Form::add_values_in_place(in_, group_.range, tile, at);
+  }
+  void turn_scores() {
+    constexpr index_t w = lanes<T>;
+    for (index_t j = 0; j < key_tile; j += w) {
+      simd::pack<T> block[w];
+      for (index_t i = 0; i < w; ++i) block[i] = simd::pack<T>::load(turned_scores_ + (j + i) * w);
+      simd::transpose(block);
+      for (index_t i = 0; i < rows_; ++i) block[i].store(s_ + i * key_tile + j);
+    }
   }
 
   void finish(index_t r) {
@@ -172,8 +212,8 @@ class forward_tile {
   const Out& out_;
   head_group<P> group_;
   T scale_;
-  element *q_, *own_tile_, *p_;
-  T *o_, *s_;
+  element *q_, *own_tile_, *turned_queries_, *p_;
+  T *o_, *s_, *turned_scores_;
   online_row<T>* state_;
   std::uint64_t* bits_;
   index_t i0_ = 0, rows_ = 0;

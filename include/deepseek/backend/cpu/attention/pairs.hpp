@@ -17,6 +17,11 @@ struct attention_pairs : kernels::bf16_pairs {
   static constexpr int rows = kernels::tile_size<float>::rows;
 };
 
+// Keys as rows, queries as one register of columns.
+struct turned_pairs : attention_pairs {
+  static constexpr int vectors = 1;
+};
+
 struct pair_rows;
 struct shown_values;
 
@@ -57,9 +62,59 @@ struct pair_form {
     const index_t pairs = round_up(at.d, 2) / 2;
     for (index_t c = at.keys.low / columns * columns; c < at.keys.high; c += columns) {
       multiply({bytes(at.q), at.q_row * 2, bytes(at.tile + c * pairs * 2), step * 2, pairs},
-               at.rows, scaled_scores{at.s + c, simd::pack<float>::broadcast(scale)});
+               at.rows, scaled_scores{at.s + c, key_tile, simd::pack<float>::broadcast(scale)});
     }
   }
+
+  // Few rows: see wide_form. Values are interleaved all the same.
+  template <class In>
+  static bool in_place(const In& in, const attention_range& range, index_t k0) {
+    return in.k.stride(2) == 1 && in.k.extent(2) % 2 == 0 &&
+           range.run_of_keys(k0) >= std::min(key_tile, range.keys - k0);
+  }
+  static index_t turned_size(index_t d) { return d * lanes<float>; }
+  static void turn_queries(const strip& at, element* turned) {
+    for (index_t c = 0; c < at.d; ++c) {
+      for (index_t r = 0; r < lanes<float>; ++r) {
+        turned[c / 2 * 2 * lanes<float> + 2 * r + c % 2] =
+            r < at.rows ? at.q[r * at.q_row + c] : element(0);
+      }
+    }
+  }
+  template <class In>
+  static void turned_scores(const In& in, const attention_range& range, key_tile_of at,
+                            const element* queries, float scale, float* out) {
+    const auto* const k =
+        reinterpret_cast<const std::byte*>(row_of(in.k, range.key_row(at.k0), at.kv).data);
+    const index_t count = std::min(key_tile, range.keys - at.k0), row = 2 * in.k.stride(0);
+    for (index_t j = 0, rows; j < count; j += rows) {
+      rows = exact_rows<float>(count - j);
+      if (range.run_of_keys(at.k0) > key_tile) {
+        fetch_rows(k + (key_tile + j) * row, row, rows, 2 * in.k.extent(2));
+      }
+      const kernels::dot_operands o{k + j * row, row, bytes(queries), 4 * lanes<float>,
+                                    in.k.extent(2) / 2};
+      kernels::multiply_dots_of<turned_pairs, 0>(
+          static_cast<int>(rows), o, nullptr,
+          scaled_scores{out + j * lanes<float>, lanes<float>, simd::pack<float>::broadcast(scale)});
+    }
+  }
+  template <class In>
+  static bool values_finite_in_place(const In&, const attention_range&, key_tile_of, key_range) {
+    return false;  // asked of the packed ones
+  }
+  template <class In>
+  static void add_values_in_place(const In& in, const attention_range& range, key_tile_of tile,
+                                  const strip& at) {
+    auto* const values = kernels::scratch<shown_values, element>(
+        static_cast<std::size_t>(key_tile * round_up(at.dv, columns)));
+    pack_values(in, range, tile, values);
+    for (index_t r = 0, rows; r < at.rows; r += rows) {
+      rows = exact_rows<float>(std::min(even_strip<float>(at.rows), at.rows - r));
+      add(at, r, rows, values);
+    }
+  }
+
   template <base B>
   static void weigh(const strip& at, index_t r, std::uint64_t bits, online_row<float>& row) {
     element* const p = at.p + r * key_tile;
@@ -106,11 +161,12 @@ struct pair_form {
   // What the product gives, times the scale.
   struct scaled_scores {
     float* s;
+    index_t row;
     simd::pack<float> scale;
     static constexpr bool continues() { return false; }
     static DEEPSEEK_INLINE simd::vector<float> begin(int, int) { return simd::vector<float>{}; }
     DEEPSEEK_INLINE void end(int i, int j, simd::vector<float> x) const {
-      (simd::pack<float>{x} * scale).store(s + i * key_tile + j * simd::pack<float>::width);
+      (simd::pack<float>{x} * scale).store(s + i * row + j * simd::pack<float>::width);
     }
   };
   struct running_sums {
@@ -165,27 +221,39 @@ struct pair_form {
                           element* values) {
     const index_t count = std::min(key_tile, range.keys - at.k0), dv = in.v.extent(2);
     const index_t row = round_up(dv, columns);
-    auto* const two = kernels::scratch<shown_values, element>(static_cast<std::size_t>(2 * row));
+    auto* const two = kernels::scratch<pair_rows, element>(static_cast<std::size_t>(2 * row));
+    std::fill_n(two, 2 * row, element(0));
     for (index_t j = 0; j < count; j += 2) {
-      const element* of[2] = {two, two + row};
+      const std::byte* of[2];
       for (index_t i = 0; i < 2; ++i) {
+        element* const copy = two + i * row;
+        of[i] = reinterpret_cast<const std::byte*>(copy);
         if (j + i >= count) {
-          std::fill_n(two + i * row, dv, element(0));
+          std::fill_n(copy, dv, element(0));
           continue;
         }
         const auto from = row_of(in.v, range.key_row(at.k0 + j + i), at.kv);
-        copy_words(from, dv, two + i * row);
+        if (from.stride == 1 && dv % columns == 0) {
+          of[i] = reinterpret_cast<const std::byte*>(from.data);
+        } else {
+          copy_words(from, dv, copy);
+        }
       }
-      interleave(of[0], of[1], dv, values + j / 2 * step);
+      interleave(of[0], of[1], row, values + j / 2 * step);
     }
   }
-  static void interleave(const element* a, const element* b, index_t n, element* to) {
+  // Rows a and b of n elements, a multiple of a panel's columns, side by side.
+  static void interleave(const std::byte* a, const std::byte* b, index_t n, element* to) {
     constexpr index_t w = simd::pack<float>::width;
-    for (index_t c = 0; c < round_up(n, columns); c += w) {
-      const int here = static_cast<int>(std::clamp<index_t>(n - c, 0, w));
-      const auto pairs = simd::widen_words(a + c, here) | (simd::widen_words(b + c, here) << 16);
-      __builtin_memcpy(to + c / columns * columns * key_tile + c % columns * 2, &pairs,
-                       sizeof pairs);
+    using words = simd::vector<std::int32_t>;
+    for (index_t c = 0; c < n; c += 2 * w) {
+      element* const out = to + c / columns * columns * key_tile + c % columns * 2;
+      words x, y;
+      std::memcpy(&x, a + 2 * c, sizeof x);
+      std::memcpy(&y, b + 2 * c, sizeof y);
+      simd::interleave_words(x, y);
+      std::memcpy(out, &x, sizeof x);
+      std::memcpy(out + 2 * w, &y, sizeof y);
     }
   }
 };

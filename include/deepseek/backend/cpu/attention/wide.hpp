@@ -29,6 +29,30 @@ struct strip_of {
   }
 };
 
+// The largest compiled number of rows that is at most `left`: nothing beyond is read.
+template <class T>
+constexpr index_t exact_rows(index_t left) {
+  constexpr index_t most = strip_rows<T>;
+  if (left >= most) return most;
+  return most > 8 && left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+}
+
+// Rows of a strip of at most a register tile's height, all strips of `rows` nearly equal.
+template <class T>
+index_t even_strip(index_t rows) {
+  const index_t strips = (rows + strip_rows<T> - 1) / strip_rows<T>;
+  return kernels::padded_rows<T>(static_cast<int>((rows + strips - 1) / strips));
+}
+
+// Towards the cache: rows that stand a tile further on (beyond the last one it does nothing).
+template <class E>
+void fetch_rows(const E* first, index_t row, index_t rows, index_t width) {
+  constexpr index_t line = 64 / static_cast<index_t>(sizeof(E));
+  for (index_t i = 0; i < rows; ++i) {
+    for (index_t c = 0; c < width; c += line) __builtin_prefetch(first + i * row + c, 0, 2);
+  }
+}
+
 template <class T>
 struct wide_form {
   using sum = T;
@@ -71,6 +95,87 @@ struct wide_form {
     const product<T> p{at.q, at.q_row, 1, at.tile, at.d, at.d, at.s, key_tile};
     multiply_strip(p, at.rows, at.keys.low, at.keys.high, kernels::start::zero);
   }
+
+  // Few rows: keys are the rows of the product and are read where they stand, queries its columns,
+  // turned: [d][a register]. The same chains.
+  template <class In>
+  static bool in_place(const In& in, const attention_range& range, index_t k0) {
+    if constexpr (!std::is_same_v<typename decltype(In::k)::value_type, T> ||
+                  !std::is_same_v<typename decltype(In::v)::value_type, T>) {
+      return false;
+    } else {
+      return in.k.stride(2) == 1 && in.v.stride(2) == 1 && in.v.extent(2) % lanes<T> == 0 &&
+             range.run_of_keys(k0) >= std::min(key_tile, range.keys - k0);
+    }
+  }
+  static index_t turned_size(index_t d) { return d * lanes<T>; }
+  static void turn_queries(const strip& at, T* turned) {
+    for (index_t c = 0; c < at.d; ++c) {
+      for (index_t r = 0; r < lanes<T>; ++r) {
+        turned[c * lanes<T> + r] = r < at.rows ? at.q[r * at.q_row + c] : T(0);
+      }
+    }
+  }
+  template <class In>
+  static void turned_scores(const In& in, const attention_range& range, key_tile_of at,
+                            const T* queries, T, T* out) {
+    const T* const k = row_of(in.k, range.key_row(at.k0), at.kv).data;
+    const index_t count = std::min(key_tile, range.keys - at.k0), row = in.k.stride(0);
+    for (index_t j = 0, rows; j < count; j += rows) {
+      rows = exact_rows<T>(count - j);
+      if (range.run_of_keys(at.k0) > key_tile) {
+        fetch_rows(k + (key_tile + j) * row, row, rows, in.k.extent(2));
+      }
+      const kernels::tile_operands<T> o{k + j * row,
+                                        row,
+                                        1,
+                                        queries,
+                                        lanes<T>,
+                                        in.k.extent(2),
+                                        out + j * lanes<T>,
+                                        lanes<T>,
+                                        kernels::start::zero};
+      kernels::multiply_padded_rows<T, 1>(o, static_cast<int>(rows));
+    }
+  }
+  template <class In>
+  static bool values_finite_in_place(const In& in, const attention_range& range, key_tile_of at,
+                                     key_range keys) {
+    const T* const v = row_of(in.v, range.key_row(at.k0), at.kv).data;
+    auto sum = simd::pack<T>::zero();
+    for (index_t j = keys.low; j < keys.high; ++j) {
+      for (index_t c = 0; c < in.v.extent(2); c += lanes<T>) {
+        sum = fma(simd::pack<T>::load(v + j * in.v.stride(0) + c), simd::pack<T>::zero(), sum);
+      }
+    }
+    return reduce_sum(sum) == T(0);
+  }
+  template <class In>
+  static void add_values_in_place(const In& in, const attention_range& range, key_tile_of tile,
+                                  const strip& at) {
+    const index_t row = in.v.stride(0), steps = at.keys.high - at.keys.low;
+    const T* const v = row_of(in.v, range.key_row(tile.k0), tile.kv).data + at.keys.low * row;
+    for (index_t c = 0; c < at.dv; c += panel<T>) {
+      for (index_t r = 0, rows; r < at.rows; r += rows) {
+        rows = exact_rows<T>(std::min(even_strip<T>(at.rows), at.rows - r));
+        const kernels::tile_operands<T> o{at.p + r * key_tile + at.keys.low,
+                                          key_tile,
+                                          1,
+                                          v + c,
+                                          row,
+                                          steps,
+                                          at.o + r * at.o_row + c,
+                                          at.o_row,
+                                          kernels::start::from_c};
+        if (at.dv - c > lanes<T>) {
+          kernels::multiply_padded_rows<T, 2>(o, static_cast<int>(rows));
+        } else {
+          kernels::multiply_padded_rows<T, 1>(o, static_cast<int>(rows));
+        }
+      }
+    }
+  }
+
   template <base B>
   static void weigh(const strip& at, index_t r, std::uint64_t bits, online_row<T>& row) {
     T* const p = at.p + r * key_tile;
