@@ -335,13 +335,11 @@ bool log_sums_agree(const std::vector<T>& y, const std::vector<double>& r) {
   return true;
 }
 
-// Where pairs of bf16 are multiplied a weight is rounded before it meets a value: each term of a
-// row may err by that share of its size.
+// Where pairs of bf16 are multiplied a weight is rounded first: each term may err by that share.
 template <class T, class B>
 constexpr double weight_rounding() {
-  return std::is_same_v<T, bf16> && std::is_same_v<B, cpu> && simd::has_dot_pairs
-             ? unit_roundoff<bf16>
-             : 0;
+  const bool pairs = std::is_same_v<T, bf16> && std::is_same_v<B, cpu> && simd::has_dot_pairs;
+  return pairs ? unit_roundoff<bf16> : 0;
 }
 
 template <class T>

@@ -74,7 +74,9 @@ class forward_tile {
     if (few) Form::turn_queries(strip_at(0, rows_, nullptr, {}), turned_queries_);
     const auto visit = [&](index_t k0, coverage c, index_t next) {
       visible_rows(group_, {i0, i1}, k0, c, bits_);
-      if (few && Form::in_place(in_, group_.range, k0)) return strip_in_place(k0, c);
+      if constexpr (Form::template as_they_are<In>) {
+        if (few && Form::in_place(in_, group_.range, k0)) return strip_in_place(k0, c);
+      }
       const element* const tile = tile_of(packed, k0);
       const element* later = nullptr;
       if (packed.memory != nullptr && next < group_.range.keys) {

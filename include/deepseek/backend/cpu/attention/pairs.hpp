@@ -68,6 +68,8 @@ struct pair_form {
 
   // Few rows: see wide_form. Values are interleaved all the same.
   template <class In>
+  static constexpr bool as_they_are = true;
+  template <class In>
   static bool in_place(const In& in, const attention_range& range, index_t k0) {
     return in.k.stride(2) == 1 && in.k.extent(2) % 2 == 0 &&
            range.run_of_keys(k0) >= std::min(key_tile, range.keys - k0);

@@ -99,14 +99,12 @@ struct wide_form {
   // Few rows: keys are the rows of the product and are read where they stand, queries its columns,
   // turned: [d][a register]. The same chains.
   template <class In>
+  static constexpr bool as_they_are = std::is_same_v<typename decltype(In::k)::value_type, T>&&
+      std::is_same_v<typename decltype(In::v)::value_type, T>;
+  template <class In>
   static bool in_place(const In& in, const attention_range& range, index_t k0) {
-    if constexpr (!std::is_same_v<typename decltype(In::k)::value_type, T> ||
-                  !std::is_same_v<typename decltype(In::v)::value_type, T>) {
-      return false;
-    } else {
-      return in.k.stride(2) == 1 && in.v.stride(2) == 1 && in.v.extent(2) % lanes<T> == 0 &&
-             range.run_of_keys(k0) >= std::min(key_tile, range.keys - k0);
-    }
+    return in.k.stride(2) == 1 && in.v.stride(2) == 1 && in.v.extent(2) % lanes<T> == 0 &&
+           range.run_of_keys(k0) >= std::min(key_tile, range.keys - k0);
   }
   static index_t turned_size(index_t d) { return d * lanes<T>; }
   static void turn_queries(const strip& at, T* turned) {
