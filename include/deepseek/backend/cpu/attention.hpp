@@ -9,7 +9,8 @@
 // values of the sequences at work, linear in the keys.
 #pragma once
 
-#include "deepseek/backend/cpu/attention/backward.hpp"
+#include "deepseek/backend/cpu/attention/backward_pairs.hpp"
+#include "deepseek/backend/cpu/attention/backward_wide.hpp"
 #include "deepseek/backend/cpu/attention/forward.hpp"
 #include "deepseek/backend/cpu/attention/gathered.hpp"
 #include "deepseek/backend/cpu/context.hpp"
@@ -196,6 +197,12 @@ void attention_impl(const cpu& b, const In& in, const Out& out, const Spec& spec
 
 namespace cpu_attention {
 
+template <class In, class Out, class G, class P>
+using backward_head = std::conditional_t<
+    multiplies_pairs<decltype(In::q), decltype(In::k), decltype(In::v), decltype(G::d_o)>,
+    pair_backward<In, Out, G, P>,
+    wide_backward<accumulate_t<typename decltype(G::dq)::value_type>, In, Out, G, P>>;
+
 // Which sequence, key-value head, and tile of queries or keys a task is about.
 template <class T, class In, class Out, class G, class Spec>
 struct backward_tasks {
@@ -208,7 +215,7 @@ struct backward_tasks {
   index_t kv_heads, group;
 
   using pattern = std::remove_cvref_t<decltype(Spec::pattern)>;
-  backward_head<T, In, Out, G, pattern> head(const head_group<pattern>& head_rows) const {
+  backward_head<In, Out, G, pattern> head(const head_group<pattern>& head_rows) const {
     return {in, out, g, head_rows, static_cast<T>(spec.scale)};
   }
   // Both gradients in one pass over the pairs of tiles.

@@ -39,19 +39,107 @@ struct pair_form {
 
   template <class In>
   static void pack(const In& in, const attention_range& range, key_tile_of at, element* to) {
-    const index_t count = std::min(key_tile, range.keys - at.k0), d = in.k.extent(2);
-    const index_t pairs = round_up(d, 2) / 2, row = row_size<float>(pairs);
+    turn_rows(in.k, range, at, to);
+    pack_row_pairs(in.v, range, at, to + key_size(in.k.extent(2)));
+  }
+  // A tile of keys or values, turned: panels [n / 2][32 rows][2].
+  template <class View>
+  static void turn_rows(const View& v, const attention_range& range, key_tile_of at, element* to) {
+    const index_t count = std::min(key_tile, range.keys - at.k0), n = v.extent(2);
+    const index_t pairs = round_up(n, 2) / 2, row = row_size<float>(pairs);
     auto* const words = kernels::scratch<pair_rows, float>(static_cast<std::size_t>(count * row));
     for (index_t j = 0; j < count; ++j) {
       float* const pair = words + j * row;
-      if (d % 2 != 0) pair[pairs - 1] = 0;
-      copy_words(row_of(in.k, range.key_row(at.k0 + j), at.kv), d, pair);
+      if (n % 2 != 0) pair[pairs - 1] = 0;
+      copy_words(row_of(v, range.key_row(at.k0 + j), at.kv), n, pair);
     }
     // A pair of bf16 moves as one float would.
     kernels::pack_panels(kernels::operand<float>{words, 1, row}, pairs, count,
                          reinterpret_cast<float*>(to));
-    pack_values(in, range, at, to + key_size(d));
   }
+  // Pairs of its rows side by side: panels [32 pairs][32 columns][2], zero beyond the keys.
+  template <class View>
+  static void pack_row_pairs(const View& v, const attention_range& range, key_tile_of at,
+                             element* to) {
+    const index_t count = std::min(key_tile, range.keys - at.k0), n = v.extent(2);
+    const index_t row = round_up(n, columns);
+    auto* const two = kernels::scratch<pair_rows, element>(static_cast<std::size_t>(2 * row));
+    std::fill_n(two, 2 * row, element(0));
+    for (index_t j = 0; j < key_tile; j += 2) {
+      const std::byte* of[2];
+      for (index_t i = 0; i < 2; ++i) {
+        element* const copy = two + i * row;
+        of[i] = bytes(copy);
+        if (j + i >= count) {
+          std::fill_n(copy, n, element(0));
+          continue;
+        }
+        const auto from = row_of(v, range.key_row(at.k0 + j + i), at.kv);
+        if (from.stride == 1 && n % columns == 0) {
+          of[i] = reinterpret_cast<const std::byte*>(from.data);
+        } else {
+          copy_words(from, n, copy);
+        }
+      }
+      interleave(of[0], of[1], {row, key_tile}, to + j / 2 * step);
+    }
+  }
+  // Rows a and b as the pairs of one step of panels; columns: whole panels.
+  struct panel_shape {
+    index_t columns, steps;
+  };
+  static void interleave(const std::byte* a, const std::byte* b, panel_shape shape, element* to) {
+    constexpr index_t w = simd::pack<float>::width;
+    using words = simd::vector<std::int32_t>;
+    for (index_t c = 0; c < shape.columns; c += 2 * w) {
+      element* const out = to + c / columns * columns * shape.steps + c % columns * 2;
+      words x, y;
+      std::memcpy(&x, a + 2 * c, sizeof x);
+      std::memcpy(&y, b + 2 * c, sizeof y);
+      simd::interleave_words(x, y);
+      std::memcpy(out, &x, sizeof x);
+      std::memcpy(out + 2 * w, &y, sizeof y);
+    }
+  }
+  // Where panels of so many steps hold row i in column c.
+  static index_t place_of(index_t i, index_t c, index_t steps = key_tile) {
+    return c / columns * columns * steps + i / 2 * step + c % columns * 2 + i % 2;
+  }
+  // No NaN and no infinity among n elements, a multiple of a register's.
+  static bool words_finite(const element* from, index_t n) {
+    using words = simd::vector<std::int16_t>;
+    constexpr index_t w = simd::register_bytes / 2;
+    words bad{};
+    for (index_t i = 0; i < n; i += w) {
+      words x;
+      __builtin_memcpy(&x, from + i, sizeof x);
+      bad |= (x & 0x7f80) == 0x7f80;
+    }
+    std::uint64_t parts[sizeof(words) / 8], any = 0;
+    __builtin_memcpy(parts, &bad, sizeof bad);
+    for (std::uint64_t part : parts) any |= part;
+    return any == 0;
+  }
+
+  // Sums c [rows][n] += a [rows][pairs] times panels.
+  struct pair_product {
+    const element* a;
+    index_t a_row;
+    const element* panels;
+    index_t steps, pairs;
+  };
+  struct sums_at {
+    float* c;
+    index_t row;
+  };
+  static void add_product(const pair_product& p, index_t rows, sums_at to, index_t n) {
+    for (index_t c = 0; c < n; c += columns) {
+      multiply({bytes(p.a), p.a_row * 2, bytes(p.panels + c * p.steps), step * 2, p.pairs}, rows,
+               running_sums{to.c + c, to.row});
+    }
+  }
+  static const std::byte* bytes(const element* p) { return reinterpret_cast<const std::byte*>(p); }
+
   template <class E>
   static void read_query(strided_row<const E> from, index_t d, float, element* to) {
     std::fill_n(to, query_row(d), element(0));
@@ -110,7 +198,7 @@ struct pair_form {
                                   const strip& at) {
     auto* const values = kernels::scratch<shown_values, element>(
         static_cast<std::size_t>(key_tile * round_up(at.dv, columns)));
-    pack_values(in, range, tile, values);
+    pack_row_pairs(in.v, range, tile, values);
     for (index_t r = 0, rows; r < at.rows; r += rows) {
       rows = exact_rows<float>(std::min(even_strip<float>(at.rows), at.rows - r));
       add(at, r, rows, values);
@@ -129,22 +217,12 @@ struct pair_form {
 
   // No NaN and no infinity in the pairs of keys that some row sees a key of.
   static bool values_finite(const strip& at) {
-    using words = simd::vector<std::int16_t>;
-    constexpr index_t w = simd::register_bytes / 2;
     const element* const values = at.tile + key_size(at.d);
-    words bad{};
+    const index_t first = first_pair(at) * step, count = last_pair(at) * step - first;
     for (index_t c = 0; c < at.dv; c += columns) {
-      const element* const rows = values + c * key_tile;
-      for (index_t i = first_pair(at) * step; i < last_pair(at) * step; i += w) {
-        words x;
-        __builtin_memcpy(&x, rows + i, sizeof x);
-        bad |= (x & 0x7f80) == 0x7f80;
-      }
+      if (!words_finite(values + c * key_tile + first, count)) return false;
     }
-    std::uint64_t parts[sizeof(words) / 8], any = 0;
-    __builtin_memcpy(parts, &bad, sizeof bad);
-    for (std::uint64_t part : parts) any |= part;
-    return any == 0;
+    return true;
   }
   // Row r alone, with zeros in place of the values it does not see.
   static void add_visible(const strip& at, index_t r, std::uint64_t bits) {
@@ -186,14 +264,8 @@ struct pair_form {
     }
   };
 
-  static const std::byte* bytes(const element* p) { return reinterpret_cast<const std::byte*>(p); }
   static index_t first_pair(const strip& at) { return at.keys.low / 2; }
   static index_t last_pair(const strip& at) { return (at.keys.high + 1) / 2; }
-  // Of the value of key j in column c.
-  static index_t place_of(index_t j, index_t c) {
-    return c / columns * columns * key_tile + j / 2 * step + c % columns * 2 + j % 2;
-  }
-
   template <class Sums>
   static void multiply(const kernels::dot_operands& o, index_t rows, const Sums& sums) {
     const int padded = kernels::padded_rows<float>(static_cast<int>(rows));
@@ -201,11 +273,8 @@ struct pair_form {
   }
   static void add(const strip& at, index_t r, index_t rows, const element* values) {
     const index_t first = first_pair(at), pairs = last_pair(at) - first;
-    for (index_t c = 0; c < at.dv; c += columns) {
-      const element* const b = values + c * key_tile + first * step;
-      multiply({bytes(at.p + r * key_tile + 2 * first), key_tile * 2, bytes(b), step * 2, pairs},
-               rows, running_sums{at.o + r * at.o_row + c, at.o_row});
-    }
+    add_product({at.p + r * key_tile + 2 * first, key_tile, values + first * step, key_tile, pairs},
+                rows, {at.o + r * at.o_row, at.o_row}, at.dv);
   }
 
   template <class E, class To>
@@ -217,56 +286,16 @@ struct pair_form {
     }
   }
   static std::size_t bytes_of(index_t n) { return static_cast<std::size_t>(n) * 2; }
-
-  template <class In>
-  static void pack_values(const In& in, const attention_range& range, key_tile_of at,
-                          element* values) {
-    const index_t count = std::min(key_tile, range.keys - at.k0), dv = in.v.extent(2);
-    const index_t row = round_up(dv, columns);
-    auto* const two = kernels::scratch<pair_rows, element>(static_cast<std::size_t>(2 * row));
-    std::fill_n(two, 2 * row, element(0));
-    for (index_t j = 0; j < count; j += 2) {
-      const std::byte* of[2];
-      for (index_t i = 0; i < 2; ++i) {
-        element* const copy = two + i * row;
-        of[i] = reinterpret_cast<const std::byte*>(copy);
-        if (j + i >= count) {
-          std::fill_n(copy, dv, element(0));
-          continue;
-        }
-        const auto from = row_of(in.v, range.key_row(at.k0 + j + i), at.kv);
-        if (from.stride == 1 && dv % columns == 0) {
-          of[i] = reinterpret_cast<const std::byte*>(from.data);
-        } else {
-          copy_words(from, dv, copy);
-        }
-      }
-      interleave(of[0], of[1], row, values + j / 2 * step);
-    }
-  }
-  // Rows a and b of n elements, a multiple of a panel's columns, side by side.
-  static void interleave(const std::byte* a, const std::byte* b, index_t n, element* to) {
-    constexpr index_t w = simd::pack<float>::width;
-    using words = simd::vector<std::int32_t>;
-    for (index_t c = 0; c < n; c += 2 * w) {
-      element* const out = to + c / columns * columns * key_tile + c % columns * 2;
-      words x, y;
-      std::memcpy(&x, a + 2 * c, sizeof x);
-      std::memcpy(&y, b + 2 * c, sizeof y);
-      simd::interleave_words(x, y);
-      std::memcpy(out, &x, sizeof x);
-      std::memcpy(out + 2 * w, &y, sizeof y);
-    }
-  }
 };
+
+template <class... V>
+inline constexpr bool multiplies_pairs = simd::has_dot_pairs &&
+                                         (std::is_same_v<typename V::value_type, bf16> && ...);
 
 // What forward takes: pairs where everything read is bf16 and the processor has the instruction.
 template <class In, class Out>
 using form_of =
-    std::conditional_t<simd::has_dot_pairs &&
-                           std::is_same_v<typename decltype(In::q)::value_type, bf16> &&
-                           std::is_same_v<typename decltype(In::k)::value_type, bf16> &&
-                           std::is_same_v<typename decltype(In::v)::value_type, bf16>,
+    std::conditional_t<multiplies_pairs<decltype(In::q), decltype(In::k), decltype(In::v)>,
                        pair_form, wide_form<accumulate_t<typename decltype(Out::o)::value_type>>>;
 
 }  // namespace deepseek::cpu_attention
