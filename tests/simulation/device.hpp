@@ -4,6 +4,7 @@
 // to the host while no kernel runs (closed_memory.hpp).
 #pragma once
 
+#include "simulation/closed_memory.hpp"
 #include "simulation/machine.hpp"
 
 #include "deepseek/backend/cuda/product.hpp"
@@ -51,13 +52,17 @@ class basic_device {
   // One number from the device, after all that was launched.
   template <class T>
   T read(const T* at) const {
+    const open_memory open;
     return *at;
   }
 
   template <class Kernel>
   void launch(const Kernel& kernel) const {
     if (kernel.blocks() <= 0) return;
-    parts_->device.run(kernel);
+    {
+      const open_memory open;
+      parts_->device.run(kernel);
+    }
     if (parts_->fault.found != 0) {
       const ds::fault f = std::exchange(parts_->fault, {});
       ds::throw_fault(f);
@@ -65,6 +70,7 @@ class basic_device {
   }
   bool library_product(const ds::library_product& p) const {
     if (library_ == library::absent) return false;
+    const open_memory open;
     switch (p.type) {
       case ds::dtype::f64:
         return plain_product<double>(p), true;

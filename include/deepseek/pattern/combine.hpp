@@ -17,13 +17,14 @@ struct parts {
   parts<Rest...> rest;
 
   constexpr parts() = default;
-  constexpr explicit parts(const A& a, const Rest&... r) : first(a), rest(r...) {}
-  constexpr parts(const A& a, const parts<Rest...>& r) : first(a), rest(r) {}
+  DEEPSEEK_HOST_DEVICE constexpr explicit parts(const A& a, const Rest&... r)
+      : first(a), rest(r...) {}
+  DEEPSEEK_HOST_DEVICE constexpr parts(const A& a, const parts<Rest...>& r) : first(a), rest(r) {}
 
   static constexpr parts make(const pattern_key& key) {
     return {make_pattern<A>(key), parts<Rest...>::make(key)};
   }
-  constexpr parts bind(const pattern_scope& scope) const {
+  DEEPSEEK_HOST_DEVICE constexpr parts bind(const pattern_scope& scope) const {
     return {bind_pattern(first, scope), rest.bind(scope)};
   }
   void check(const pattern_scope& scope) const {
@@ -37,9 +38,9 @@ struct parts<A> {
   A first;
 
   constexpr parts() = default;
-  constexpr explicit parts(const A& a) : first(a) {}
+  DEEPSEEK_HOST_DEVICE constexpr explicit parts(const A& a) : first(a) {}
   static constexpr parts make(const pattern_key& key) { return parts{make_pattern<A>(key)}; }
-  constexpr parts bind(const pattern_scope& scope) const {
+  DEEPSEEK_HOST_DEVICE constexpr parts bind(const pattern_scope& scope) const {
     return parts{bind_pattern(first, scope)};
   }
   void check(const pattern_scope& scope) const { require_pattern(first, scope); }
@@ -130,7 +131,7 @@ struct pattern {
   parts<P...> of;
 
   constexpr pattern() = default;
-  constexpr explicit pattern(const parts<P...>& given) : of(given) {}
+  DEEPSEEK_HOST_DEVICE constexpr explicit pattern(const parts<P...>& given) : of(given) {}
 
   DEEPSEEK_HOST_DEVICE constexpr bool visible(index_t q, index_t k) const {
     return fold<Rule, P...>::visible(of, q, k);
@@ -164,7 +165,7 @@ struct both : combined::pattern<combined::all_of, P...> {
   static constexpr both make(const pattern_key& key) {
     return both(combined::parts<P...>::make(key));
   }
-  constexpr both bind(pattern_scope scope) const {
+  DEEPSEEK_HOST_DEVICE constexpr both bind(pattern_scope scope) const {
     if (sees == reach::past) scope.seen = reach::past;
     return both(this->of.bind(scope));
   }
@@ -174,7 +175,7 @@ struct both : combined::pattern<combined::all_of, P...> {
   }
 
  private:
-  constexpr explicit both(const combined::parts<P...>& given)
+  DEEPSEEK_HOST_DEVICE constexpr explicit both(const combined::parts<P...>& given)
       : combined::pattern<combined::all_of, P...>(given) {}
 };
 
@@ -196,11 +197,13 @@ struct either : combined::pattern<combined::any_of, P...> {
   static constexpr either make(const pattern_key& key) {
     return either(combined::parts<P...>::make(key));
   }
-  constexpr either bind(const pattern_scope& scope) const { return either(this->of.bind(scope)); }
+  DEEPSEEK_HOST_DEVICE constexpr either bind(const pattern_scope& scope) const {
+    return either(this->of.bind(scope));
+  }
   void check(const pattern_scope& scope) const { this->of.check(scope); }
 
  private:
-  constexpr explicit either(const combined::parts<P...>& given)
+  DEEPSEEK_HOST_DEVICE constexpr explicit either(const combined::parts<P...>& given)
       : combined::pattern<combined::any_of, P...>(given) {}
 };
 

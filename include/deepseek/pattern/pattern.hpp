@@ -90,7 +90,7 @@ constexpr P make_pattern(const pattern_key& key) {
 }
 
 template <class P>
-constexpr P bind_pattern(const P& pattern, const pattern_scope& scope) {
+DEEPSEEK_HOST_DEVICE constexpr P bind_pattern(const P& pattern, const pattern_scope& scope) {
   if constexpr (requires { pattern.bind(scope); }) {
     return pattern.bind(scope);
   } else {

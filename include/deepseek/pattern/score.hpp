@@ -35,7 +35,7 @@ struct scored {
   M modifier{};
 
   constexpr scored() = default;
-  constexpr scored(const P& p, const M& m) : pattern(p), modifier(m) {}
+  DEEPSEEK_HOST_DEVICE constexpr scored(const P& p, const M& m) : pattern(p), modifier(m) {}
 
   static constexpr scored make(const pattern_key& key) {
     if constexpr (requires { M::make(key); }) {
@@ -44,7 +44,7 @@ struct scored {
       return {make_pattern<P>(key), M{}};
     }
   }
-  constexpr scored bind(const pattern_scope& scope) const {
+  DEEPSEEK_HOST_DEVICE constexpr scored bind(const pattern_scope& scope) const {
     return {bind_pattern(pattern, scope), bind_pattern(modifier, scope)};
   }
   void check(const pattern_scope& scope) const {

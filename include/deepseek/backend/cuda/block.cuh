@@ -29,8 +29,12 @@ class cuda_block : public block_collectives<cuda_block> {
     __syncwarp();
 #endif
   }
-  DEEPSEEK_HOST_DEVICE std::byte* shared() const { return shared_; }
-  DEEPSEEK_HOST_DEVICE std::byte* reserved() const { return reserved_; }
+  DEEPSEEK_HOST_DEVICE std::byte* shared() const {
+    return shared_;
+  }
+  DEEPSEEK_HOST_DEVICE std::byte* reserved() const {
+    return reserved_;
+  }
 
   template <class X>
   DEEPSEEK_HOST_DEVICE static X shuffle(X x, [[maybe_unused]] int from) {
@@ -117,7 +121,8 @@ class cuda_block : public block_collectives<cuda_block> {
 static_assert(Block<cuda_block>);
 
 template <class Kernel>
-__global__ void __launch_bounds__(Kernel::threads) run_kernel(const __grid_constant__ Kernel kernel) {
+__global__ void __launch_bounds__(Kernel::threads)
+    run_kernel(const __grid_constant__ Kernel kernel) {
   extern __shared__ __align__(128) std::byte dynamic_shared[];
   __shared__ __align__(16) std::byte reserved[reserved_bytes];
   kernel(cuda_block(dynamic_shared, reserved));

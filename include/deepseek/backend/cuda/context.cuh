@@ -15,11 +15,11 @@
 namespace deepseek {
 
 struct cuda_config {
-  int device = 0;                                       // >= 0
-  std::size_t memory_limit = 0;                         // bytes of all contexts together; 0: none
-  float_products products = float_products::f32;        // tf32: faster, 10 bits of fraction
-  bool deterministic = true;                            // same bits each run
-  cudaStream_t stream = nullptr;                        // null: a stream of the context's own
+  int device = 0;                                 // >= 0
+  std::size_t memory_limit = 0;                   // bytes of all contexts together; 0: none
+  float_products products = float_products::f32;  // tf32: faster, 10 bits of fraction
+  bool deterministic = true;                      // same bits each run
+  cudaStream_t stream = nullptr;                  // null: a stream of the context's own
 };
 
 // What cuda and a test's backend over managed memory share.
@@ -43,16 +43,16 @@ class basic_cuda {
     const index_t blocks = kernel.blocks();
     if (blocks <= 0) return;
     before_work();
-    require(blocks <= std::numeric_limits<std::int32_t>::max(), error_code::overflow, "cuda: ",
-            blocks, " blocks of one launch; use a smaller batch");
+    require(blocks <= std::numeric_limits<std::int32_t>::max(), error_code::overflow,
+            "cuda: ", blocks, " blocks of one launch; use a smaller batch");
     const std::size_t bytes = shared_bytes_of(kernel);
     if (bytes > (48U << 10U)) {
       check(cudaFuncSetAttribute(run_kernel<Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                  static_cast<int>(bytes)),
             "asking for shared memory");
     }
-    run_kernel<Kernel><<<static_cast<unsigned>(blocks), Kernel::threads, bytes, parts_->stream>>>(
-        kernel);
+    run_kernel<Kernel>
+        <<<static_cast<unsigned>(blocks), Kernel::threads, bytes, parts_->stream>>>(kernel);
     check(cudaGetLastError(), "launching a kernel");
     if constexpr (std::is_same_v<Space, host>) synchronize();
   }

@@ -12,10 +12,14 @@
 
 namespace deepseek {
 
+// index: a number outside its range. extent: a vector of `size` numbers where `value` were needed.
+enum class fault_kind : std::int32_t { index, extent };
+
 struct fault {
   std::int32_t found = 0;    // 1 where the rest holds
   std::int32_t columns = 0;  // of the table of indices; 0: a list
   index_t position = 0, value = 0, least = 0, size = 0;
+  fault_kind kind = fault_kind::index;
   const char* object = nullptr;  // host memory: only the host reads it
   double number = 0, other = 0;
   void (*raise)(const fault&) = nullptr;  // throws another error than index_range; on the host
@@ -34,9 +38,14 @@ struct fault_place {
   }
 };
 
-// Throws what was found: as f.raise says, or in the sentence of require_indices.
+// Throws what was found: as f.raise says, or in the sentence of require_indices or require_extent of
+// the host backends.
 [[noreturn]] inline void throw_fault(const fault& f) {
   if (f.raise != nullptr) f.raise(f);
+  if (f.kind == fault_kind::extent) {
+    fail(error_code::shape_mismatch, f.object, "[", f.size, "]: extent 0 is ", f.size,
+         ", expected ", f.value, "; pass views whose shapes fit together");
+  }
   const index_t columns = f.columns;
   std::ostringstream where;
   if (columns == 0) {

@@ -47,10 +47,9 @@ class product_library {
     const void* alpha = wide ? static_cast<const void*>(&wide_one) : &one;
     const void* none = wide ? static_cast<const void*>(&wide_zero) : &zero;
     void* c = const_cast<void*>(p.c.data);
-    const cublasStatus_t status =
-        cublasLtMatmul(handle_, d.operation, alpha, p.b.data, d.b, p.a.data, d.a,
-                       p.adds ? alpha : none, c, d.c, c, d.c, &*found, workspace_.data(),
-                       workspace_.bytes(), stream);
+    const cublasStatus_t status = cublasLtMatmul(
+        handle_, d.operation, alpha, p.b.data, d.b, p.a.data, d.a, p.adds ? alpha : none, c, d.c, c,
+        d.c, &*found, workspace_.data(), workspace_.bytes(), stream);
     require_library(status, p);
     return true;
   }
@@ -122,10 +121,9 @@ class product_library {
       require_library(cublasLtMatrixLayoutSetAttribute(made, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT,
                                                        &batches, sizeof batches),
                       p);
-      require_library(
-          cublasLtMatrixLayoutSetAttribute(made, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &step,
-                                           sizeof step),
-          p);
+      require_library(cublasLtMatrixLayoutSetAttribute(
+                          made, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &step, sizeof step),
+                      p);
       return made;
     }
   };
