@@ -34,7 +34,7 @@ struct choose {
   index_t blocks() const { return count; }
   std::size_t shared_bytes() const { return room.shared_bytes() + sizeof(tile_room); }
   static std::size_t answer_bytes(index_t k) {
-    return static_cast<std::size_t>(power_of_two(k)) * sizeof(ranked<Key>);
+    return static_cast<std::size_t>(power_of_two(k)) * sizeof(ranked_key<Key>);
   }
 
   template <class Block>
@@ -43,12 +43,11 @@ struct choose {
     const index_t row = task / kv_heads, kv = task % kv_heads;
     const auto& offsets = spec.query_offsets;
     const index_t s = offsets.extent(0) > 0 ? cuda_indexer::sequence_holding(offsets, row) : 0;
-    const auto seq =
-        cuda_attention::sequence_at(spec, s, in.q.extent(0), in.k.extent(0));
+    const auto seq = cuda_attention::sequence_at(spec, s, in.q.extent(0), in.k.extent(0));
     const index_t position = seq.start + row - seq.query;
     const index_t reached = position / (rule.ratio * rule.windows) + 1;
     auto& tile = *reinterpret_cast<tile_room*>(block.shared() + room.shared_bytes());
-    auto* const items = reinterpret_cast<ranked<Key>*>(room.of(block));
+    auto* const items = reinterpret_cast<ranked_key<Key>*>(room.of(block));
     A* const importance = reinterpret_cast<A*>(room.of(block) + answer_bytes(ids.extent(2)));
     for (index_t b = block.rank(); b < reached; b += threads) importance[b] = 0;
     const index_t group = in.q.extent(1) / kv_heads;
@@ -105,7 +104,8 @@ struct choose {
   // Ascending, -1 after the last.
   template <class Block, class Row>
   DEEPSEEK_HOST_DEVICE void write(const Block& block, const Row& to, const A* importance,
-                                  index_t reached, ranked<Key>* items, digit_room& digits) const {
+                                  index_t reached, ranked_key<Key>* items,
+                                  digit_room& digits) const {
     const index_t k = to.extent(0) < reached ? to.extent(0) : reached;
     constexpr A most = std::numeric_limits<A>::infinity();
     const auto key_at = [&](index_t b) {

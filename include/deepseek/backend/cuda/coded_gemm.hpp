@@ -27,7 +27,7 @@ struct problem {
   X x;
   Form w;
   Y y;
-  Bias bias;  // null data: none
+  Bias bias;           // null data: none
   Offsets offsets;     // of the experts' rows; [0]: one has all
   fault_place faults;  // null: nothing was checked before
   bool x_whole;        // rows of x may be read 16 bytes at a time
@@ -69,9 +69,7 @@ struct few_rows {
   int deep;  // warps along k, a divisor of 8; the others stand side by side
 
   DEEPSEEK_HOST_DEVICE int block_width() const { return warps / deep * width; }
-  index_t blocks() const {
-    return p.cut(Rows).slots() * blocks_of(p.w.out, block_width());
-  }
+  index_t blocks() const { return p.cut(Rows).slots() * blocks_of(p.w.out, block_width()); }
   static std::size_t shared_bytes() { return warp_size * 2 * width * Rows * sizeof(Acc); }
 
   template <class Block>
@@ -115,8 +113,8 @@ struct few_rows {
       const index_t m = at.first + out / block_width(), n = n0 + out % block_width();
       if (m >= at.end || n >= p.w.out) continue;
       for (int s = 0; s < count; ++s) {
-        totals[i] = p.w.added(totals[i], sums[s * Rows * block_width() + out], at.group, m, n,
-                              first + s);
+        totals[i] =
+            p.w.added(totals[i], sums[s * Rows * block_width() + out], at.group, m, n, first + s);
       }
     }
   }

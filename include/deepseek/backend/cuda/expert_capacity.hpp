@@ -111,7 +111,7 @@ struct count_and_reroute {
       for (int j = 0; j < warp_size; ++j) {
         if ((lost >> j & 1U) == 0) continue;
         const index_t t = (a0 + j) % tokens, k = (a0 + j) / tokens;
-        const ranked<Key> best = next_expert(block, t);
+        const ranked_key<Key> best = next_expert(block, t);
         if (best.key == 0) continue;
         if (block.lane() == 0) {
           sent(t, k) = static_cast<typename Sent::value_type>(best.place);
@@ -125,16 +125,16 @@ struct count_and_reroute {
   }
   // The best expert with room that token t neither chose nor got already.
   template <class Block>
-  DEEPSEEK_HOST_DEVICE ranked<Key> next_expert(const Block& block, index_t t) const {
-    ranked<Key> best;
+  DEEPSEEK_HOST_DEVICE ranked_key<Key> next_expert(const Block& block, index_t t) const {
+    ranked_key<Key> best;
     for (index_t e = block.lane(); e < scores.extent(1); e += warp_size) {
       bool met = room[e] <= 0;
       for (index_t k = 0; k < ids.extent(1) && !met; ++k) met = ids(t, k) == e || sent(t, k) == e;
-      const ranked<Key> own{score_key(scores(t, e)), static_cast<std::uint32_t>(e)};
+      const ranked_key<Key> own{score_key(scores(t, e)), static_cast<std::uint32_t>(e)};
       if (!met && by_rank{}(own, best)) best = own;
     }
     for (int bit = warp_size / 2; bit > 0; bit /= 2) {
-      ranked<Key> other;
+      ranked_key<Key> other;
       other.key = block.shuffle_xor(best.key, bit);
       other.place = block.shuffle_xor(best.place, bit);
       if (by_rank{}(other, best)) best = other;
@@ -148,10 +148,10 @@ struct count_and_reroute {
 template <DeviceBackend B, class P, class I, class Sent>
 index_t expert_capacity_impl(const B& b, const capacity_inputs<P, I>& in, const Sent& sent,
                              const capacity_rule& rule) {
-  using namespace cuda_capacity;
   using S = typename B::space;
   using list = view<std::int32_t, S, dyn>;
-  const index_t experts = in.scores.extent(1), choices = in.ids.extent(1), tokens = in.ids.extent(0);
+  const index_t experts = in.scores.extent(1), choices = in.ids.extent(1),
+                tokens = in.ids.extent(0);
   require_indices(b, in.ids, experts, "expert_capacity: ids");
   auto& memory = b.workspace();
   const scope freed(memory);
@@ -162,9 +162,9 @@ index_t expert_capacity_impl(const B& b, const capacity_inputs<P, I>& in, const 
   index_t* const room = memory.template make<index_t, dyn>(experts + 1).data();
   using plan = expert_plan_views<list, list, view<std::int32_t, S, dyn, dyn>>;
   expert_plan_impl(b, transposed(in.ids), experts, plan{offsets, source, slot});
-  b.launch(keep_first<P, I, Sent, list, list>{in.scores, in.ids, sent, offsets, source, rule,
+  b.launch(cuda_capacity::keep_first<P, I, Sent, list, list>{in.scores, in.ids, sent, offsets, source, rule,
                                               b.faults()});
-  b.launch(count_and_reroute<P, I, Sent, list>{in.scores, in.ids, sent, offsets, rule, room,
+  b.launch(cuda_capacity::count_and_reroute<P, I, Sent, list>{in.scores, in.ids, sent, offsets, rule, room,
                                                room + experts, b.faults()});
   return b.read(room + experts);
 }

@@ -4,8 +4,8 @@
 // choices in order. See ops/permute.hpp, ops/combine.hpp. Unproven on hardware: the rates.
 #pragma once
 
-#include "deepseek/backend/cuda/require_indices.hpp"
 #include "deepseek/backend/cuda/packs.hpp"
+#include "deepseek/backend/cuda/require_indices.hpp"
 #include "deepseek/backend/rows/convert.hpp"
 #include "deepseek/backend/rows/row_sum.hpp"
 #include "deepseek/ops/combine.hpp"
@@ -15,23 +15,23 @@ namespace deepseek {
 
 namespace cuda_expert_rows {
 
-enum class access { element, pack };
+enum class reading { element, pack };
 
 // to(i, f) for the elements of a row that this worker owns, f(d) in the order of d: f gives element
 // d of the sum. Packs: size neighbours at once, so that their reads and writes join.
-template <access How, class Team, class Y, class F>
+template <reading How, class Team, class Y, class F>
 DEEPSEEK_HOST_DEVICE void write_row(const Team& team, const Y& y, const F& f) {
   using T = typename Y::value_type;
-  if constexpr (How == access::element) {
+  if constexpr (How == reading::element) {
     for (index_t d = team.rank(); d < y.extent(0); d += team.size()) y(d) = f(d);
   } else {
     for (index_t p = team.rank(); p < y.extent(0) / pack<T>::size; p += team.size()) {
-      packs_of(y)[p] = f(p);
+      store_pack(y, p, f(p));
     }
   }
 }
 
-template <access How, class X, class Source, class Y>
+template <reading How, class X, class Source, class Y>
 struct permuted {
   X x;
   Source source;
@@ -43,10 +43,10 @@ struct permuted {
     if (faults.found()) return;
     const auto from = slice(x, source(r) / choices);
     write_row<How>(team, slice(xs, r), [&](index_t i) {
-      if constexpr (How == access::element) {
+      if constexpr (How == reading::element) {
         return convert_to<typename Y::value_type>(from(i));
       } else {
-        return packs_of(from)[i];
+        return load_pack(from, i);
       }
     });
   }
@@ -55,7 +55,7 @@ struct permuted {
 struct no_weights {};
 
 // y[t] = sum over k in order of weights[t, k] ys[slot[t, k]], or without weights.
-template <access How, class Ys, class W, class Slot, class Y>
+template <reading How, class Ys, class W, class Slot, class Y>
 struct combined {
   using T = typename Y::value_type;
   using A = accumulate_t<T>;
@@ -69,7 +69,7 @@ struct combined {
   DEEPSEEK_HOST_DEVICE void operator()(const Team& team, index_t t) const {
     if (faults.found()) return;
     write_row<How>(team, slice(y, t), [&](index_t i) {
-      if constexpr (How == access::element) {
+      if constexpr (How == reading::element) {
         A sum = 0;
         for (index_t k = 0; k < slot.extent(1); ++k) {
           if (slot(t, k) >= 0) sum += term(t, k, ys(slot(t, k), i));
@@ -94,7 +94,7 @@ struct combined {
     for (index_t k = 0; k < slot.extent(1); ++k) {
       const index_t row = slot(t, k);
       if (row < 0) continue;
-      const pack<T> x = packs_of(slice(ys, row))[i];
+      const pack<T> x = load_pack(slice(ys, row), i);
       for (int j = 0; j < pack<T>::size; ++j) sums[j] += term(t, k, x.at[j]);
     }
     pack<T> out;
@@ -104,7 +104,7 @@ struct combined {
 };
 
 // Of assignment a = t K + k: dys[slot] = weight dy[t], dweights = <dy[t], ys[slot]>.
-template <access How, class In, class DY, class DYs, class DW>
+template <reading How, class In, class DY, class DYs, class DW>
 struct combined_backward {
   using T = typename DYs::value_type;
   using A = accumulate_t<T>;
@@ -124,10 +124,10 @@ struct combined_backward {
     const A weight = convert_to<A>(in.weights(t, k));
     const auto from = slice(dy, t);
     write_row<How>(team, slice(dys, row), [&](index_t i) {
-      if constexpr (How == access::element) {
+      if constexpr (How == reading::element) {
         return convert_to<T>(weight * convert_to<A>(from(i)));
       } else {
-        pack<T> x = packs_of(from)[i];
+        pack<T> x = load_pack(from, i);
         for (T& e : x.at) e = convert_to<T>(weight * convert_to<A>(e));
         return x;
       }
@@ -150,43 +150,54 @@ struct combined_backward {
 };
 
 // A row is read by the same number of threads in every batch.
-template <access How, class B, class Ys, class W, class Slot, class Y>
+template <reading How, class B, class Ys, class W, class Slot, class Y>
 void run_combined(const B& b, const Ys& ys, const W& weights, const Slot& slot, const Y& y) {
-  constexpr index_t each = How == access::pack ? pack<typename Y::value_type>::size : 1;
+  constexpr index_t each = How == reading::pack ? pack<typename Y::value_type>::size : 1;
   run_each_row(b, y.extent(0), y.extent(1) / each,
                combined<How, Ys, W, Slot, Y>{ys, weights, slot, y, b.faults()});
 }
 template <class B, class Ys, class W, class Slot, class Y>
 void choose_combined(const B& b, const Ys& ys, const W& weights, const Slot& slot, const Y& y) {
   if constexpr (std::is_same_v<typename Ys::value_type, typename Y::value_type>) {
-    if (packs_suit(ys, y)) return run_combined<access::pack>(b, ys, weights, slot, y);
+    if (packs_suit(ys, y)) return run_combined<reading::pack>(b, ys, weights, slot, y);
   }
-  run_combined<access::element>(b, ys, weights, slot, y);
+  run_combined<reading::element>(b, ys, weights, slot, y);
 }
 
-template <access How, class B, class In, class DY, class DYs, class DW>
+template <reading How, class B, class In, class DY, class DYs, class DW>
 void run_backward(const B& b, const In& in, const DY& dy, const combine_gradients<DYs, DW>& out) {
   run_each_row(b, in.slot.size(), dy.extent(1),
                combined_backward<How, In, DY, DYs, DW>{in, dy, out.dys, out.dweights, b.faults()});
+}
+template <class B, class In, class DY, class DYs, class DW>
+void choose_backward(const B& b, const In& in, const DY& dy,
+                     const combine_gradients<DYs, DW>& out) {
+  if constexpr (std::is_same_v<typename DY::value_type, typename DYs::value_type>) {
+    if (packs_suit(dy, out.dys)) return run_backward<reading::pack>(b, in, dy, out);
+  }
+  run_backward<reading::element>(b, in, dy, out);
+}
+
+template <reading How, class B, class X, class Source, class Y>
+void run_permuted(const B& b, const X& x, const Source& source, index_t choices, const Y& xs) {
+  constexpr index_t each = How == reading::pack ? pack<typename Y::value_type>::size : 1;
+  run_each_row(b, xs.extent(0), xs.extent(1) / each,
+               permuted<How, X, Source, Y>{x, source, choices, xs, b.faults()});
+}
+template <class B, class X, class Source, class Y>
+void choose_permuted(const B& b, const X& x, const Source& source, index_t choices, const Y& xs) {
+  if constexpr (std::is_same_v<typename X::value_type, typename Y::value_type>) {
+    if (packs_suit(x, xs)) return run_permuted<reading::pack>(b, x, source, choices, xs);
+  }
+  run_permuted<reading::element>(b, x, source, choices, xs);
 }
 
 }  // namespace cuda_expert_rows
 
 template <DeviceBackend B, class X, class Source, class Y>
 void permute_impl(const B& b, const X& x, const Source& source, index_t choices, const Y& xs) {
-  using namespace cuda_expert_rows;
-  using T = typename Y::value_type;
   require_indices(b, source, x.extent(0) * choices, "permute: source");
-  const index_t n = xs.extent(0), width = xs.extent(1);
-  if constexpr (std::is_same_v<typename X::value_type, T>) {
-    if (packs_suit(x, xs)) {
-      return run_each_row(
-          b, n, width / pack<T>::size,
-          permuted<access::pack, X, Source, Y>{x, source, choices, xs, b.faults()});
-    }
-  }
-  run_each_row(b, n, width,
-               permuted<access::element, X, Source, Y>{x, source, choices, xs, b.faults()});
+  cuda_expert_rows::choose_permuted(b, x, source, choices, xs);
 }
 
 template <DeviceBackend B, class DY, class Slot, class DX>
@@ -204,12 +215,8 @@ void combine_impl(const B& b, const Ys& ys, const By& by, const Y& y) {
 template <DeviceBackend B, class In, class DY, class DYs, class DW>
 void combine_backward_impl(const B& b, const In& in, const DY& dy,
                            const combine_gradients<DYs, DW>& out) {
-  using namespace cuda_expert_rows;
   require_indices(b, in.slot, in.ys.extent(0), "combine_backward: slot", -1);
-  if constexpr (std::is_same_v<typename DY::value_type, typename DYs::value_type>) {
-    if (packs_suit(dy, out.dys)) return run_backward<access::pack>(b, in, dy, out);
-  }
-  run_backward<access::element>(b, in, dy, out);
+  cuda_expert_rows::choose_backward(b, in, dy, out);
 }
 
 }  // namespace deepseek

@@ -36,7 +36,7 @@ struct select {
       known = spec.key_offsets(s + 1) - spec.key_offsets(s);
     }
     auto& digits = *reinterpret_cast<digit_room*>(block.shared() + room.shared_bytes());
-    auto* const items = reinterpret_cast<ranked<Key>*>(room.of(block));
+    auto* const items = reinterpret_cast<ranked_key<Key>*>(room.of(block));
     const auto from = slice(scores, block.index());
     const auto to = slice(ids, row);
     const index_t k = to.extent(0) < known ? to.extent(0) : known;
@@ -50,7 +50,7 @@ struct select {
   // What has no score above -inf goes last, as place -1.
   template <class Block, class From>
   DEEPSEEK_HOST_DEVICE void choose(const Block& block, const From& from, index_t known, index_t k,
-                                   digit_room& digits, ranked<Key>* items) const {
+                                   digit_room& digits, ranked_key<Key>* items) const {
     using A = typename Scores::value_type;
     gather_first<Key>(
         block, known, k, [&](index_t i) { return order_key(from(i)); }, digits, items);
@@ -73,7 +73,7 @@ void select_rows(const B& b, const Scores& scores, const Ids& ids, const Spec& s
   using kernel = select<Threads, Scores, Ids, Spec>;
   using Key = typename kernel::Key;
   const index_t most = ids.extent(1) < keys ? ids.extent(1) : keys;
-  const auto bytes = static_cast<std::size_t>(power_of_two(most)) * sizeof(ranked<Key>);
+  const auto bytes = static_cast<std::size_t>(power_of_two(most)) * sizeof(ranked_key<Key>);
   run_with_room(b, scores.extent(0), bytes, [&](index_t at, index_t count, const block_room& room) {
     b.launch(kernel{rows(scores, at, count), ids, spec, order, ids.extent(0), keys, first + at,
                     count, room});

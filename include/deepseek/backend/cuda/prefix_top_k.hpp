@@ -24,9 +24,9 @@ struct smallest {
 
 // The scores of one sequence, and which of its queries.
 struct part {
-  index_t row, count;    // rows of ids
-  index_t key, keys;     // scores of the sequence
-  index_t first_query;   // position of the first of these queries
+  index_t row, count;   // rows of ids
+  index_t key, keys;    // scores of the sequence
+  index_t first_query;  // position of the first of these queries
 };
 
 template <class X, class Ids, class S>
@@ -70,7 +70,7 @@ struct choose {
   template <class Block>
   DEEPSEEK_HOST_DEVICE void run(const Block& block, const part& p) const {
     auto& digits = *reinterpret_cast<digit_room*>(block.shared() + room.shared_bytes());
-    auto* const items = reinterpret_cast<ranked<Key>*>(room.of(block));
+    auto* const items = reinterpret_cast<ranked_key<Key>*>(room.of(block));
     const index_t k = ids.extent(1);
     const index_t known = spec.among == reach::past ? p.first_query : p.keys;
     index_t kept = k < known ? k : known;
@@ -94,8 +94,8 @@ struct choose {
   // The item behind the kept ones, in place of the worst where there are k. Equal: the earlier one
   // stays.
   template <class Block>
-  DEEPSEEK_HOST_DEVICE index_t take_in(const Block& block, ranked<Key>* items, index_t kept,
-                                       const ranked<Key>& next) const {
+  DEEPSEEK_HOST_DEVICE index_t take_in(const Block& block, ranked_key<Key>* items, index_t kept,
+                                       const ranked_key<Key>& next) const {
     const index_t k = ids.extent(1);
     if (kept < k) {
       if (block.rank() == 0) items[kept] = next;
@@ -108,11 +108,12 @@ struct choose {
     low = block.combine(low, smallest{});
     if (next.key <= low) return kept;
     index_t worst = -1;
-    for (index_t j = block.rank(); j < k; j += block.size()) worst = items[j].key == low ? j : worst;
+    for (index_t j = block.rank(); j < k; j += block.size())
+      worst = items[j].key == low ? j : worst;
     worst = block.max(worst);
     for (index_t j0 = worst; j0 < k; j0 += block.size()) {
       const index_t j = j0 + block.rank();
-      const ranked<Key> moved = j + 1 < k ? items[j + 1] : next;
+      const ranked_key<Key> moved = j + 1 < k ? items[j + 1] : next;
       block.sync();
       if (j < k) items[j] = moved;
       block.sync();
@@ -126,8 +127,8 @@ struct choose {
 template <DeviceBackend B, class X, class Ids, class S>
 void prefix_top_k_impl(const B& b, const X& scores, const Ids& ids, const prefix_spec<S>& spec) {
   using kernel = cuda_prefix::choose<X, Ids, S>;
-  const auto bytes =
-      static_cast<std::size_t>(power_of_two(ids.extent(1))) * sizeof(ranked<typename kernel::Key>);
+  const auto bytes = static_cast<std::size_t>(power_of_two(ids.extent(1))) *
+                     sizeof(ranked_key<typename kernel::Key>);
   run_with_room(b, blocks_of(ids.extent(0), cuda_prefix::queries_each), bytes,
                 [&](index_t first, index_t count, const block_room& room) {
                   b.launch(kernel{scores, ids, spec, first, count, room});

@@ -40,8 +40,8 @@ struct problem {
   const std::int32_t* sum;
   int8_layout at;
   Y y;
-  Bias bias;  // null data: none
-  Offsets offsets;     // of the experts' rows; [0]: one has all
+  Bias bias;        // null data: none
+  Offsets offsets;  // of the experts' rows; [0]: one has all
   fault_place faults;
 
   DEEPSEEK_HOST_DEVICE row_tiles<Offsets> cut(index_t tile) const {
@@ -74,9 +74,7 @@ struct few_rows {
   static_assert(int8_layout::panel == warp_size && Rows * warp_size <= threads);
   P p;
 
-  index_t blocks() const {
-    return p.cut(Rows).slots() * blocks_of(p.at.n, int8_layout::panel);
-  }
+  index_t blocks() const { return p.cut(Rows).slots() * blocks_of(p.at.n, int8_layout::panel); }
   static std::size_t shared_bytes() { return warps * Rows * warp_size * sizeof(std::int32_t); }
 
   template <class Block>
@@ -89,9 +87,8 @@ struct few_rows {
     std::int32_t dots[Rows] = {};
     add_quads(block, at, n0, dots);
     std::int32_t* const parts = reinterpret_cast<std::int32_t*>(block.shared());
-    unrolled<Rows>([&](int r) {
-      parts[(block.warp() * Rows + r) * warp_size + block.lane()] = dots[r];
-    });
+    unrolled<Rows>(
+        [&](int r) { parts[(block.warp() * Rows + r) * warp_size + block.lane()] = dots[r]; });
     block.sync();
     const index_t m = at.first + block.warp(), n = n0 + block.lane();
     if (block.warp() >= Rows || m >= at.end || n >= p.at.n) return;
@@ -108,8 +105,7 @@ struct few_rows {
                                       std::int32_t (&dots)[Rows]) const {
     const index_t groups = p.groups(), width = p.at.panel_width(n0);
     const int column = block.lane() < width ? block.lane() : static_cast<int>(width) - 1;
-    const std::int8_t* const panel =
-        p.q + at.group * p.at.size() + p.at.at(n0 + column, 0);
+    const std::int8_t* const panel = p.q + at.group * p.at.size() + p.at.at(n0 + column, 0);
     for (index_t g = index_t{block.warp()} * quad; g < groups; g += warps * quad) {
       std::uint32_t w[quad];
       for (int i = 0; i < quad; ++i) {

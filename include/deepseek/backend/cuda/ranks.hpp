@@ -11,8 +11,7 @@
 namespace deepseek {
 
 template <class T>
-using key_type =
-    std::conditional_t<sizeof(accumulate_t<T>) == 8, std::uint64_t, std::uint32_t>;
+using key_type = std::conditional_t<sizeof(accumulate_t<T>) == 8, std::uint64_t, std::uint32_t>;
 
 template <class T>
 DEEPSEEK_HOST_DEVICE constexpr key_type<T> order_key(T number) {
@@ -27,7 +26,7 @@ DEEPSEEK_HOST_DEVICE constexpr key_type<T> order_key(T number) {
 }
 
 template <class Key>
-struct ranked {
+struct ranked_key {
   Key key = 0;
   std::uint32_t place = ~std::uint32_t{0};
 };
@@ -35,13 +34,15 @@ struct ranked {
 // Whether a goes before b.
 struct by_rank {
   template <class Key>
-  DEEPSEEK_HOST_DEVICE constexpr bool operator()(const ranked<Key>& a, const ranked<Key>& b) const {
+  DEEPSEEK_HOST_DEVICE constexpr bool operator()(const ranked_key<Key>& a,
+                                                 const ranked_key<Key>& b) const {
     return a.key > b.key || (a.key == b.key && a.place < b.place);
   }
 };
 struct by_place {
   template <class Key>
-  DEEPSEEK_HOST_DEVICE constexpr bool operator()(const ranked<Key>& a, const ranked<Key>& b) const {
+  DEEPSEEK_HOST_DEVICE constexpr bool operator()(const ranked_key<Key>& a,
+                                                 const ranked_key<Key>& b) const {
     return a.place < b.place;
   }
 };
@@ -67,9 +68,9 @@ struct lane_values<V, 0> {
 
 // The first of the row's elements in rank, which leaves it (its key becomes 0).
 template <class Block, class Key, int N>
-DEEPSEEK_HOST_DEVICE ranked<Key> take_first(const Block& block, lane_values<Key, N>& own,
-                                            int count) {
-  ranked<Key> best;
+DEEPSEEK_HOST_DEVICE ranked_key<Key> take_first(const Block& block, lane_values<Key, N>& own,
+                                                int count) {
+  ranked_key<Key> best;
   for (int j = 0; j < count; ++j) {
     if (own[j] > best.key) {
       best.key = own[j];
@@ -77,7 +78,7 @@ DEEPSEEK_HOST_DEVICE ranked<Key> take_first(const Block& block, lane_values<Key,
     }
   }
   for (int bit = warp_size / 2; bit > 0; bit /= 2) {
-    ranked<Key> other;
+    ranked_key<Key> other;
     other.key = block.shuffle_xor(best.key, bit);
     other.place = block.shuffle_xor(best.place, bit);
     if (by_rank{}(other, best)) best = other;

@@ -94,9 +94,9 @@ DEEPSEEK_HOST_DEVICE rank_limit<Key> select_first(const Block& block, index_t n,
       const Key key = key_at(i);
       const auto place = static_cast<std::uint32_t>(i);
       if (!limit.same(key, place)) continue;
-      const auto at = on_key ? static_cast<std::uint32_t>((key & of_key::mask(d)) >>
-                                                          of_key::shift(d))
-                             : (~place & of_place::mask(p)) >> of_place::shift(p);
+      const auto at = on_key
+                          ? static_cast<std::uint32_t>((key & of_key::mask(d)) >> of_key::shift(d))
+                          : (~place & of_place::mask(p)) >> of_place::shift(p);
       block.atomic_add(&room.counts[at], std::int32_t{1});
     }
     block.sync();
@@ -143,7 +143,7 @@ DEEPSEEK_HOST_DEVICE constexpr index_t power_of_two(index_t n) {
 // The k <= n first in rank, in any order, in items [power_of_two(k)]; what is left over goes last.
 template <class Key, class Block, class F>
 DEEPSEEK_HOST_DEVICE void gather_first(const Block& block, index_t n, index_t k, const F& key_at,
-                                       digit_room& room, ranked<Key>* items) {
+                                       digit_room& room, ranked_key<Key>* items) {
   const rank_limit<Key> limit = select_first<Key>(block, n, k, key_at, room);
   const index_t size = power_of_two(k);
   block.sync();

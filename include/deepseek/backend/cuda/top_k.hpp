@@ -60,7 +60,7 @@ struct long_rows {
 
   index_t blocks() const { return count; }
   static std::size_t answer_bytes(index_t k) {
-    return static_cast<std::size_t>(power_of_two(k)) * sizeof(ranked<Key>);
+    return static_cast<std::size_t>(power_of_two(k)) * sizeof(ranked_key<Key>);
   }
   std::size_t shared_bytes() const { return room.shared_bytes() + sizeof(digit_room); }
   template <class Block>
@@ -68,7 +68,7 @@ struct long_rows {
     const index_t row = first + block.index(), k = ids.extent(1);
     const auto from = slice(x, row);
     auto& digits = *reinterpret_cast<digit_room*>(block.shared() + room.shared_bytes());
-    auto* const items = reinterpret_cast<ranked<Key>*>(room.of(block));
+    auto* const items = reinterpret_cast<ranked_key<Key>*>(room.of(block));
     gather_first<Key>(
         block, from.extent(0), k, [&](index_t i) { return order_key(from(i)); }, digits, items);
     sort_items(block, items, power_of_two(k), by_rank{});
@@ -110,14 +110,13 @@ struct backward {
 
 template <DeviceBackend B, class X, class V, class Ids>
 void top_k_impl(const B& b, const X& x, const V& values, const Ids& ids) {
-  using namespace cuda_top_k;
-  using in_warps = short_rows<X, V, Ids>;
+  using in_warps = cuda_top_k::short_rows<X, V, Ids>;
   if (x.extent(1) <= in_warps::longest && ids.extent(1) <= warp_size) {
     b.launch(in_warps{x, values, ids});
   } else if (x.extent(1) <= 4096) {
-    run_long<256>(b, x, values, ids);
+    cuda_top_k::run_long<256>(b, x, values, ids);
   } else {
-    run_long<1024>(b, x, values, ids);
+    cuda_top_k::run_long<1024>(b, x, values, ids);
   }
 }
 

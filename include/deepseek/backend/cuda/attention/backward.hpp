@@ -70,7 +70,7 @@ struct query_gradients {
   DQ dq;
 
   DEEPSEEK_HOST_DEVICE auto launch() const {
-    return row_launch<decltype(from.in.q), decltype(from.in.k), decltype(from.spec)>{
+    return row_launch<few, decltype(from.in.q), decltype(from.in.k), decltype(from.spec)>{
         from.in.q, from.in.k, from.spec, dq.extent(2), most_gradient_columns};
   }
   index_t blocks() const { return launch().blocks(); }

@@ -113,4 +113,23 @@ DEEPSEEK_HOST_DEVICE index_t next_tile(const Block& block, const P& pattern, con
   return first > from ? first : from;
 }
 
+template <class P>
+inline constexpr bool binds = requires(const P& p, const pattern_scope& scope) {
+  p.bind(scope);
+};
+
+// The same without a sync where the pattern is the same for all heads and sequences.
+template <class Block, class P, class S>
+DEEPSEEK_HOST_DEVICE index_t next_shared_tile(const Block& block, const P& pattern,
+                                              const sequence<S>& seq, const row_group& rows,
+                                              index_t from) {
+  if constexpr (binds<P>) {
+    return next_tile(block, pattern, seq, rows, from);
+  } else {
+    const index_t q0 = seq.start + rows.first_query;
+    const index_t first = next_keys(pattern, q0, q0 + rows.queries, from).first;
+    return first / key_tile * key_tile > from ? first / key_tile * key_tile : from;
+  }
+}
+
 }  // namespace deepseek::cuda_attention

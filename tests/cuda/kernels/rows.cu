@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+// Row-wise kernels as models use them; see tests/guards/cuda_kernels.py.
+#include "cuda/kernels/arguments.cuh"
+
+template <class T>
+void rows(const ds::cuda& b, const matrix<T>& x, const row<T>& w, const matrix<T>& y) {
+  ds::ops::rms_norm(b, x, w, y, 1e-6);
+  ds::ops::rms_norm_backward(b, ds::rms_norm_inputs{x, w}, y, ds::rms_norm_gradients{x, w}, 1e-6);
+}
+template void rows(const ds::cuda&, const matrix<float>&, const row<float>&, const matrix<float>&);
+template void rows(const ds::cuda&, const matrix<ds::bf16>&, const row<ds::bf16>&,
+                   const matrix<ds::bf16>&);
