@@ -33,7 +33,7 @@ struct choose {
 
   index_t blocks() const { return count; }
   std::size_t shared_bytes() const { return room.shared_bytes() + sizeof(tile_room); }
-  static std::size_t answer_bytes(index_t k) {
+  DEEPSEEK_HOST_DEVICE static std::size_t answer_bytes(index_t k) {
     return static_cast<std::size_t>(power_of_two(k)) * sizeof(ranked_key<Key>);
   }
 
@@ -43,8 +43,7 @@ struct choose {
     const index_t row = task / kv_heads, kv = task % kv_heads;
     const auto& offsets = spec.query_offsets;
     const index_t s = offsets.extent(0) > 0 ? cuda_indexer::sequence_holding(offsets, row) : 0;
-    const auto seq =
-        cuda_attention::sequence_at(spec, s, in.q.extent(0), in.k.extent(0));
+    const auto seq = cuda_attention::sequence_at(spec, s, in.q.extent(0), in.k.extent(0));
     const index_t position = seq.start + row - seq.query;
     const index_t reached = position / (rule.ratio * rule.windows) + 1;
     auto& tile = *reinterpret_cast<tile_room*>(block.shared() + room.shared_bytes());
@@ -65,7 +64,7 @@ struct choose {
                                      index_t position, index_t h, A* weights, A* importance,
                                      index_t reached) const {
     const A lse = static_cast<A>(in.lse(row, h));
-    if (lse == -std::numeric_limits<A>::infinity()) return;
+    if (lse == -math::infinity<A>) return;
     const auto pattern = bind_pattern(spec.pattern, seq.scope(h));
     const index_t kv = h / (in.q.extent(1) / in.k.extent(1));
     for (index_t e0 = 0; e0 < seq.keys; e0 += threads) {
@@ -105,9 +104,10 @@ struct choose {
   // Ascending, -1 after the last.
   template <class Block, class Row>
   DEEPSEEK_HOST_DEVICE void write(const Block& block, const Row& to, const A* importance,
-                                  index_t reached, ranked_key<Key>* items, digit_room& digits) const {
+                                  index_t reached, ranked_key<Key>* items,
+                                  digit_room& digits) const {
     const index_t k = to.extent(0) < reached ? to.extent(0) : reached;
-    constexpr A most = std::numeric_limits<A>::infinity();
+    constexpr A most = math::infinity<A>;
     const auto key_at = [&](index_t b) {
       const bool forced = b < rule.initial || b >= reached - rule.recent;
       return order_key(forced ? most : importance[b]);

@@ -4,8 +4,8 @@
 // choices in order. See ops/permute.hpp, ops/combine.hpp. Unproven on hardware: the rates.
 #pragma once
 
-#include "deepseek/backend/cuda/require_indices.hpp"
 #include "deepseek/backend/cuda/packs.hpp"
+#include "deepseek/backend/cuda/require_indices.hpp"
 #include "deepseek/backend/rows/convert.hpp"
 #include "deepseek/backend/rows/row_sum.hpp"
 #include "deepseek/ops/combine.hpp"
