@@ -59,7 +59,7 @@ plain_rows<typename W::value_type> plain_rows_of(const W& w) {
   form.in = w.extent(1);
   form.expert_step = w.stride(0);
   form.row_step = w.stride(2);
-  form.whole = begins_whole(w.data()) && w.stride(0) * bytes % packet_bytes == 0 &&
+  form.whole = begins_at_packet(w.data()) && w.stride(0) * bytes % packet_bytes == 0 &&
                w.stride(2) * bytes % packet_bytes == 0;
   return form;
 }

@@ -8,6 +8,7 @@
 #include "deepseek/backend/cuda/attention.hpp"
 #include "deepseek/backend/cuda/attention_merge.hpp"
 #include "deepseek/backend/cuda/attention_sink.hpp"
+#include "deepseek/backend/cuda/attention_weights.hpp"
 #include "deepseek/backend/cuda/balance_loss.hpp"
 #include "deepseek/backend/cuda/block_top_k.hpp"
 #include "deepseek/backend/cuda/column_sums.hpp"
