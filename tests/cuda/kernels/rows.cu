@@ -7,8 +7,8 @@ void rows(const ds::cuda& b, const matrix<T>& x, const row<T>& w, const matrix<T
   ds::ops::rms_norm(b, x, w, y, 1e-6);
   ds::ops::rms_norm_backward(b, ds::rms_norm_inputs{x, w}, y, ds::rms_norm_gradients{x, w}, 1e-6);
   ds::ops::layer_norm(b, x, ds::layer_norm_affine{w, w}, y, 1e-6);
-  ds::ops::layer_norm_backward(b, ds::layer_norm_inputs{x, w}, y,
-                               ds::layer_norm_gradients{x, w, w}, 1e-6);
+  ds::ops::layer_norm_backward(b, ds::layer_norm_inputs{x, w}, y, ds::layer_norm_gradients{x, w, w},
+                               1e-6);
   ds::ops::softmax(b, x, y);
   ds::ops::softmax_backward(b, y, y, x);
   ds::ops::hadamard(b, x, y);

@@ -10,7 +10,6 @@
 #include "deepseek/core/view.hpp"
 #include "deepseek/ops/activation.hpp"
 
-
 namespace deepseek {
 
 // Far outside, a function has its limit already; without a bound infinity times 0 would be NaN.
