@@ -18,10 +18,20 @@ namespace ds = deepseek;
 enum class waits { no, for_warp, for_block };
 constexpr std::size_t widest_exchange = 256;  // bytes of a lane
 
+// A copy of 16 bytes that has begun.
+struct late_copy {
+  void* to;
+  const void* from;
+  bool there;
+  void land() const {
+    there ? std::memcpy(to, from, 16) : std::memset(to, 0, 16);
+  }
+};
 struct lane_state {
   fiber run;
   waits on = waits::no;
-  unsigned turn = 0;  // of this lane's exchanges
+  unsigned turn = 0;                            // of this lane's exchanges
+  std::vector<std::vector<late_copy>> copies;  // groups under way, the open one last
 };
 struct warp_state {
   alignas(64) std::byte slots[2][ds::warp_size][widest_exchange];
@@ -76,6 +86,28 @@ class block : public ds::block_collectives<block> {
     std::memcpy(slots[lane()], &mine, sizeof(X));
     wait(waits::for_warp);
     for (int i = 0; i < ds::warp_size; ++i) std::memcpy(all + i, slots[i], sizeof(X));
+  }
+
+  // Copies to shared memory: every second lane's land at once, the others' not before the wait.
+  void copy_later(void* to, const void* from, bool there) const {
+    ds::require(reinterpret_cast<std::uintptr_t>(to) % 16 == 0 &&
+                    reinterpret_cast<std::uintptr_t>(from) % 16 == 0,
+                ds::error_code::device, "simulation: a copy of 16 bytes is not aligned");
+    const late_copy copy{to, from, there};
+    if ((rank_ + state_.index) % 2 == 0) return copy.land();
+    if (own().copies.empty()) own().copies.emplace_back();
+    own().copies.back().push_back(copy);
+  }
+  void commit_copies() const {
+    if (own().copies.empty()) own().copies.emplace_back();
+    own().copies.emplace_back();
+  }
+  void wait_copies(int left) const {
+    auto& groups = own().copies;
+    while (groups.size() > static_cast<std::size_t>(left) + 1) {
+      for (const late_copy& copy : groups.front()) copy.land();
+      groups.erase(groups.begin());
+    }
   }
 
   // Atomics: all threads run on one.
@@ -152,6 +184,7 @@ class machine {
       lane_state& lane = state_.lanes[static_cast<std::size_t>(i)];
       lane.on = waits::no;
       lane.turn = 0;
+      lane.copies.clear();
       lane.run.start(&thread<Kernel>::body, &threads[static_cast<std::size_t>(i)]);
     }
     while (turn()) release();

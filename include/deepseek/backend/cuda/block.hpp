@@ -48,6 +48,13 @@ struct larger {  // a NaN stays
   }
 };
 
+struct smaller {
+  template <class X>
+  DEEPSEEK_HOST_DEVICE constexpr X operator()(X a, X b) const {
+    return b < a ? b : a;
+  }
+};
+
 // The Team operations of a block, from its shuffles. The order of a sum is fixed by the block's
 // size: same bits each run.
 template <class Self>
