@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// attention_sink on the device: the row body of backend/rows, a warp (or a block) for each query and
-// head; see ops/attention_sink.hpp.
+// attention_sink on the device: the row body of backend/rows, a warp (or a block) for each query
+// and head; see ops/attention_sink.hpp.
 #pragma once
 
 #include "deepseek/backend/cuda/column_sums.hpp"

@@ -43,8 +43,7 @@ struct choose {
     const index_t row = task / kv_heads, kv = task % kv_heads;
     const auto& offsets = spec.query_offsets;
     const index_t s = offsets.extent(0) > 0 ? cuda_indexer::sequence_holding(offsets, row) : 0;
-    const auto seq =
-        cuda_attention::sequence_at(spec, s, in.q.extent(0), in.k.extent(0));
+    const auto seq = cuda_attention::sequence_at(spec, s, in.q.extent(0), in.k.extent(0));
     const index_t position = seq.start + row - seq.query;
     const index_t reached = position / (rule.ratio * rule.windows) + 1;
     auto& tile = *reinterpret_cast<tile_room*>(block.shared() + room.shared_bytes());
@@ -105,7 +104,8 @@ struct choose {
   // Ascending, -1 after the last.
   template <class Block, class Row>
   DEEPSEEK_HOST_DEVICE void write(const Block& block, const Row& to, const A* importance,
-                                  index_t reached, ranked_key<Key>* items, digit_room& digits) const {
+                                  index_t reached, ranked_key<Key>* items,
+                                  digit_room& digits) const {
     const index_t k = to.extent(0) < reached ? to.extent(0) : reached;
     constexpr A most = std::numeric_limits<A>::infinity();
     const auto key_at = [&](index_t b) {

@@ -66,9 +66,7 @@ struct few_rows {
   int deep;  // warps along k, a divisor of 8; the others stand side by side
 
   DEEPSEEK_HOST_DEVICE int block_width() const { return warps / deep * width; }
-  index_t blocks() const {
-    return row_slots(p.offsets, Rows) * blocks_of(p.w.out, block_width());
-  }
+  index_t blocks() const { return row_slots(p.offsets, Rows) * blocks_of(p.w.out, block_width()); }
   static std::size_t shared_bytes() { return warp_size * 2 * width * Rows * sizeof(Acc); }
 
   template <class Block>
@@ -112,8 +110,8 @@ struct few_rows {
       const index_t m = at.first + out / block_width(), n = n0 + out % block_width();
       if (m >= at.last || n >= p.w.out) continue;
       for (int s = 0; s < count; ++s) {
-        totals[i] = p.w.added(totals[i], sums[s * Rows * block_width() + out], at.expert, m, n,
-                              first + s);
+        totals[i] =
+            p.w.added(totals[i], sums[s * Rows * block_width() + out], at.expert, m, n, first + s);
       }
     }
   }
@@ -285,19 +283,19 @@ bool rows_are_whole(const X& x) {
 }
 
 template <class B, class X, class Form, class Y, class Bias>
-void coded_product(const B& b, const X& x, const Form& w, const expert_offsets& offsets,
-                   const Y& y, const Bias& bias, fault_place faults = {}) {
+void coded_product(const B& b, const X& x, const Form& w, const expert_offsets& offsets, const Y& y,
+                   const Bias& bias, fault_place faults = {}) {
   using S = typename B::space;
   using x_view = view<const typename X::value_type, S, dyn, dyn>;
   using y_view = view<typename Y::value_type, S, dyn, dyn>;
   if constexpr (std::is_same_v<Bias, none>) {
     using bias_view = view<const typename Y::value_type, S, dyn>;
-    run_product(b, problem<Form, x_view, y_view, bias_view>{x, w, y, {}, offsets, faults,
-                                                           rows_are_whole(x)});
+    run_product(b, problem<Form, x_view, y_view, bias_view>{
+                       x, w, y, {}, offsets, faults, rows_are_whole(x)});
   } else {
     using bias_view = view<const typename Bias::value_type, S, dyn>;
     run_product(b, problem<Form, x_view, y_view, bias_view>{x, w, y, bias, offsets, faults,
-                                                           rows_are_whole(x)});
+                                                            rows_are_whole(x)});
   }
 }
 

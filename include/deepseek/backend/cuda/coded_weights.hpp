@@ -3,8 +3,8 @@
 // neighbours along k of `columns` outputs:
 //   4-bit words of int4_layout: 4 outputs x 8; bytes of rows [out, in]: 1 output x 16.
 // A form has load(e, n, k) -> packet, group(e, n, k) -> what 32 steps share, and
-// decode(packet, group, values) -> the numbers, which are those of the format's matrix, bit for bit.
-// k is a multiple of `steps`, n of `columns`; what lies behind the last step is any number.
+// decode(packet, group, values) -> the numbers, which are those of the format's matrix, bit for
+// bit. k is a multiple of `steps`, n of `columns`; what lies behind the last step is any number.
 #pragma once
 
 #include "deepseek/backend/cuda/packets.hpp"
@@ -55,12 +55,13 @@ struct int4_form : plain_slabs {
   }
   DEEPSEEK_HOST_DEVICE group_of group(index_t e, index_t n, index_t k) const {
     const index_t panel = n / int4_layout::panel, column = n % int4_layout::panel;
-    const index_t at = e * group_step +
-                       (panel * groups_deep + (k >> log_group)) * int4_layout::panel + column;
+    const index_t at =
+        e * group_step + (panel * groups_deep + (k >> log_group)) * int4_layout::panel + column;
     group_of g;
     for (int c = 0; c < columns; ++c) {
       g.scale[c] = static_cast<float>(scale[at + c]);
-      g.zero[c] = float_of_small(zero == nullptr ? std::uint32_t{int4_group::middle} : zero[at + c]);
+      g.zero[c] =
+          float_of_small(zero == nullptr ? std::uint32_t{int4_group::middle} : zero[at + c]);
     }
     return g;
   }
@@ -95,8 +96,8 @@ struct mxfp4_form : plain_slabs {
   }
   DEEPSEEK_HOST_DEVICE group_of group(index_t e, index_t n, index_t k) const {
     const index_t panel = n / int4_layout::panel, column = n % int4_layout::panel;
-    const index_t at = e * group_step +
-                       (panel * groups_deep + k / mxfp4_block) * int4_layout::panel + column;
+    const index_t at =
+        e * group_step + (panel * groups_deep + k / mxfp4_block) * int4_layout::panel + column;
     group_of g;
     for (int c = 0; c < columns; ++c) g.scale[c] = static_cast<float>(scale[at + c]);
     return g;
@@ -196,8 +197,8 @@ struct panel_form : plain_slabs {
   };
   DEEPSEEK_HOST_DEVICE packet_of load(index_t e, index_t n, index_t k) const {
     packet_of p;
-    const T* const from = panels + e * step + (n / layout.columns * in + k) * layout.columns +
-                          n % layout.columns;
+    const T* const from =
+        panels + e * step + (n / layout.columns * in + k) * layout.columns + n % layout.columns;
     for (int i = 0; i < steps; ++i) p.value[i] = k + i < in ? from[i * layout.columns] : T(0);
     return p;
   }

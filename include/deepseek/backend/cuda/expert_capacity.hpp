@@ -148,10 +148,10 @@ struct count_and_reroute {
 template <DeviceBackend B, class P, class I, class Sent>
 index_t expert_capacity_impl(const B& b, const capacity_inputs<P, I>& in, const Sent& sent,
                              const capacity_rule& rule) {
-  using namespace cuda_capacity;
   using S = typename B::space;
   using list = view<std::int32_t, S, dyn>;
-  const index_t experts = in.scores.extent(1), choices = in.ids.extent(1), tokens = in.ids.extent(0);
+  const index_t experts = in.scores.extent(1), choices = in.ids.extent(1),
+                tokens = in.ids.extent(0);
   require_indices(b, in.ids, experts, "expert_capacity: ids");
   auto& memory = b.workspace();
   const scope freed(memory);
@@ -162,9 +162,9 @@ index_t expert_capacity_impl(const B& b, const capacity_inputs<P, I>& in, const 
   index_t* const room = memory.template make<index_t, dyn>(experts + 1).data();
   using plan = expert_plan_views<list, list, view<std::int32_t, S, dyn, dyn>>;
   expert_plan_impl(b, transposed(in.ids), experts, plan{offsets, source, slot});
-  b.launch(keep_first<P, I, Sent, list, list>{in.scores, in.ids, sent, offsets, source, rule,
+  b.launch(cuda_capacity::keep_first<P, I, Sent, list, list>{in.scores, in.ids, sent, offsets, source, rule,
                                               b.faults()});
-  b.launch(count_and_reroute<P, I, Sent, list>{in.scores, in.ids, sent, offsets, rule, room,
+  b.launch(cuda_capacity::count_and_reroute<P, I, Sent, list>{in.scores, in.ids, sent, offsets, rule, room,
                                                room + experts, b.faults()});
   return b.read(room + experts);
 }

@@ -182,20 +182,21 @@ void launch_in_one(const B& b, Sort sort) {
 
 template <DeviceBackend B, class Ids, class Plan>
 void expert_plan_impl(const B& b, const Ids& ids, index_t experts, const Plan& plan) {
-  using namespace cuda_plan;
-  using Sort = sort<Ids, Plan>;
+  using Sort = cuda_plan::sort<Ids, Plan>;
   constexpr index_t few = 4096, most = 65536, part = 1024;
-  Sort sort{ids, plan, experts, 0, part, bits_below(experts), b.faults()};
-  if (experts <= 512 && ids.size() <= few) return launch_in_one<256>(b, sort);
-  if (experts <= 512 && ids.size() <= most) return launch_in_one<1024>(b, sort);
+  Sort sort{ids, plan, experts, 0, part, cuda_plan::bits_below(experts), b.faults()};
+  if (experts <= 512 && ids.size() <= few) return cuda_plan::launch_in_one<256>(b, sort);
+  if (experts <= 512 && ids.size() <= most) return cuda_plan::launch_in_one<1024>(b, sort);
   sort.parts = blocks_of(ids.size(), part);
   const scope freed(b.workspace());
   std::int32_t* const counts =
       b.workspace().template make<std::int32_t, dyn, dyn>(sort.parts, experts).data();
   std::int32_t* const starts = b.workspace().template make<std::int32_t, dyn>(experts + 1).data();
-  if (sort.parts > 0) b.launch(by_warps<phase::count, Sort>{sort, counts, starts});
-  b.launch(scan_counts<Sort>{sort, counts, starts});
-  if (sort.parts > 0) b.launch(by_warps<phase::deal, Sort>{sort, counts, starts});
+  using cuda_plan::phase;
+  const bool some = sort.parts > 0;
+  if (some) b.launch(cuda_plan::by_warps<phase::count, Sort>{sort, counts, starts});
+  b.launch(cuda_plan::scan_counts<Sort>{sort, counts, starts});
+  if (some) b.launch(cuda_plan::by_warps<phase::deal, Sort>{sort, counts, starts});
 }
 
 }  // namespace deepseek

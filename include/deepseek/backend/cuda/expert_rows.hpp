@@ -4,8 +4,8 @@
 // choices in order. See ops/permute.hpp, ops/combine.hpp. Unproven on hardware: the rates.
 #pragma once
 
-#include "deepseek/backend/cuda/require_indices.hpp"
 #include "deepseek/backend/cuda/packs.hpp"
+#include "deepseek/backend/cuda/require_indices.hpp"
 #include "deepseek/backend/rows/convert.hpp"
 #include "deepseek/backend/rows/row_sum.hpp"
 #include "deepseek/ops/combine.hpp"
@@ -169,24 +169,35 @@ void run_backward(const B& b, const In& in, const DY& dy, const combine_gradient
   run_each_row(b, in.slot.size(), dy.extent(1),
                combined_backward<How, In, DY, DYs, DW>{in, dy, out.dys, out.dweights, b.faults()});
 }
+template <class B, class In, class DY, class DYs, class DW>
+void choose_backward(const B& b, const In& in, const DY& dy,
+                     const combine_gradients<DYs, DW>& out) {
+  if constexpr (std::is_same_v<typename DY::value_type, typename DYs::value_type>) {
+    if (packs_suit(dy, out.dys)) return run_backward<reading::pack>(b, in, dy, out);
+  }
+  run_backward<reading::element>(b, in, dy, out);
+}
+
+template <reading How, class B, class X, class Source, class Y>
+void run_permuted(const B& b, const X& x, const Source& source, index_t choices, const Y& xs) {
+  constexpr index_t each = How == reading::pack ? pack<typename Y::value_type>::size : 1;
+  run_each_row(b, xs.extent(0), xs.extent(1) / each,
+               permuted<How, X, Source, Y>{x, source, choices, xs, b.faults()});
+}
+template <class B, class X, class Source, class Y>
+void choose_permuted(const B& b, const X& x, const Source& source, index_t choices, const Y& xs) {
+  if constexpr (std::is_same_v<typename X::value_type, typename Y::value_type>) {
+    if (packs_suit(x, xs)) return run_permuted<reading::pack>(b, x, source, choices, xs);
+  }
+  run_permuted<reading::element>(b, x, source, choices, xs);
+}
 
 }  // namespace cuda_expert_rows
 
 template <DeviceBackend B, class X, class Source, class Y>
 void permute_impl(const B& b, const X& x, const Source& source, index_t choices, const Y& xs) {
-  using namespace cuda_expert_rows;
-  using T = typename Y::value_type;
   require_indices(b, source, x.extent(0) * choices, "permute: source");
-  const index_t n = xs.extent(0), width = xs.extent(1);
-  if constexpr (std::is_same_v<typename X::value_type, T>) {
-    if (packs_suit(x, xs)) {
-      return run_each_row(
-          b, n, width / pack<T>::size,
-          permuted<reading::pack, X, Source, Y>{x, source, choices, xs, b.faults()});
-    }
-  }
-  run_each_row(b, n, width,
-               permuted<reading::element, X, Source, Y>{x, source, choices, xs, b.faults()});
+  cuda_expert_rows::choose_permuted(b, x, source, choices, xs);
 }
 
 template <DeviceBackend B, class DY, class Slot, class DX>
@@ -204,12 +215,8 @@ void combine_impl(const B& b, const Ys& ys, const By& by, const Y& y) {
 template <DeviceBackend B, class In, class DY, class DYs, class DW>
 void combine_backward_impl(const B& b, const In& in, const DY& dy,
                            const combine_gradients<DYs, DW>& out) {
-  using namespace cuda_expert_rows;
   require_indices(b, in.slot, in.ys.extent(0), "combine_backward: slot", -1);
-  if constexpr (std::is_same_v<typename DY::value_type, typename DYs::value_type>) {
-    if (packs_suit(dy, out.dys)) return run_backward<reading::pack>(b, in, dy, out);
-  }
-  run_backward<reading::element>(b, in, dy, out);
+  cuda_expert_rows::choose_backward(b, in, dy, out);
 }
 
 }  // namespace deepseek

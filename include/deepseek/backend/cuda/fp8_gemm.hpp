@@ -29,8 +29,8 @@ struct fp8_sums : fp8_form {
   template <class A>
   DEEPSEEK_HOST_DEVICE A added(A total, A inner, index_t e, index_t m, index_t n,
                                index_t block) const {
-    const A weight = static_cast<A>(x_scale[m * blocks_in + block]) *
-                     static_cast<A>(scale_at(e, n, block));
+    const A weight =
+        static_cast<A>(x_scale[m * blocks_in + block]) * static_cast<A>(scale_at(e, n, block));
     return std::fma(inner, weight, total);
   }
 };

@@ -5,8 +5,8 @@
 // hardware: the rates.
 #pragma once
 
-#include "deepseek/backend/cuda/require_indices.hpp"
 #include "deepseek/backend/cuda/ranks.hpp"
+#include "deepseek/backend/cuda/require_indices.hpp"
 #include "deepseek/backend/cuda/room.hpp"
 #include "deepseek/backend/rows/gate.hpp"
 
@@ -77,8 +77,8 @@ DEEPSEEK_HOST_DEVICE C group_value(const Block& block, Lanes& choice, index_t fi
 
 // Experts of groups that are out get NaN, which goes last. values: [groups], of the warp.
 template <class Block, class Lanes, class C>
-DEEPSEEK_HOST_DEVICE void mask_groups(const Block& block, Lanes& choice, C* values,
-                                      index_t experts, const gate_rule& rule) {
+DEEPSEEK_HOST_DEVICE void mask_groups(const Block& block, Lanes& choice, C* values, index_t experts,
+                                      const gate_rule& rule) {
   constexpr C lowest = -std::numeric_limits<C>::infinity();
   constexpr C out = std::numeric_limits<C>::quiet_NaN();
   const index_t size = experts / rule.groups;
@@ -170,8 +170,7 @@ struct choose {
 
  private:
   template <class Block>
-  DEEPSEEK_HOST_DEVICE void read_scores(const Block& block, lane_values<A, N>& s,
-                                        index_t t) const {
+  DEEPSEEK_HOST_DEVICE void read_scores(const Block& block, lane_values<A, N>& s, index_t t) const {
     const index_t experts = scores.extent(1);
     const int n = lane_values<A, N>::count(experts);
     for (int j = 0; j < n; ++j) {
@@ -263,8 +262,9 @@ struct backward {
     dot = block.combine_warp(dot, plus{});
     for (index_t e = block.lane(); e < experts; e += warp_size) {  // this lane's own again
       const A s = static_cast<A>(in.scores(t, e)), d = static_cast<A>(dscores(t, e));
-      const A by_logit = rule.score == gate_score::softmax ? s * (d - dot)
-                                                           : gate_score_derivative(s, rule.score) * d;
+      const A by_logit = rule.score == gate_score::softmax
+                             ? s * (d - dot)
+                             : gate_score_derivative(s, rule.score) * d;
       dscores(t, e) = static_cast<T>(by_logit);
     }
   }
@@ -327,8 +327,8 @@ template <DeviceBackend B, class P, class W, class I, class DW, class DS>
 void gate_backward_impl(const B& b, const gate_saved<P, W, I>& in, const DW& dweights,
                         const DS& dscores, const gate_rule& rule) {
   require_indices(b, in.ids, in.scores.extent(1), "gate_backward: ids", -1);
-  b.launch(cuda_gate::backward<gate_saved<P, W, I>, DW, DS>{in, dweights, dscores, rule,
-                                                            b.faults()});
+  b.launch(
+      cuda_gate::backward<gate_saved<P, W, I>, DW, DS>{in, dweights, dscores, rule, b.faults()});
 }
 
 }  // namespace deepseek

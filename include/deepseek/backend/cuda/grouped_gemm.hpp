@@ -65,8 +65,8 @@ struct weight_gradient {
     const index_t first = offsets(e), count = offsets(e + 1) - first;
     if (count == 0) return;
     cuda_gemm::tile_sums<Acc> sums;
-    sums.run(block, transposed(rows(x, first, count)), rows(dy, first, count), m0, dw.extent(1),
-             n0, reinterpret_cast<Acc*>(block.shared()));
+    sums.run(block, transposed(rows(x, first, count)), rows(dy, first, count), m0, dw.extent(1), n0,
+             reinterpret_cast<Acc*>(block.shared()));
     sums.store(block, m0, dw.extent(1), n0, dw.extent(2), [&](index_t m, index_t n, Acc sum) {
       auto& to = dw(e, m, n);
       to = static_cast<typename DW::value_type>(sum + static_cast<Acc>(to));
@@ -139,8 +139,7 @@ struct add_partials {
 
 template <DeviceBackend B, class X, class W, class O, class Y>
 void grouped_gemm_impl(const B& b, const X& x, const W& w, const O& offsets, const Y& y) {
-  using namespace cuda_grouped;
-  b.launch(product<X, W, O, Y>{x, w, {offsets, y.extent(0), cuda_gemm::tile}, y});
+  b.launch(cuda_grouped::product<X, W, O, Y>{x, w, {offsets, y.extent(0), cuda_gemm::tile}, y});
 }
 
 template <DeviceBackend B, class X, class DY, class O, class DW>
@@ -156,14 +155,13 @@ void add_expert_bias_impl(const B& b, const Bias& bias, const O& offsets, const 
 
 template <DeviceBackend B, class X, class O, class Y>
 void add_expert_sums_impl(const B& b, const X& x, const O& offsets, const Y& out) {
-  using namespace cuda_grouped;
   using Acc = accumulate_t<typename Y::value_type>;
   using Partial = view<Acc, typename B::space, dyn, dyn>;
   const row_tiles<O> tiles{offsets, x.extent(0), 64};
   const scope freed(b.workspace());
   const Partial partial = b.workspace().template make<Acc, dyn, dyn>(tiles.slots(), x.extent(1));
-  b.launch(partial_sums<X, O, Partial>{x, tiles, partial});
-  run_each_element(b, out.size(), add_partials<O, Partial, Y>{offsets, tiles.tile, partial, out});
+  b.launch(cuda_grouped::partial_sums<X, O, Partial>{x, tiles, partial});
+  run_each_element(b, out.size(), cuda_grouped::add_partials<O, Partial, Y>{offsets, tiles.tile, partial, out});
 }
 
 }  // namespace deepseek

@@ -297,8 +297,7 @@ struct key_slopes {
     for (int i = 0; i < row_each; ++i) {
       const int j = lane + i * row_lanes;
       const bool seen = (room.columns[j] >> r & 1U) != 0;
-      room.weights[r * many + j] =
-          seen ? at.of_dot(seq.query + i0 + j, h, k0 + r, dots[i]) : A(0);
+      room.weights[r * many + j] = seen ? at.of_dot(seq.query + i0 + j, h, k0 + r, dots[i]) : A(0);
     }
     block.sync();
   }
@@ -321,17 +320,16 @@ void lightning_indexer_impl(const B& b, const In& in, const Scores& scores, cons
 template <DeviceBackend B, class In, class DS, class G, class Spec>
 void lightning_indexer_backward_impl(const B& b, const In& in, const DS& dscores, const G& g,
                                      const Spec& spec) {
-  using namespace cuda_indexer;
-  using by_query = query_slopes<In, DS, G, Spec>;
-  using by_key = key_slopes<In, DS, G, Spec>;
+  using by_query = cuda_indexer::query_slopes<In, DS, G, Spec>;
+  using by_key = cuda_indexer::key_slopes<In, DS, G, Spec>;
   using A = typename by_query::A;
-  const slopes<A, In, DS, Spec> at{in, dscores, spec};
-  const auto bytes = static_cast<std::size_t>(few * in.q.extent(2)) * sizeof(A);
-  run_with_room(b, blocks_of(in.q.extent(0), few) * in.q.extent(1), bytes,
+  const cuda_indexer::slopes<A, In, DS, Spec> at{in, dscores, spec};
+  const auto bytes = static_cast<std::size_t>(cuda_indexer::few * in.q.extent(2)) * sizeof(A);
+  run_with_room(b, blocks_of(in.q.extent(0), cuda_indexer::few) * in.q.extent(1), bytes,
                 [&](index_t first, index_t count, const block_room& room) {
                   b.launch(by_query{at, g, first, count, room});
                 });
-  run_with_room(b, blocks_of(in.k.extent(0), few), bytes,
+  run_with_room(b, blocks_of(in.k.extent(0), cuda_indexer::few), bytes,
                 [&](index_t first, index_t count, const block_room& room) {
                   b.launch(by_key{at, g, first, count, room});
                 });

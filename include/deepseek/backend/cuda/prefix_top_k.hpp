@@ -24,9 +24,9 @@ struct smallest {
 
 // The scores of one sequence, and which of its queries.
 struct part {
-  index_t row, count;    // rows of ids
-  index_t key, keys;     // scores of the sequence
-  index_t first_query;   // position of the first of these queries
+  index_t row, count;   // rows of ids
+  index_t key, keys;    // scores of the sequence
+  index_t first_query;  // position of the first of these queries
 };
 
 template <class X, class Ids, class S>
@@ -108,7 +108,8 @@ struct choose {
     low = block.combine(low, smallest{});
     if (next.key <= low) return kept;
     index_t worst = -1;
-    for (index_t j = block.rank(); j < k; j += block.size()) worst = items[j].key == low ? j : worst;
+    for (index_t j = block.rank(); j < k; j += block.size())
+      worst = items[j].key == low ? j : worst;
     worst = block.max(worst);
     for (index_t j0 = worst; j0 < k; j0 += block.size()) {
       const index_t j = j0 + block.rank();
@@ -126,8 +127,8 @@ struct choose {
 template <DeviceBackend B, class X, class Ids, class S>
 void prefix_top_k_impl(const B& b, const X& scores, const Ids& ids, const prefix_spec<S>& spec) {
   using kernel = cuda_prefix::choose<X, Ids, S>;
-  const auto bytes =
-      static_cast<std::size_t>(power_of_two(ids.extent(1))) * sizeof(ranked_key<typename kernel::Key>);
+  const auto bytes = static_cast<std::size_t>(power_of_two(ids.extent(1))) *
+                     sizeof(ranked_key<typename kernel::Key>);
   run_with_room(b, blocks_of(ids.extent(0), cuda_prefix::queries_each), bytes,
                 [&](index_t first, index_t count, const block_room& room) {
                   b.launch(kernel{scores, ids, spec, first, count, room});

@@ -84,9 +84,8 @@ struct few_rows {
     std::int32_t dots[Rows] = {};
     add_quads(block, at, n0, dots);
     std::int32_t* const parts = reinterpret_cast<std::int32_t*>(block.shared());
-    unrolled<Rows>([&](int r) {
-      parts[(block.warp() * Rows + r) * warp_size + block.lane()] = dots[r];
-    });
+    unrolled<Rows>(
+        [&](int r) { parts[(block.warp() * Rows + r) * warp_size + block.lane()] = dots[r]; });
     block.sync();
     const index_t m = at.first + block.warp(), n = n0 + block.lane();
     if (block.warp() >= Rows || m >= at.last || n >= p.at.n) return;
@@ -103,8 +102,7 @@ struct few_rows {
                                       std::int32_t (&dots)[Rows]) const {
     const index_t groups = p.groups(), width = p.at.panel_width(n0);
     const int column = block.lane() < width ? block.lane() : static_cast<int>(width) - 1;
-    const std::int8_t* const panel =
-        p.q + at.expert * p.at.size() + p.at.at(n0 + column, 0);
+    const std::int8_t* const panel = p.q + at.expert * p.at.size() + p.at.at(n0 + column, 0);
     for (index_t g = index_t{block.warp()} * quad; g < groups; g += warps * quad) {
       std::uint32_t w[quad];
       for (int i = 0; i < quad; ++i) {

@@ -124,8 +124,7 @@ struct quantize {
 template <class B, class X, class Q, class S>
 quantize<X, Q, S> quantize_of(const B& b, const X& x, const Q& codes, const S& scale) {
   const block_of_row<X> from{x, scale.extent(1)};
-  return {from,          codes,      scale,           fp8_scales::any,
-          checked::here, b.faults(), raise_not_finite};
+  return {from, codes, scale, fp8_scales::any, checked::here, b.faults(), raise_not_finite};
 }
 
 }  // namespace cuda_fp8

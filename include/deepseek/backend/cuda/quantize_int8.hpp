@@ -20,8 +20,7 @@ namespace cuda_int8 {
 
 inline void raise_not_finite(const fault& f) {
   fail(error_code::nonfinite, "quant_gemm: x[", f.position / f.size, ", ", f.position % f.size,
-       "] is ", f.number,
-       "; int8 needs finite numbers, look for what made it in the layer before");
+       "] is ", f.number, "; int8 needs finite numbers, look for what made it in the layer before");
 }
 inline void raise_range(const fault& f) {
   fail_int8_range(f.number, f.other);
@@ -259,8 +258,7 @@ byte_rows quantized_rows(const B& b, const X& x_in, const int8_operand<typename 
                          const expert_offsets& offsets) {
   using x_view = view<const typename X::value_type, typename B::space, dyn, dyn>;
   using source = row_source<x_view>;
-  const source from{x_in,        offsets,          b.faults(), raise_not_finite,
-                    raise_range, runs_are_whole(x_in)};
+  const source from{x_in, offsets, b.faults(), raise_not_finite, raise_range, runs_are_whole(x_in)};
   const byte_rows out = make_byte_rows(b, x_in.extent(0), w.depth, w.range);
   switch (w.range) {
     case activation_range::per_token:
@@ -274,8 +272,8 @@ byte_rows quantized_rows(const B& b, const X& x_in, const int8_operand<typename 
       break;
     }
     case activation_range::observed:
-      b.launch(observed_range_of{w.x_scale.data(), w.x_zero.data(), out, b.faults(),
-                                 raise_observed});
+      b.launch(
+          observed_range_of{w.x_scale.data(), w.x_zero.data(), out, b.faults(), raise_observed});
       break;
   }
   b.launch(coded_rows<source>{from, out});

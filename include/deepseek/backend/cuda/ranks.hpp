@@ -11,8 +11,7 @@
 namespace deepseek {
 
 template <class T>
-using key_type =
-    std::conditional_t<sizeof(accumulate_t<T>) == 8, std::uint64_t, std::uint32_t>;
+using key_type = std::conditional_t<sizeof(accumulate_t<T>) == 8, std::uint64_t, std::uint32_t>;
 
 template <class T>
 DEEPSEEK_HOST_DEVICE constexpr key_type<T> order_key(T number) {
@@ -35,13 +34,15 @@ struct ranked_key {
 // Whether a goes before b.
 struct by_rank {
   template <class Key>
-  DEEPSEEK_HOST_DEVICE constexpr bool operator()(const ranked_key<Key>& a, const ranked_key<Key>& b) const {
+  DEEPSEEK_HOST_DEVICE constexpr bool operator()(const ranked_key<Key>& a,
+                                                 const ranked_key<Key>& b) const {
     return a.key > b.key || (a.key == b.key && a.place < b.place);
   }
 };
 struct by_place {
   template <class Key>
-  DEEPSEEK_HOST_DEVICE constexpr bool operator()(const ranked_key<Key>& a, const ranked_key<Key>& b) const {
+  DEEPSEEK_HOST_DEVICE constexpr bool operator()(const ranked_key<Key>& a,
+                                                 const ranked_key<Key>& b) const {
     return a.place < b.place;
   }
 };
@@ -68,7 +69,7 @@ struct lane_values<V, 0> {
 // The first of the row's elements in rank, which leaves it (its key becomes 0).
 template <class Block, class Key, int N>
 DEEPSEEK_HOST_DEVICE ranked_key<Key> take_first(const Block& block, lane_values<Key, N>& own,
-                                            int count) {
+                                                int count) {
   ranked_key<Key> best;
   for (int j = 0; j < count; ++j) {
     if (own[j] > best.key) {

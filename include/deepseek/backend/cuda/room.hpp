@@ -31,9 +31,7 @@ void run_with_room(const B& b, index_t n, std::size_t bytes, const F& run) {
     const index_t count = n - first < part ? n - first : part;
     const scope freed(b.workspace());
     std::byte* const memory =
-        b.workspace()
-            .template make<std::byte, dyn>(count * static_cast<index_t>(bytes))
-            .data();
+        b.workspace().template make<std::byte, dyn>(count * static_cast<index_t>(bytes)).data();
     run(first, count, block_room{memory, bytes});
   }
 }

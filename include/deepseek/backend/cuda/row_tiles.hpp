@@ -55,13 +55,14 @@ struct row_tiles {
   DEEPSEEK_HOST_DEVICE index_t groups() const {
     return offsets.extent(0) > 0 ? offsets.extent(0) - 1 : 1;
   }
-  index_t slots() const { return offsets.extent(0) > 0 ? rows / tile + groups() : blocks_of(rows, tile); }
+  index_t slots() const {
+    return offsets.extent(0) > 0 ? rows / tile + groups() : blocks_of(rows, tile);
+  }
   template <class Block>
   DEEPSEEK_HOST_DEVICE row_tile find(const Block& block, index_t slot) const {
     if (offsets.extent(0) == 0) return tile_of_slot(slot, 0, 0, rows, tile);
-    const index_t after = count_first(block, groups(), [&](index_t g) {
-      return first_slot(offsets(g), g, tile) <= slot;
-    });
+    const index_t after = count_first(
+        block, groups(), [&](index_t g) { return first_slot(offsets(g), g, tile) <= slot; });
     const index_t g = after > 0 ? after - 1 : 0;
     return tile_of_slot(slot, g, offsets(g), offsets(g + 1), tile);
   }

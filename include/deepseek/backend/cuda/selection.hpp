@@ -94,9 +94,9 @@ DEEPSEEK_HOST_DEVICE rank_limit<Key> select_first(const Block& block, index_t n,
       const Key key = key_at(i);
       const auto place = static_cast<std::uint32_t>(i);
       if (!limit.same(key, place)) continue;
-      const auto at = on_key ? static_cast<std::uint32_t>((key & of_key::mask(d)) >>
-                                                          of_key::shift(d))
-                             : (~place & of_place::mask(p)) >> of_place::shift(p);
+      const auto at = on_key
+                          ? static_cast<std::uint32_t>((key & of_key::mask(d)) >> of_key::shift(d))
+                          : (~place & of_place::mask(p)) >> of_place::shift(p);
       block.atomic_add(&room.counts[at], std::int32_t{1});
     }
     block.sync();

@@ -110,14 +110,13 @@ struct backward {
 
 template <DeviceBackend B, class X, class V, class Ids>
 void top_k_impl(const B& b, const X& x, const V& values, const Ids& ids) {
-  using namespace cuda_top_k;
-  using in_warps = short_rows<X, V, Ids>;
+  using in_warps = cuda_top_k::short_rows<X, V, Ids>;
   if (x.extent(1) <= in_warps::longest && ids.extent(1) <= warp_size) {
     b.launch(in_warps{x, values, ids});
   } else if (x.extent(1) <= 4096) {
-    run_long<256>(b, x, values, ids);
+    cuda_top_k::run_long<256>(b, x, values, ids);
   } else {
-    run_long<1024>(b, x, values, ids);
+    cuda_top_k::run_long<1024>(b, x, values, ids);
   }
 }
 

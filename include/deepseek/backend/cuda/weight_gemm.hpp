@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // weight_gemm and grouped_weight_gemm on the device, every format of quant/: coded_gemm.hpp.
-// Weights packed in panels (quant/packed.hpp) are read element by element: on a device plain weights
-// are the fast form. Rows have the same bits in every batch; see ops/weight_gemm.hpp.
+// Weights packed in panels (quant/packed.hpp) are read element by element: on a device plain
+// weights are the fast form. Rows have the same bits in every batch; see ops/weight_gemm.hpp.
 #pragma once
 
 #include "deepseek/backend/cuda/coded_gemm.hpp"

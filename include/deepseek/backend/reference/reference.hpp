@@ -37,6 +37,7 @@
 #include "deepseek/backend/reference/importance_loss.hpp"
 #include "deepseek/backend/reference/index_check.hpp"
 #include "deepseek/backend/reference/indexer_top_k.hpp"
+#include "deepseek/backend/reference/int4_int8_gemm.hpp"
 #include "deepseek/backend/reference/jitter.hpp"
 #include "deepseek/backend/reference/kl_divergence.hpp"
 #include "deepseek/backend/reference/latent_attention.hpp"
