@@ -55,14 +55,14 @@ struct element_term {
 
 template <DeviceBackend B, class Term, class Out>
 void add_term_columns(const B& b, index_t rows, const Term& term, const Out& out) {
-  using namespace cuda_column_sums;
   using sum = std::remove_cvref_t<decltype(term(index_t{0}, index_t{0}))>;
   using Partial = view<sum, typename B::space, dyn, dyn>;
   const index_t columns = out.extent(0), count = blocks_of(rows, slab);
   const scope freed(b.workspace());
   const Partial partial = b.workspace().template make<sum, dyn, dyn>(count, columns);
-  run_each_element(b, count * columns, slabs<Term, Partial>{rows, columns, term, partial});
-  run_each_element(b, columns, total<Partial, Out>{partial, out});
+  run_each_element(b, count * columns,
+                   cuda_column_sums::slabs<Term, Partial>{rows, columns, term, partial});
+  run_each_element(b, columns, cuda_column_sums::total<Partial, Out>{partial, out});
 }
 
 template <DeviceBackend B, class X, class Y>
