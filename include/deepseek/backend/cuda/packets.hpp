@@ -17,7 +17,7 @@ struct alignas(16) packet {
   std::uint32_t word[4];
 };
 
-inline bool begins_whole(const void* p) {
+inline bool begins_at_packet(const void* p) {
   return reinterpret_cast<std::uintptr_t>(p) % packet_bytes == 0;
 }
 

@@ -55,7 +55,7 @@ struct row_tiles {
   DEEPSEEK_HOST_DEVICE index_t groups() const {
     return offsets.extent(0) > 0 ? offsets.extent(0) - 1 : 1;
   }
-  index_t slots() const {
+  DEEPSEEK_HOST_DEVICE index_t slots() const {
     return offsets.extent(0) > 0 ? rows / tile + groups() : blocks_of(rows, tile);
   }
   template <class Block>
