@@ -2,8 +2,8 @@
 // Elements of 16 and 8 bits in registers: widened exactly, rounded once (ties to even, as the
 // element types do), and multiplied in pairs or fours.
 //   dot_pairs: acc[lane] += a[2 lane] b[2 lane] + a[2 lane + 1] b[2 lane + 1] of bf16. With AVX-512
-//     BF16 the processor's own instruction: one rounding a product, subnormal numbers count as zero.
-//     Elsewhere two fused multiply-adds, the first of the pair first.
+//     BF16 the processor's own instruction: one rounding a product, subnormal numbers count as
+//     zero. Elsewhere two fused multiply-adds, the first of the pair first.
 //   dot_bytes: acc[lane] += the four products of unsigned by signed bytes, exact.
 #pragma once
 
