@@ -29,6 +29,21 @@ DEEPSEEK_INLINE pack<float> load_bf16(const std::uint16_t* p, int n = pack<float
   return from_bits<float>(widen_words(p, n) << 16);
 }
 
+// 16-bit words a0 a1 ... and b0 b1 ... as a0 b0 a1 b1 ...: the first half of them, and the second.
+DEEPSEEK_INLINE void interleave_words(vector<std::int32_t>& a, vector<std::int32_t>& b) {
+  using words = vector<std::uint16_t>;
+  constexpr int n = register_bytes / 2;
+  const auto x = std::bit_cast<words>(a), y = std::bit_cast<words>(b);
+  const auto mixed = [&]<int... I>(std::integer_sequence<int, I...>, auto from)
+      __attribute__((always_inline)) {
+    constexpr int first = decltype(from)::value;
+    return __builtin_shufflevector(x, y, (first + I / 2 + (I % 2) * n)...);
+  };
+  constexpr std::make_integer_sequence<int, n> order{};
+  a = std::bit_cast<vector<std::int32_t>>(mixed(order, std::integral_constant<int, 0>{}));
+  b = std::bit_cast<vector<std::int32_t>>(mixed(order, std::integral_constant<int, n / 2>{}));
+}
+
 DEEPSEEK_INLINE pack<float> widen_f16(half_words h) {
 #if defined(__AVX512F__) && defined(__AVX512VL__)
   return {_mm512_maskz_cvtph_ps(0xffff, std::bit_cast<__m256i>(h))};
@@ -52,6 +67,21 @@ DEEPSEEK_INLINE half_words narrow_bf16(pack<float> x) {
   const vector<std::int32_t> rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
   const vector<std::int32_t> quiet = (bits >> 16) | 0x40;
   return __builtin_convertvector(x.v != x.v ? quiet : rounded, half_words);
+}
+
+#if defined(__AVX512BF16__) && defined(__AVX512VL__)
+inline constexpr bool has_dot_pairs = true;
+#else
+inline constexpr bool has_dot_pairs = false;
+#endif
+
+// Where a subnormal number may become zero: it does with AVX-512 BF16.
+DEEPSEEK_INLINE half_words narrow_normal_bf16(pack<float> x) {
+#if defined(__AVX512BF16__) && defined(__AVX512VL__)
+  return std::bit_cast<half_words>(_mm512_cvtneps_pbh(x.v));
+#else
+  return narrow_bf16(x);
+#endif
 }
 
 DEEPSEEK_INLINE half_words narrow_f16(pack<float> x) {

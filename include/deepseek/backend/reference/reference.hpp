@@ -44,6 +44,7 @@
 #include "deepseek/backend/reference/layer_norm.hpp"
 #include "deepseek/backend/reference/lightning_indexer.hpp"
 #include "deepseek/backend/reference/load_loss.hpp"
+#include "deepseek/backend/reference/load_state.hpp"
 #include "deepseek/backend/reference/next_tokens.hpp"
 #include "deepseek/backend/reference/noisy_logits.hpp"
 #include "deepseek/backend/reference/optimizer.hpp"
@@ -67,5 +68,4 @@
 #include "deepseek/backend/reference/uncertainty_weights.hpp"
 #include "deepseek/backend/reference/unfold.hpp"
 #include "deepseek/backend/reference/unit_rows.hpp"
-#include "deepseek/backend/reference/variation.hpp"
 #include "deepseek/backend/reference/weight_gemm.hpp"

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+// attention and its backward on the device; see ops/attention.hpp. bf16 and f16 with heads of 64,
+// 96, 128 elements (or keys of 192 and values of 128), rows aligned to 16 bytes: tensor cores
+// (attention/tensor_forward.hpp); all else plain multiply-adds of any types, widths and strides
+// (attention/forward.hpp, backward.hpp). Where equal bits are not asked for (deterministic = false)
+// a few queries over many keys are cut into ranges of keys. Not measured on hardware yet.
+#pragma once
+
+#include "deepseek/backend/cuda/attention/backward.hpp"
+#include "deepseek/backend/cuda/attention/forward.hpp"
+#include "deepseek/backend/cuda/attention/tensor_forward.hpp"
+#include "deepseek/backend/cuda/elementwise.hpp"
+
+namespace deepseek {
+
+namespace cuda_attention {
+
+template <class T>
+concept TensorElement = std::same_as<T, bf16> || std::same_as<T, f16>;
+
+// All elements are of one type that tensor cores multiply.
+template <class V, class... More>
+concept tensor_types = TensorElement<typename V::value_type> &&
+    (std::same_as<typename V::value_type, typename More::value_type>&&...);
+
+template <int Width, int ValueWidth>
+struct widths {
+  static constexpr int width = Width, value_width = ValueWidth;
+};
+
+// f(widths) for the widths that have kernels; false: there are none for these.
+template <class F>
+bool with_widths(index_t d, index_t dv, const F& f) {
+  if (d == 64 && dv == 64) return f(widths<64, 64>{}), true;
+  if (d == 96 && dv == 96) return f(widths<96, 96>{}), true;
+  if (d == 128 && dv == 128) return f(widths<128, 128>{}), true;
+  if (d == 192 && dv == 128) return f(widths<192, 128>{}), true;
+  return false;
+}
+
+inline constexpr index_t keys_of_split = 512, most_splits = 64;
+
+// Rows of one key-value head of a sequence, on average.
+template <class In, class Spec>
+index_t rows_of_head(const In& in, const Spec& spec) {
+  const index_t sequences = sequence_count(spec);
+  return blocks_of(in.q.extent(0), sequences > 0 ? sequences : 1) *
+         (in.q.extent(1) / in.k.extent(1));
+}
+
+// Ranges of the keys where the rows alone are too few blocks.
+template <class B, class In, class Out, class Spec>
+auto make_splits(const B& b, const In& in, const Out& out, const Spec& spec) {
+  split_parts<typename B::space> parts;
+  const index_t keys = spec.pages.size > 0 ? spec.keys : in.k.extent(0);
+  if (b.deterministic() || spec.query_offsets.extent(0) > 0 || keys < 2 * keys_of_split) {
+    return parts;
+  }
+  const index_t least = blocks_of(keys, most_splits);
+  parts.split = blocks_of(least < keys_of_split ? keys_of_split : least, key_tile) * key_tile;
+  parts.count = blocks_of(keys, parts.split);
+  auto& memory = b.workspace();
+  const index_t queries = in.q.extent(0), heads = in.q.extent(1);
+  parts.o =
+      memory.template make<float, dyn, dyn, dyn, dyn>(parts.count, queries, heads, out.o.extent(2));
+  parts.lse = memory.template make<float, dyn, dyn, dyn>(parts.count, queries, heads);
+  return parts;
+}
+
+// Whether tensor cores took it.
+template <class B, class In, class Out, class Spec>
+bool run_tensor_forward(const B& b, const In& in, const Out& out, const Spec& spec) {
+  if constexpr (tensor_types<decltype(in.q), decltype(in.k), decltype(in.v), decltype(out.o)>) {
+    using T = typename decltype(out.o)::value_type;
+    using S = typename B::space;
+    if (!rows_aligned(in.q) || !rows_aligned(in.k) || !rows_aligned(in.v) || !rows_aligned(out.o)) {
+      return false;
+    }
+    return with_widths(in.q.extent(2), in.v.extent(2), [&](auto w) {
+      using W = decltype(w);
+      if (rows_of_head(in, spec) > 16) {
+        using shape = tensor_shape<T, W::width, W::value_width, 4, 2>;
+        b.launch(tensor_forward<shape, In, Out, Spec>{in, out, spec, split_parts<S>{}});
+        return;
+      }
+      using shape = tensor_shape<T, W::width, W::value_width, 1, 1>;
+      const scope freed(b.workspace());
+      const auto parts = make_splits(b, in, out, spec);
+      b.launch(tensor_forward<shape, In, Out, Spec>{in, out, spec, parts});
+      if (parts.count == 1) return;
+      run_each_row(b, in.q.extent(0) * in.q.extent(1), out.o.extent(2),
+                   merge_splits<Out, S>{out, parts});
+    });
+  } else {
+    return false;
+  }
+}
+
+}  // namespace cuda_attention
+
+template <DeviceBackend B, class In, class Out, class Spec>
+void attention_impl(const B& b, const In& in, const Out& out, const Spec& spec) {
+  if (cuda_attention::run_tensor_forward(b, in, out, spec)) return;
+  b.launch(cuda_attention::pair_forward<In, Out, Spec>{in, out, spec});
+}
+
+template <DeviceBackend B, class In, class Out, class G, class Spec>
+void attention_backward_impl(const B& b, const In& in, const Out& out, const G& g,
+                             const Spec& spec) {
+  namespace parts = cuda_attention;
+  using A = accumulate_t<typename decltype(g.dq)::value_type>;
+  using D = view<A, typename B::space, dyn, dyn>;
+  using DO = std::remove_cvref_t<decltype(g.d_o)>;
+  using Inputs = parts::backward_inputs<In, std::remove_cvref_t<decltype(out.lse)>, DO, D, Spec>;
+  const index_t queries = in.q.extent(0), heads = in.q.extent(1);
+  const scope freed(b.workspace());
+  const D delta = b.workspace().template make<A, dyn, dyn>(queries, heads);
+  run_each_row(
+      b, queries * heads, out.o.extent(2),
+      parts::output_dots<std::remove_cvref_t<decltype(out.o)>, DO, D>{out.o, g.d_o, delta});
+  const Inputs from{in, out.lse, g.d_o, delta, spec};
+  b.launch(parts::query_gradients<Inputs, std::remove_cvref_t<decltype(g.dq)>>{from, g.dq});
+  b.launch(parts::key_gradients<Inputs, std::remove_cvref_t<decltype(g.dk)>,
+                                std::remove_cvref_t<decltype(g.dv)>>{from, g.dk, g.dv});
+}
+
+}  // namespace deepseek
