@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // attention and its backward on the device; see ops/attention.hpp. bf16 and f16 with heads of 64,
 // 96, 128 elements (or keys of 192 and values of 128), rows aligned to 16 bytes: tensor cores
-// (attention/tensor_forward.hpp); all else plain multiply-adds of any types, widths and strides
+// (attention/tensor_forward.hpp, tensor_backward.hpp); all else plain multiply-adds of any types, widths and strides
 // (attention/forward.hpp, backward.hpp). Where equal bits are not asked for (deterministic = false)
 // a few queries over many keys are cut into ranges of keys. Not measured on hardware yet.
 #pragma once
 
 #include "deepseek/backend/cuda/attention/backward.hpp"
 #include "deepseek/backend/cuda/attention/forward.hpp"
+#include "deepseek/backend/cuda/attention/tensor_backward.hpp"
 #include "deepseek/backend/cuda/attention/tensor_forward.hpp"
 #include "deepseek/backend/cuda/elementwise.hpp"
 
@@ -80,7 +81,9 @@ bool run_tensor_forward(const B& b, const In& in, const Out& out, const Spec& sp
     return with_widths(in.q.extent(2), in.v.extent(2), [&](auto w) {
       using W = decltype(w);
       if (rows_of_head(in, spec) > 16) {
-        using shape = tensor_shape<T, W::width, W::value_width, 4, 2>;
+        // Wider heads would not leave two blocks of rows their registers.
+        constexpr int m = W::width == 64 ? 2 : 1;
+        using shape = tensor_shape<T, W::width, W::value_width, 8 / m, m>;
         b.launch(tensor_forward<shape, In, Out, Spec>{in, out, spec, split_parts<S>{}});
         return;
       }
@@ -89,8 +92,35 @@ bool run_tensor_forward(const B& b, const In& in, const Out& out, const Spec& sp
       const auto parts = make_splits(b, in, out, spec);
       b.launch(tensor_forward<shape, In, Out, Spec>{in, out, spec, parts});
       if (parts.count == 1) return;
-      run_each_row(b, in.q.extent(0) * in.q.extent(1), out.o.extent(2),
-                   merge_splits<Out, S>{out, parts});
+      using merge = merge_splits<Out, S>;
+      b.launch(each_short_row<merge>{in.q.extent(0) * in.q.extent(1), merge{out, parts}});
+    });
+  } else {
+    return false;
+  }
+}
+
+// Whether tensor cores took it.
+template <class B, class Inputs, class G>
+bool run_tensor_backward(const B& b, const Inputs& from, const G& g) {
+  using In = decltype(from.in);
+  if constexpr (tensor_types<decltype(In::q), decltype(In::k), decltype(In::v), decltype(g.d_o),
+                             decltype(g.dq), decltype(g.dk), decltype(g.dv)>) {
+    using T = typename decltype(g.dq)::value_type;
+    using DQ = std::remove_cvref_t<decltype(g.dq)>;
+    using DK = std::remove_cvref_t<decltype(g.dk)>;
+    using DV = std::remove_cvref_t<decltype(g.dv)>;
+    const auto& in = from.in;
+    if (!rows_aligned(in.q) || !rows_aligned(in.k) || !rows_aligned(in.v) ||
+        !rows_aligned(g.d_o) || !rows_aligned(g.dq) || !rows_aligned(g.dk) ||
+        !rows_aligned(g.dv) || in.q.extent(1) == 0) {
+      return false;
+    }
+    return with_widths(in.q.extent(2), in.v.extent(2), [&](auto w) {
+      using W = decltype(w);
+      using shape = gradient_shape<T, W::width, W::value_width>;
+      b.launch(tensor_query_gradients<shape, Inputs, DQ>{from, g.dq});
+      b.launch(tensor_key_gradients<shape, Inputs, DK, DV>{from, g.dk, g.dv});
     });
   } else {
     return false;
@@ -120,6 +150,7 @@ void attention_backward_impl(const B& b, const In& in, const Out& out, const G& 
   run_each_row(b, queries * heads, out.o.extent(2),
                parts::output_dots<std::remove_cvref_t<decltype(out.o)>, DO, D>{out.o, g.d_o, delta});
   const Inputs from{in, out.lse, g.d_o, delta, spec};
+  if (parts::run_tensor_backward(b, from, g)) return;
   b.launch(parts::query_gradients<Inputs, std::remove_cvref_t<decltype(g.dq)>>{from, g.dq});
   b.launch(parts::key_gradients<Inputs, std::remove_cvref_t<decltype(g.dk)>,
                                 std::remove_cvref_t<decltype(g.dv)>>{from, g.dk, g.dv});

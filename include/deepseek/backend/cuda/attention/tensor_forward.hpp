@@ -4,7 +4,7 @@
 // other is used. Scores, softmax and output stay in registers; the weights, rounded to 16 bits, are
 // the left factor of the second product. The arithmetic of a row is the same in every shape of tile.
 // Tiles that a warp's rows see whole are not masked. A value that is not finite and is hidden from
-// some row is left out of the product and added to the rows that see it.
+// some row is left out of the product and added to the rows that see it (without its weight).
 // Keys may be cut into ranges of `split` (a decode step has few rows), merged by merge_splits.
 // Source: Dao 2023 (FlashAttention-2), section 3.
 #pragma once
@@ -141,27 +141,25 @@ struct tensor_forward {
     const P bound = bind_pattern(spec.pattern, at.seq.scope(at.rows.head(r)));
     return there & row_bits(bound, at.seq.start + at.rows.query(r), k0);
   }
-  DEEPSEEK_HOST_DEVICE static int local_row(int lane, int m, int h) {
-    return m * 16 + h * 8 + lane / 4;
-  }
-  DEEPSEEK_HOST_DEVICE static int column(int lane, int n, int i) {
-    return n * 8 + lane % 4 * 2 + i;
-  }
 
   // Scores of one row become weights; what was summed is scaled to the new maximum.
   template <class Block>
   DEEPSEEK_HOST_DEVICE void weigh(const Block& block, const task& at, const seen_tile& tile,
                                   sums<T, M, key_blocks>& s, warp_state& state) const {
+    DEEPSEEK_UNROLL
     for (int m = 0; m < M; ++m) {
+      DEEPSEEK_UNROLL
       for (int h = 0; h < 2; ++h) {
-        const int r = local_row(block.lane(), m, h);
+        const int r = part_row(block.lane(), m, h);
         const std::uint64_t bits = tile.full ? ~std::uint64_t{0} : block.shuffle(tile.bits, r);
         float top = nothing;
         scale_row(block, at, tile.k0, block.warp() * M * 16 + r, s.part[m], h);
+        DEEPSEEK_UNROLL
         for (int n = 0; n < key_blocks; ++n) {
+          DEEPSEEK_UNROLL
           for (int i = 0; i < 2; ++i) {
             float& x = s.part[m][n].x[2 * h + i];
-            if (!tile.full && (bits >> column(block.lane(), n, i) & 1) == 0) x = nothing;
+            if (!tile.full && (bits >> part_column(block.lane(), n, i) & 1) == 0) x = nothing;
             top = larger{}(top, x);
           }
         }
@@ -172,7 +170,9 @@ struct tensor_forward {
         const float shift = top == nothing ? 0.0F : top;
         const float factor = std::exp2(row.top - shift);
         float sum = 0;
+        DEEPSEEK_UNROLL
         for (int n = 0; n < key_blocks; ++n) {
+          DEEPSEEK_UNROLL
           for (int i = 0; i < 2; ++i) {
             float& x = s.part[m][n].x[2 * h + i];
             x = std::exp2(x - shift);
@@ -181,7 +181,9 @@ struct tensor_forward {
         }
         row.top = top;
         row.total = row.total * factor + sum;
+        DEEPSEEK_UNROLL
         for (int n = 0; n < value_blocks; ++n) {
+          DEEPSEEK_UNROLL
           for (int i = 0; i < 2; ++i) state.o.part[m][n].x[2 * h + i] *= factor;
         }
       }
@@ -195,16 +197,20 @@ struct tensor_forward {
     if constexpr (modifies_scores<P>) {
       const P bound = bind_pattern(spec.pattern, at.seq.scope(at.rows.head(r)));
       const index_t q = at.seq.start + at.rows.query(r);
+      DEEPSEEK_UNROLL
       for (int n = 0; n < key_blocks; ++n) {
+        DEEPSEEK_UNROLL
         for (int i = 0; i < 2; ++i) {
           float& x = s[n].x[2 * h + i];
           x = log2_e *
-              modify_score(bound, x * scale, q, k0 + column(block.lane(), n, i)).score;
+              modify_score(bound, x * scale, q, k0 + part_column(block.lane(), n, i)).score;
         }
       }
     } else {
       const float factor = scale * log2_e;
+      DEEPSEEK_UNROLL
       for (int n = 0; n < key_blocks; ++n) {
+        DEEPSEEK_UNROLL
         for (int i = 0; i < 2; ++i) s[n].x[2 * h + i] *= factor;
       }
     }
@@ -214,58 +220,37 @@ struct tensor_forward {
   DEEPSEEK_HOST_DEVICE void add_values(const Block& block, const seen_tile& tile,
                                        const sums<T, M, key_blocks>& p, const v_tile& v,
                                        warp_state& state) const {
-    if (tile.full || !not_finite(block, v, key_tile)) {
-      multiply_columns<false, key_tile / 16>(block, state.o, p, v);
-    } else {
-      multiply_columns<true, key_tile / 16>(block, state.o, p, v);
-      add_not_finite(block, tile, p, v, state);
+    std::uint64_t bits[M][2];
+    DEEPSEEK_UNROLL
+    for (int r = 0; r < 2 * M; ++r) {
+      bits[r / 2][r % 2] = block.shuffle(tile.bits, part_row(block.lane(), r / 2, r % 2));
     }
-  }
-  // Adds what is not finite in v to the rows that see it.
-  template <class Block>
-  DEEPSEEK_HOST_DEVICE void add_not_finite(const Block& block, const seen_tile& tile,
-                                           const sums<T, M, key_blocks>& p, const v_tile& v,
-                                           warp_state& state) const {
-    for (int j = 0; j < key_tile; ++j) {
-      for (int m = 0; m < M; ++m) {
-        for (int h = 0; h < 2; ++h) {
-          float mine = 0;
-          for (int n = 0; n < key_blocks; ++n) {
-            if (n == j / 8) mine = j % 2 == 0 ? p.part[m][n].x[2 * h] : p.part[m][n].x[2 * h + 1];
-          }
-          const float weight = block.shuffle(mine, block.lane() / 4 * 4 + j % 8 / 2);
-          const auto bits = block.shuffle(tile.bits, local_row(block.lane(), m, h));
-          if ((bits >> j & 1) == 0) continue;
-          for (int n = 0; n < value_blocks; ++n) {
-            for (int i = 0; i < 2; ++i) {
-              const T x = v.unit(j, n)[column(block.lane(), 0, i)];
-              const bool counted = (x.bits & full_exponent<T>) != full_exponent<T>;
-              if (!counted) state.o.part[m][n].x[2 * h + i] += weight * static_cast<float>(x);
-            }
-          }
-        }
-      }
-    }
+    multiply_seen<key_tile / 16>(
+        block, state.o, p, v, !tile.full,
+        [&](int m, int h, int j) { return (bits[m][h] >> j & 1) != 0; }, value_itself{});
   }
 
   template <class Block>
   DEEPSEEK_HOST_DEVICE void finish(const Block& block, const task& at, index_t part,
                                    warp_state& state) const {
+    DEEPSEEK_UNROLL
     for (int m = 0; m < M; ++m) {
+      DEEPSEEK_UNROLL
       for (int h = 0; h < 2; ++h) {
         online& row = state.row[m][h];
         row.total += block.shuffle_xor(row.total, 1);
         row.total += block.shuffle_xor(row.total, 2);
-        const int r = block.warp() * M * 16 + local_row(block.lane(), m, h);
+        const int r = block.warp() * M * 16 + part_row(block.lane(), m, h);
         if (!at.rows.holds(r)) continue;
         const bool empty = row.total == 0;
         const float lse = empty ? nothing : (row.top + std::log2(row.total)) * ln_2;
         const index_t token = at.seq.query + at.rows.query(r), head = at.rows.head(r);
+        DEEPSEEK_UNROLL
         for (int n = 0; n < value_blocks; ++n) {
           const auto& x = state.o.part[m][n].x;
           const float low = empty ? 0.0F : x[2 * h] / row.total;
           const float high = empty ? 0.0F : x[2 * h + 1] / row.total;
-          write(token, head, part, column(block.lane(), n, 0), low, high);
+          write(token, head, part, part_column(block.lane(), n, 0), low, high);
         }
         if (block.lane() % 4 == 0) write_lse(token, head, part, lse);
       }
@@ -296,9 +281,9 @@ struct merge_splits {
   using T = typename decltype(Out::o)::value_type;
   Out out;
   split_parts<S> parts;
+  static constexpr float nothing = -std::numeric_limits<float>::infinity();
   template <class Team>
   DEEPSEEK_HOST_DEVICE void operator()(const Team& team, index_t i) const {
-    constexpr float nothing = -std::numeric_limits<float>::infinity();
     const index_t token = i / out.o.extent(1), head = i % out.o.extent(1);
     float top = nothing, total = 0;
     for (index_t s = 0; s < parts.count; ++s) top = larger{}(top, parts.lse(s, token, head));
