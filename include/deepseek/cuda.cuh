@@ -125,4 +125,5 @@
 #include "deepseek/backend/reference/reference.hpp"
 
 #include "deepseek/backend/cuda/context.cuh"
+#include "deepseek/backend/cuda/graph.cuh"
 #include "deepseek/backend/cuda/ops.hpp"

@@ -44,7 +44,8 @@ constexpr bounds error_of<F> = {0.015, 0.05};
       ds::w8a8_least_error, ds::w8a8_dynamic, ds::w8a8_per_token, ds::fp8_blocks,          \
       ds::fp8_blocks_ue8m0, ds::fp8_activations, ds::int4_groups<32>, ds::int4_groups<64>, \
       ds::int4_groups<128>, ds::int4_groups<32, ds::f16>, ds::int4_symmetric<32>,          \
-      ds::int4_symmetric<64>, ds::int4_symmetric<128>, ds::mxfp4, ds::smoothed<ds::w8a8>,  \
+      ds::int4_symmetric<64>, ds::int4_symmetric<128>, ds::int4_activations<32>,           \
+      ds::mxfp4, ds::smoothed<ds::w8a8>,                                                   \
       ds::smoothed<ds::w8a8_per_token, 75>
 
 template <class T, class B>

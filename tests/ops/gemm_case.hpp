@@ -5,7 +5,7 @@
 
 #include "deepseek/ops/gemm.hpp"
 
-#include "deepseek/backend/cpu/gemm.hpp"
+#include "deepseek/backend/cpu/narrow_gemm.hpp"
 #include "deepseek/backend/reference/gemm.hpp"
 
 #include "ops/table.hpp"

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // `ds::cpu` as the GPU, over memory that host and device both see: every allocation of the program
-// is managed memory, and the context waits after each launch, so the tests of ops and layers run on
-// the GPU unchanged.
+// is managed memory (managed/memory.cpp), and the context waits after each launch, so the tests of
+// ops and layers run on the GPU unchanged.
 #pragma once
 
 #include "deepseek/backend/cuda/context.cuh"
 #include "deepseek/backend/cuda/ops.hpp"
 #include "deepseek/backend/reference/reference.hpp"
-
-#include <new>
 
 namespace deepseek {
 

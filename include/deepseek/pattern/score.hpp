@@ -30,6 +30,8 @@ struct scored {
                 "deepseek::scored: the second type does not change scores; write a modifier with "
                 "template <class T> modified_score<T> change(T s, index_t q, index_t k) const");
   static constexpr reach sees = reach_of<P>;
+  static constexpr bool alike_in_group = deepseek::alike_in_group<P>;
+  static constexpr bool listed = lists_blocks<P>;
 
   P pattern{};
   M modifier{};
@@ -61,6 +63,9 @@ struct scored {
   }
   DEEPSEEK_HOST_DEVICE constexpr std::uint64_t row_bits(index_t q, index_t k0) const {
     return deepseek::row_bits(pattern, q, k0);
+  }
+  DEEPSEEK_HOST_DEVICE constexpr void rows_bits(const tile& t, std::uint64_t* out) const {
+    deepseek::rows_bits(pattern, t, out);
   }
   DEEPSEEK_HOST_DEVICE constexpr bool alike(index_t a, index_t b) const {
     return see_alike(pattern, a, b);

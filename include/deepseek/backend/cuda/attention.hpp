@@ -22,7 +22,7 @@ concept TensorElement = std::same_as<T, bf16> || std::same_as<T, f16>;
 // All elements are of one type that tensor cores multiply.
 template <class V, class... More>
 concept tensor_types = TensorElement<typename V::value_type> &&
-    (std::same_as<typename V::value_type, typename More::value_type> && ...);
+    (std::same_as<typename V::value_type, typename More::value_type>&&...);
 
 template <int Width, int ValueWidth>
 struct widths {
@@ -62,8 +62,8 @@ auto make_splits(const B& b, const In& in, const Out& out, const Spec& spec) {
   parts.count = blocks_of(keys, parts.split);
   auto& memory = b.workspace();
   const index_t queries = in.q.extent(0), heads = in.q.extent(1);
-  parts.o = memory.template make<float, dyn, dyn, dyn, dyn>(parts.count, queries, heads,
-                                                            out.o.extent(2));
+  parts.o =
+      memory.template make<float, dyn, dyn, dyn, dyn>(parts.count, queries, heads, out.o.extent(2));
   parts.lse = memory.template make<float, dyn, dyn, dyn>(parts.count, queries, heads);
   return parts;
 }
@@ -74,8 +74,7 @@ bool run_tensor_forward(const B& b, const In& in, const Out& out, const Spec& sp
   if constexpr (tensor_types<decltype(in.q), decltype(in.k), decltype(in.v), decltype(out.o)>) {
     using T = typename decltype(out.o)::value_type;
     using S = typename B::space;
-    if (!rows_aligned(in.q) || !rows_aligned(in.k) || !rows_aligned(in.v) ||
-        !rows_aligned(out.o)) {
+    if (!rows_aligned(in.q) || !rows_aligned(in.k) || !rows_aligned(in.v) || !rows_aligned(out.o)) {
       return false;
     }
     return with_widths(in.q.extent(2), in.v.extent(2), [&](auto w) {
@@ -142,13 +141,13 @@ void attention_backward_impl(const B& b, const In& in, const Out& out, const G& 
   using A = accumulate_t<typename decltype(g.dq)::value_type>;
   using D = view<A, typename B::space, dyn, dyn>;
   using DO = std::remove_cvref_t<decltype(g.d_o)>;
-  using Inputs =
-      parts::backward_inputs<In, std::remove_cvref_t<decltype(out.lse)>, DO, D, Spec>;
+  using Inputs = parts::backward_inputs<In, std::remove_cvref_t<decltype(out.lse)>, DO, D, Spec>;
   const index_t queries = in.q.extent(0), heads = in.q.extent(1);
   const scope freed(b.workspace());
   const D delta = b.workspace().template make<A, dyn, dyn>(queries, heads);
-  run_each_row(b, queries * heads, out.o.extent(2),
-               parts::output_dots<std::remove_cvref_t<decltype(out.o)>, DO, D>{out.o, g.d_o, delta});
+  run_each_row(
+      b, queries * heads, out.o.extent(2),
+      parts::output_dots<std::remove_cvref_t<decltype(out.o)>, DO, D>{out.o, g.d_o, delta});
   const Inputs from{in, out.lse, g.d_o, delta, spec};
   if (parts::run_tensor_backward(b, from, g)) return;
   b.launch(parts::query_gradients<Inputs, std::remove_cvref_t<decltype(g.dq)>>{from, g.dq});

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // add_term_columns(b, rows, term, out): out[j] += sum over rows of term(row, j), in two passes of
 // fixed order: slabs of 64 rows, then the slabs one after the other, so bits do not depend on the
-// device. The column sums of a matrix (add_column_sums, see ops/gemm.hpp) are its first use.
+// device. out is a vector, or has an add_to_column. The column sums of a matrix (add_column_sums,
+// see ops/gemm.hpp) are its first use.
 #pragma once
 
 #include "deepseek/backend/cuda/elementwise.hpp"
@@ -22,20 +23,24 @@ struct slabs {
   DEEPSEEK_HOST_DEVICE void operator()(index_t i) const {
     const index_t s = i / columns, j = i % columns;
     const index_t last = (s + 1) * slab < rows ? (s + 1) * slab : rows;
-    typename Partial::value_type sum = 0;
+    typename Partial::value_type sum{};
     for (index_t row = s * slab; row < last; ++row) sum += term(row, j);
     partial(s, j) = sum;
   }
 };
+// A term may be a struct of several sums; what they are added to then has an overload of its own.
+template <class T, class S, index_t N, class Sum>
+DEEPSEEK_HOST_DEVICE void add_to_column(const view<T, S, N>& out, index_t j, const Sum& sum) {
+  out(j) = static_cast<T>(static_cast<Sum>(out(j)) + sum);
+}
 template <class Partial, class Out>
 struct total {
   Partial partial;
   Out out;
   DEEPSEEK_HOST_DEVICE void operator()(index_t j) const {
-    using sum_type = typename Partial::value_type;
-    sum_type sum = 0;
+    typename Partial::value_type sum{};
     for (index_t s = 0; s < partial.extent(0); ++s) sum += partial(s, j);
-    out(j) = static_cast<typename Out::value_type>(static_cast<sum_type>(out(j)) + sum);
+    add_to_column(out, j, sum);
   }
 };
 template <class X, class Sum>

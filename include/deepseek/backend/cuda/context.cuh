@@ -85,6 +85,7 @@ class basic_cuda {
         : device(open(config)), products(config.products), deterministic(config.deterministic) {
       stream = config.stream;
       owns_stream = stream == nullptr;
+      if (!owns_stream) require_ordered(stream, device);
       if (owns_stream) require_cuda(cudaStreamCreate(&stream), "making a stream", device);
       // Pinned and mapped: a kernel writes a finding, the host looks without a copy.
       void* pinned = nullptr;
@@ -98,6 +99,14 @@ class basic_cuda {
       (void)cudaStreamSynchronize(stream);
       if (owns_stream) (void)cudaStreamDestroy(stream);
       if (found != nullptr) (void)cudaFreeHost(found);
+    }
+    // Copies and allocations go through the default stream, which a non-blocking stream ignores.
+    static void require_ordered(cudaStream_t given, int device) {
+      unsigned flags = 0;
+      require_cuda(cudaStreamGetFlags(given, &flags), "asking a stream", device);
+      require((flags & cudaStreamNonBlocking) == 0, error_code::invalid_argument,
+              "cuda: the stream given is non-blocking, so copies would not wait for it; make it "
+              "with cudaStreamCreate, or let the context make one");
     }
     static int open(const cuda_config& config) {
       int count = 0;

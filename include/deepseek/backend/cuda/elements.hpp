@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// fill, copy, scale, add on the device, element by element over views of any strides; see
-// ops/fill.hpp, copy.hpp, scale.hpp, add.hpp.
+// fill, copy, scale, add on the device over views of any strides (map.hpp); see ops/fill.hpp,
+// copy.hpp, scale.hpp, add.hpp.
 #pragma once
 
 #include "deepseek/backend/cuda/elementwise.hpp"
+#include "deepseek/backend/cuda/map.hpp"
 #include "deepseek/backend/rows/convert.hpp"
 #include "deepseek/ops/add.hpp"
 #include "deepseek/ops/copy.hpp"
@@ -26,36 +27,30 @@ DEEPSEEK_HOST_DEVICE typename View::element_type& element_at(const View& v, inde
 
 namespace cuda_elements {
 
-template <class Y>
+template <class T>
 struct set {
-  Y y;
-  typename Y::value_type value;
-  DEEPSEEK_HOST_DEVICE void operator()(index_t i) const { element_at(y, i) = value; }
+  T value;
+  DEEPSEEK_HOST_DEVICE void operator()(index_t, T& y) const { y = value; }
 };
-template <class X, class Y>
 struct copied {
-  X x;
-  Y y;
-  DEEPSEEK_HOST_DEVICE void operator()(index_t i) const {
-    element_at(y, i) = convert_to<typename Y::value_type>(element_at(x, i));
+  template <class X, class Y>
+  DEEPSEEK_HOST_DEVICE void operator()(index_t, const X& x, Y& y) const {
+    y = convert_to<Y>(x);
   }
 };
-template <class Y, class A>
+template <class A>
 struct scaled {
-  Y y;
   A factor;
-  DEEPSEEK_HOST_DEVICE void operator()(index_t i) const {
-    auto& to = element_at(y, i);
-    to = convert_to<typename Y::value_type>(factor * convert_to<A>(to));
+  template <class Y>
+  DEEPSEEK_HOST_DEVICE void operator()(index_t, Y& y) const {
+    y = convert_to<Y>(factor * convert_to<A>(y));
   }
 };
-template <class X, class Y, class A>
+template <class A>
 struct added {
-  X x;
-  Y y;
-  DEEPSEEK_HOST_DEVICE void operator()(index_t i) const {
-    auto& to = element_at(y, i);
-    to = convert_to<typename Y::value_type>(convert_to<A>(to) + convert_to<A>(element_at(x, i)));
+  template <class X, class Y>
+  DEEPSEEK_HOST_DEVICE void operator()(index_t, const X& x, Y& y) const {
+    y = convert_to<Y>(convert_to<A>(y) + convert_to<A>(x));
   }
 };
 
@@ -63,22 +58,22 @@ struct added {
 
 template <DeviceBackend B, class Y>
 void fill_impl(const B& b, double value, const Y& y) {
-  run_each_element(b, y.size(),
-                   cuda_elements::set<Y>{y, static_cast<typename Y::value_type>(value)});
+  using T = typename Y::value_type;
+  run_map(b, cuda_elements::set<T>{static_cast<T>(value)}, writes(y));
 }
 template <DeviceBackend B, class X, class Y>
 void copy_impl(const B& b, const X& x, const Y& y) {
-  run_each_element(b, y.size(), cuda_elements::copied<X, Y>{x, y});
+  run_map(b, cuda_elements::copied{}, reads(x), writes(y));
 }
 template <DeviceBackend B, class Y>
 void scale_impl(const B& b, double factor, const Y& y) {
   using A = accumulate_t<typename Y::value_type>;
-  run_each_element(b, y.size(), cuda_elements::scaled<Y, A>{y, static_cast<A>(factor)});
+  run_map(b, cuda_elements::scaled<A>{static_cast<A>(factor)}, changes(y));
 }
 template <DeviceBackend B, class X, class Y>
 void add_impl(const B& b, const X& x, const Y& y) {
   using A = accumulate_t<typename Y::value_type>;
-  run_each_element(b, y.size(), cuda_elements::added<X, Y, A>{x, y});
+  run_map(b, cuda_elements::added<A>{}, reads(x), changes(y));
 }
 
 }  // namespace deepseek

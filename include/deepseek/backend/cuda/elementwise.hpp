@@ -58,6 +58,27 @@ void run_each_element(const B& b, index_t n, const F& f) {
   if (n > 0) b.launch(each_element<F>{n, f});
 }
 
+// Worker `at` of the `of` that share a row, alone: for row bodies that only deal elements out and
+// combine nothing. With one worker an element, as many blocks run as there are elements for.
+struct lone_worker {
+  index_t at, of;
+  DEEPSEEK_HOST_DEVICE index_t rank() const { return at; }
+  DEEPSEEK_HOST_DEVICE index_t size() const { return of; }
+};
+template <class F>
+struct each_of_rows {
+  index_t length;
+  F f;
+  DEEPSEEK_HOST_DEVICE void operator()(index_t i) const {
+    f(lone_worker{i % length, length}, i / length);
+  }
+};
+// f(worker, row) for every element of every row of `length`.
+template <DeviceBackend B, class F>
+void run_each_row_element(const B& b, index_t rows, index_t length, const F& f) {
+  if (length > 0) run_each_element(b, rows * length, each_of_rows<F>{length, f});
+}
+
 // f(team, row) for every row of `length` elements. The team's size follows the length alone, so a
 // row has the same bits in every batch.
 template <DeviceBackend B, class F>
@@ -68,7 +89,7 @@ void run_each_row(const B& b, index_t rows, index_t length, const F& f) {
   } else if (length <= 8192) {
     b.launch(each_row<256, F>{rows, f});
   } else {
-    b.launch(each_row<1024, F>{rows, f});
+    b.launch(each_row<512, F>{rows, f});
   }
 }
 

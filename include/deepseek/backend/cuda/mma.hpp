@@ -119,8 +119,7 @@ void multiply_add(const Block& block, c_part<T>& c, const a_part& a, const b_par
     const place at = c_place(block.lane(), i);
     for (int k = 0; k < shape<T>::k; ++k) {
       const int half = k / (4 * n), owner = k % (4 * n) / n;
-      const std::uint32_t left =
-          all[at.row % 8 * 4 + owner].a.word[at.row / 8 + 2 * half];
+      const std::uint32_t left = all[at.row % 8 * 4 + owner].a.word[at.row / 8 + 2 * half];
       const std::uint32_t right = all[at.column * 4 + owner].b.word[half];
       c.x[i] += value_of<T>(left, k % n) * value_of<T>(right, k % n);
     }
@@ -216,8 +215,8 @@ DEEPSEEK_HOST_DEVICE void multiply_add([[maybe_unused]] const Block& block, c_pa
 // gets of each matrix the two elements 2 (lane % 4), + 1 of row lane / 4; transposed: of column
 // lane / 4.
 template <bool Transposed, class Block>
-DEEPSEEK_HOST_DEVICE void load_matrices([[maybe_unused]] const Block& block,
-                                        std::uint32_t (&to)[4], const void* row) {
+DEEPSEEK_HOST_DEVICE void load_matrices([[maybe_unused]] const Block& block, std::uint32_t (&to)[4],
+                                        const void* row) {
 #if defined(__CUDA_ARCH__)
   instruction::load_matrices<Transposed>(to, row);
 #else

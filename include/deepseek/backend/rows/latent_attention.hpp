@@ -10,7 +10,7 @@
 
 namespace deepseek {
 
-namespace latent_parts {
+namespace latent_rows {
 
 // [tokens, heads, width] as one matrix [tokens, width] a head.
 template <class T, class S, index_t N, index_t H, index_t D>
@@ -26,11 +26,11 @@ view<T, S, dyn, dyn, dyn> part(const view<T, S, N, H, D>& v, index_t first, inde
           {v.stride(0), v.stride(1), v.stride(2)}};
 }
 
-}  // namespace latent_parts
+}  // namespace latent_rows
 
 template <class B, class In, class W, class Out, class Spec>
 void absorbed_attention(const B& b, const In& in, const W& w, const Out& out, const Spec& spec) {
-  using namespace latent_parts;
+  using namespace latent_rows;
   using A = accumulate_t<typename decltype(out.o)::value_type>;
   const index_t queries = in.q_nope.extent(0), heads = in.q_nope.extent(1);
   const index_t rank = w.w_uk.extent(2), rope = in.q_pe.extent(2), keys = in.kv.extent(0);
