@@ -8,14 +8,6 @@
 
 using namespace attention_test;
 
-namespace {
-
-struct free_device : cpu {
-  static bool deterministic() { return false; }
-};
-
-}  // namespace
-
 TEST_CASE("attention tensor cores: causal, against the oracle") {
   constexpr index_t queries[] = {1, 3, 17, 65, 129}, keys[] = {1, 63, 64, 65, 130, 200};
   const cpu b;
@@ -71,16 +63,33 @@ TEST_CASE("attention tensor cores: a query alone and pages have the bits of the 
   CHECK(support::same_bits(paged.o.values(), all));
 }
 
-TEST_CASE("attention tensor cores: few queries over ranges of keys") {
-  const free_device b;
-  for (const index_t n : {1, 3}) {
-    problem p = tensor_problem(n, 1500, 2, 1);
+TEST_CASE("attention tensor cores: ranges of keys have the bits of whole rows") {
+  struct roomy : cpu {  // blocks of 128 rows, with their sums between ranges
+    static std::size_t most_shared_bytes() { return std::size_t{227} << 10U; }
+  };
+  for (const int widths : {0, 2}) {
+    const problem p = tensor_problem(40, 1100, widths, 1);
     const data x = draw<bf16>(p, "ranges");
-    arrays<bf16> a(p, x);
-    const auto before = b.launches();
-    a.forward(b, spec_of(p, causal{}));
-    CHECK(b.launches() == before + 2);
-    expect_forward(p, a, oracle_answer(p, x, causal_rule()), text(p, "ranges"));
+    arrays<bf16> whole(p, x), large(p, x), one(p, x);
+    whole.forward(cpu(), spec_of(p, causal{}));
+    large.forward(roomy(), spec_of(p, causal{}));
+    expect_forward(p, whole, oracle_answer(p, x, causal_rule()), text(p, "ranges"));
+    CHECK(same(results(whole, wanted::forward), results(large, wanted::forward)));
+    const auto all = whole.o.values();
+    const auto lse = whole.lse.values();
+    for (const index_t i : {0, 39}) {
+      auto spec = spec_of(p, causal{});
+      spec.start = p.m - p.n + i;
+      const cpu b;
+      ops::attention(b, attention_inputs{rows(one.q.get(), i, 1), one.k.get(), one.v.get()},
+                     attention_outputs{rows(one.o.get(), i, 1), rows(one.lse_view(), i, 1)}, spec);
+      CHECK(b.launches() == 2);
+      const auto got = one.o.values();
+      const auto at = i * p.h * p.dv;
+      CHECK(std::equal(got.begin() + at, got.begin() + at + p.h * p.dv, all.begin() + at));
+      CHECK(one.lse.values()[static_cast<std::size_t>(i * p.h)] ==
+            lse[static_cast<std::size_t>(i * p.h)]);
+    }
   }
 }
 
