@@ -146,7 +146,7 @@ double balance_loss_impl(const B& b, const balance_inputs<P, I>& in, const Spec&
   const scope freed(b.workspace());
   const auto from = count_balance(b, in, spec);
   const Terms terms = b.workspace().template make<double, dyn>(tokens);
-  using F = token_loss<P, std::remove_const_t<decltype(from)>, Terms>;
+  using F = cuda_balance_loss::token_loss<P, std::remove_const_t<decltype(from)>, Terms>;
   run_each_row(b, tokens, in.scores.extent(1), unless_fault(b, F{in.scores, from, terms}));
   return read_sum(b, tokens, cuda_number_sum::element<Terms>{terms});
 }

@@ -122,7 +122,8 @@ void fake_quantize_backward_impl(const B& b, const fake_inputs<X, S>& in, const 
   const Sums sums = b.workspace().template make<double, dyn, dyn>(count, groups);
   const index_t longest = grid.group < in.x.extent(1) ? grid.group : in.x.extent(1);
   run_each_row(b, count * groups, longest,
-               unless_fault(b, run_backward<In, DY, DX, Sums>{in, grid, dy, out.dx, sums}));
+               unless_fault(b, cuda_fake_quantize::run_backward<In, DY, DX, Sums>{
+                                   in, grid, dy, out.dx, sums}));
   run_each_row(b, count / together * groups, together,
                unless_fault(b, add_runs<In, Sums, DS>{in, grid, sums, out.dlog_step, together}));
 }

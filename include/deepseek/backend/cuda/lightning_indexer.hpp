@@ -9,9 +9,8 @@
 
 #include "deepseek/backend/cuda/attention/pairs.hpp"
 #include "deepseek/backend/cuda/room.hpp"
+#include "deepseek/core/math.hpp"
 #include "deepseek/ops/lightning_indexer.hpp"
-
-#include <limits>
 
 namespace deepseek {
 
@@ -100,7 +99,7 @@ struct score_pairs {
     for (int i = 0; i < row_each && r < n; ++i) {
       const int j = lane + i * row_lanes;
       if (k0 + j >= scores.extent(1)) continue;
-      constexpr A hidden = -std::numeric_limits<A>::infinity();
+      constexpr A hidden = -math::infinity<A>;
       const A score = (bits >> j & 1) != 0 ? sums[i] * static_cast<A>(spec.scale) : hidden;
       scores(row - first + r, k0 + j) = static_cast<T>(score);
     }
@@ -294,10 +293,11 @@ struct key_slopes {
           return i0 + j < seq.queries ? static_cast<A>(in.q(seq.query + i0 + j, h, c)) : A(0);
         },
         dots);
-    for (int i = 0; i < row_each; ++i) {
-      const int j = lane + i * row_lanes;
-      const bool seen = (room.columns[j] >> r & 1U) != 0;
-      room.weights[r * many + j] = seen ? at.of_dot(seq.query + i0 + j, h, k0 + r, dots[i]) : A(0);
+    A* const own = room.weights + r * many + lane;  // laid down first: fewer registers
+    for (int i = 0; i < row_each; ++i) own[i * row_lanes] = dots[i];
+    for (int j = 0; j < many; j += row_lanes) {
+      const bool seen = (room.columns[lane + j] >> r & 1U) != 0;
+      own[j] = seen ? at.of_dot(seq.query + i0 + lane + j, h, k0 + r, own[j]) : A(0);
     }
     block.sync();
   }
