@@ -10,15 +10,18 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
 ARCHITECTURES = ["compute_80,code=sm_80", "compute_90a,code=sm_90a", "compute_120,code=sm_120"]
+TARGETS = [a.rsplit("=", 1)[1] for a in ARCHITECTURES]
 MOST_REGISTERS = 255  # of a thread; a kernel whose blocks would not fit an SM fails at its launch bound
 # (pattern of a kernel's readable name, PTX instruction, least count); judged for compute_90a.
 INSTRUCTIONS = [
-    (r"attention.*mma", r"mma\.sync\.aligned\.m16n8k16", 8),
-    (r"attention.*mma", r"cp\.async", 2),
+    (r"tensor_forward", r"mma\.sync\.aligned\.m16n8k16", 32),
+    (r"tensor_forward", r"cp\.async", 2),
+    (r"tensor_forward", r"ldmatrix", 8),
 ]
 
 
@@ -34,11 +37,11 @@ def readable(names):
 
 
 def registers(log):
-    """{kernel: (registers, spilled bytes, stack)} of ptxas -v."""
+    """{(kernel, target): (registers, spilled bytes, stack)} of ptxas -v."""
     found, name, spilled, stack = {}, None, 0, 0
     for line in log.splitlines():
-        if match := re.search(r"Compiling entry function '(\w+)'", line):
-            name, spilled, stack = match.group(1), 0, 0
+        if match := re.search(r"Compiling entry function '(\w+)' for '(\w+)'", line):
+            name, spilled, stack = match.groups(), 0, 0
         elif match := re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, "
                                 r"(\d+) bytes spill loads", line):
             stack, spilled = int(match.group(1)), int(match.group(2)) + int(match.group(3))
@@ -47,29 +50,50 @@ def registers(log):
     return found
 
 
-def compile_one(project, nvcc, out, source, architecture):
-    target = architecture.rsplit("=", 1)[1]
-    common = [nvcc, "-std=c++20", "-O3", f"-I{project}/include", f"-I{project}/tests",
-              "-gencode", f"arch={architecture}", "-Xptxas", "-v,-warn-spills"]
-    run = subprocess.run(common + ["-cubin", "-o", str(out / f"{source.stem}.{target}.cubin"),
-                                   str(source)], capture_output=True, text=True)
-    if run.returncode != 0:
-        return source.stem, target, None, run.stdout + run.stderr, {}
-    counts = {}
-    if target == "sm_90a" and INSTRUCTIONS:
-        ptx = out / f"{source.stem}.ptx"
-        subprocess.run([nvcc, "-std=c++20", "-O3", f"-I{project}/include", f"-I{project}/tests",
-                        "-arch=compute_90a", "-ptx", "-o", str(ptx), str(source)], check=True)
-        counts = instructions(ptx.read_text())
-    return source.stem, target, registers(run.stderr + run.stdout), "", counts
-
-
-def instructions(ptx):
+def bodies_of(ptx):
     """{kernel: text of its body}"""
+    return {m.group(1): m.group(0) for m in re.finditer(r"\.entry (\w+)\(.*?\n\}\n", ptx, flags=re.S)}
+
+
+def compile_one(project, nvcc, out, source):
+    """(source, kernels, error, bodies): all architectures in one run of nvcc, no host code."""
+    folder = out / source.stem
+    folder.mkdir(exist_ok=True)
+    command = [nvcc, "-std=c++20", "-O3", f"-I{project}/include", f"-I{project}/tests",
+               "-Xptxas", "-v,-warn-spills", "-fatbin", "--keep", "--keep-dir", str(folder),
+               "-o", str(folder / "all.fatbin"), str(source)]
+    for architecture in ARCHITECTURES:
+        command += ["-gencode", f"arch={architecture}"]
+    run = subprocess.run(command, capture_output=True, text=True)
+    text = run.stdout + run.stderr
     bodies = {}
-    for match in re.finditer(r"\.entry (\w+)\(.*?\n\}\n", ptx, flags=re.S):
-        bodies[match.group(1)] = match.group(0)
-    return bodies
+    for ptx in folder.glob("*compute_90a.ptx"):
+        bodies = bodies_of(ptx.read_text())
+    shutil.rmtree(folder)  # what nvcc keeps is large
+    if run.returncode != 0:
+        return source.stem, None, text, {}
+    return source.stem, registers(text), "\n".join(
+        line for line in text.splitlines() if re.search(r"warning #|error", line)), bodies
+
+
+def judge(stem, kernels, bodies):
+    """(rows, faults) of one file."""
+    rows, faults = [], []
+    names = readable(sorted({mangled for mangled, _ in kernels}))
+    for (mangled, target), (used, spilled, stack) in sorted(kernels.items()):
+        name = names[mangled]
+        rows.append({"file": stem, "target": target, "kernel": name, "registers": used,
+                     "spilled": spilled, "stack": stack})
+        if spilled or used > MOST_REGISTERS:
+            faults.append(f"{name} for {target}: {used} registers, {spilled} bytes spilled")
+        for pattern, instruction, least in INSTRUCTIONS if target == "sm_90a" else []:
+            count = len(re.findall(instruction, bodies.get(mangled, "")))
+            if re.search(pattern, name) and count < least:
+                faults.append(f"{name}: {count} times {instruction}, at least {least}")
+    for target in TARGETS:
+        if not any(t == target for _, t in kernels):
+            faults.append(f"{stem} for {target}: no kernel in it")
+    return rows, faults
 
 
 def main():
@@ -77,28 +101,21 @@ def main():
     jobs = int(sys.argv[4]) if len(sys.argv) > 4 else os.cpu_count() or 1
     out.mkdir(parents=True, exist_ok=True)
     sources = sorted((project / "tests/cuda/kernels").glob("*.cu"))
-    work = [(project, nvcc, out, source, a) for source in sources for a in ARCHITECTURES]
     rows, faults = [], []
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        for stem, target, kernels, text, bodies in pool.map(lambda w: compile_one(*w), work):
+        for stem, kernels, text, bodies in pool.map(
+                lambda source: compile_one(project, nvcc, out, source), sources):
             if kernels is None:
-                faults.append(f"{stem} for {target} does not compile:\n{text[-3000:]}")
+                faults.append(f"{stem} does not compile:\n{text[-3000:]}")
                 continue
-            if not kernels:
-                faults.append(f"{stem} for {target}: no kernel in it")
-            names = readable(sorted(kernels))
-            for mangled, (used, spilled, stack) in sorted(kernels.items()):
-                name = names[mangled]
-                rows.append({"file": stem, "target": target, "kernel": name, "registers": used,
-                             "spilled": spilled, "stack": stack})
-                print(f"{target:8} {used:4} registers {spilled:4} B spilled {stack:5} B stack  "
-                      f"{name[:140]}")
-                if spilled or used > MOST_REGISTERS:
-                    faults.append(f"{name} for {target}: {used} registers, {spilled} bytes spilled")
-                for pattern, instruction, least in INSTRUCTIONS if bodies else []:
-                    count = len(re.findall(instruction, bodies.get(mangled, "")))
-                    if re.search(pattern, name) and count < least:
-                        faults.append(f"{name}: {count} times {instruction}, at least {least}")
+            if text:
+                faults.append(f"{stem}: nvcc warns:\n{text[:1000]}")
+            more, wrong = judge(stem, kernels, bodies)
+            rows += more
+            faults += wrong
+    for row in rows:
+        print(f"{row['target']:8} {row['registers']:4} registers {row['spilled']:4} B spilled "
+              f"{row['stack']:5} B stack  {row['kernel'][:140]}")
     (out / "kernels.json").write_text(json.dumps(rows, indent=1) + "\n")
     for fault in faults:
         print("cuda_kernels:", fault)
