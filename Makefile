@@ -11,7 +11,7 @@ CONFIGURE = cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release \
   $(if $(shell command -v ccache),-DCMAKE_CXX_COMPILER_LAUNCHER=ccache) $(CMAKE_FLAGS) --log-level=NOTICE
 COMPILE = cmake --build $(BUILD) --parallel $(JOBS) --target
 
-.PHONY: help demo test programs examples table bench bench-report cuda install format docs clean
+.PHONY: help demo test programs examples table bench bench-report cuda gpu-test gpu-bench install format docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -22,7 +22,9 @@ help:
 	@echo "make table         train small models, write docs/table.md: attention kinds, formats, pruning"
 	@echo "make bench         build and run the benches, then write the report"
 	@echo "make bench-report  write the report from the last run"
-	@echo "make cuda          everything with the CUDA backend, in $(BUILD)-cuda"
+	@echo "make cuda          compile and link the CUDA backend, judge each kernel, in $(BUILD)-cuda"
+	@echo "make gpu-test      on a machine with a GPU: all device tests, compute-sanitizer, a report"
+	@echo "make gpu-bench     there: our kernels beside PyTorch's, one page"
 	@echo "make install       the headers and the CMake package, to PREFIX ($(PREFIX))"
 	@echo "make format        clang-format on all sources"
 	@echo "make docs          check links and paths in the documents"
@@ -78,8 +80,26 @@ bench:
 bench-report:
 	@python3 bench/report.py $(BUILD)/bench/results
 
+# Needs nvcc, no GPU: what would need one is skipped and counted.
 cuda:
-	@$(MAKE) --no-print-directory test BUILD=$(BUILD)-cuda CUDA=1
+	@cmake --preset cuda -B $(BUILD)-cuda --log-level=NOTICE $(CMAKE_FLAGS)
+	@cmake --build $(BUILD)-cuda --parallel $(JOBS) --target tests_cuda
+	@ctest --test-dir $(BUILD)-cuda --output-on-failure --no-tests=error -L cuda
+
+# Needs nvcc, CMake, ninja and a GPU. CARRY: a folder made by cmake/carry.sh, where Eigen and doctest
+# are not installed.
+gpu-test:
+	@python3 tests/cuda/on_gpu.py . $(BUILD)-gpu $(BUILD)-gpu/results $(if $(CARRY),--prefix $(CARRY))
+
+# The peers need PyTorch; without it the page has our rows alone.
+gpu-bench:
+	@cmake -S . -B $(BUILD)-gpu -G Ninja -DCMAKE_BUILD_TYPE=Release -DDEEPSEEK_CUDA=ON \
+	  -DDEEPSEEK_EXAMPLES=OFF -DDEEPSEEK_BENCH=OFF -DCMAKE_CUDA_ARCHITECTURES=native \
+	  $(if $(CARRY),-DCMAKE_PREFIX_PATH=$(CARRY)) $(CMAKE_FLAGS) --log-level=NOTICE
+	@cmake --build $(BUILD)-gpu --parallel $(JOBS) --target gpu_bench
+	@$(BUILD)-gpu/bin/gpu_bench $(ARGS) > $(BUILD)-gpu/ours.jsonl
+	@-python3 bench/gpu_peers.py --out $(BUILD)-gpu/peers.json $(ARGS)
+	@python3 bench/gpu/report.py $(BUILD)-gpu/ours.jsonl $(BUILD)-gpu/peers.json $(BUILD)-gpu/results
 
 install:
 	@$(PACKAGES) base

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // y = x w^T for float x and weights in packed floats, bf16, fp8 blocks, int8 channels, int4
-// groups and mxfp4; fp8_activations: x becomes e4m3 in the call. Few rows are limited by the stored bytes of w,
-// many by float multiply-adds.
+// groups and mxfp4; fp8_activations: x becomes e4m3 in the call, int4_activations: signed bytes.
+// Few rows are limited by the stored bytes of w, many by float multiply-adds, with rows of bytes by
+// byte products.
 #include "deepseek/ops/fp8_gemm.hpp"
+#include "deepseek/ops/int4_int8_gemm.hpp"
 #include "deepseek/ops/weight_gemm.hpp"
 
 #include "deepseek/backend/cpu/fp8_gemm.hpp"
+#include "deepseek/backend/cpu/int4_int8_gemm.hpp"
 #include "deepseek/backend/cpu/mixed_gemm.hpp"
 #include "deepseek/backend/cpu/weight_gemm.hpp"
 
@@ -24,6 +27,7 @@ template <class Format>
 struct format_case {
   static constexpr const char* op = "weight_formats";
   using weight = typename Format::template weight<float, ds::host, n, k>;
+  static constexpr bool rows_are_bytes = std::is_same_v<Format, ds::int4_activations<32>>;
   index_t m, next = 0;
   double stored = 0;
   matrix x, y;
@@ -47,6 +51,8 @@ struct format_case {
       ds::ops::gemm(b, from, transposed(w.view()), to);
     } else if constexpr (std::is_same_v<Format, ds::fp8_activations>) {
       ds::ops::fp8_gemm(b, from, w.operand(), to);
+    } else if constexpr (rows_are_bytes) {
+      ds::ops::int4_int8_gemm(b, from, w.operand(), to);
     } else {
       ds::ops::weight_gemm(b, from, w.operand(), to);
     }
@@ -59,8 +65,8 @@ struct format_case {
   work cost() const {
     const double bytes = stored + static_cast<double>(4 * m * (n + k));
     return {2.0 * static_cast<double>(m * n * k), bytes,
-            bytes + stored * static_cast<double>(weights.size() - 1), arithmetic::f32,
-            traffic::reads};
+            bytes + stored * static_cast<double>(weights.size() - 1),
+            rows_are_bytes ? arithmetic::int8 : arithmetic::f32, traffic::reads};
   }
   double error() {
     double worst = 0;
@@ -85,6 +91,7 @@ void add_cases() {
     add_cpu<format_case<ds::int8_channels>>("int8_channels", s.name, s);
     add_cpu<format_case<ds::int4_groups<32>>>("int4_groups", s.name, s);
     add_cpu<format_case<ds::int4_symmetric<32>>>("int4_symmetric", s.name, s);
+    add_cpu<format_case<ds::int4_activations<32>>>("int4_activations", s.name, s);
     add_cpu<format_case<ds::mxfp4>>("mxfp4", s.name, s);
   }
 }

@@ -9,7 +9,7 @@ base="g++ cmake ninja-build libeigen3-dev"
 text="nlohmann-json3-dev libpcre2-dev libutf8proc-dev"
 demo="$base $text libcli11-dev liblzma-dev"
 programs="$base $text libcli11-dev libssl-dev"
-test="$demo libssl-dev doctest-dev librandom123-dev python3"
+test="$demo libssl-dev doctest-dev librandom123-dev libboost-context-dev python3"
 bench="$base libbenchmark-dev libopenblas-dev python3 python3-matplotlib"
 ci="$test libbenchmark-dev libopenblas-dev clang libclang-rt-dev"
 

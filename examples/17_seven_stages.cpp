@@ -129,7 +129,7 @@ int main() {
     ds::zero(*gradients);
     m.backward(cpu, b.input(), tape, y, *gradients);
     adam.step(cpu, m.parameters(), *gradients, rate(adam.steps()));
-    ds::update_buffers(m.parameters(), *gradients);
+    ds::update_buffers(cpu, m.parameters(), *gradients);
     (step == 0 ? first : last) = bytes + digits;
   }
   const batch unseen(1'000'000);

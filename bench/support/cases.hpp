@@ -13,7 +13,7 @@
 
 namespace bench {
 
-enum class arithmetic { none, f32, int8 };
+enum class arithmetic { none, f32, bf16, int8 };
 enum class traffic { updates, reads };  // whether a good part of the bytes is written
 
 // What one call does.
@@ -29,6 +29,7 @@ struct problem {
   work cost;
   std::function<void()> run;
   std::function<double()> error;  // largest error in units of what is allowed; none: not checked
+  std::function<std::string()> loops;  // plain loops that ran in place of kernels, if it is known
 };
 using make_problem = std::function<problem()>;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "limits.hpp"
 
-#include "deepseek/backend/cpu/simd.hpp"
+#include "deepseek/backend/cpu/simd_narrow.hpp"
 
 #include <benchmark/benchmark.h>
 
@@ -49,6 +49,18 @@ double multiply_adds() {
   }
   keep(sum);
   return 2.0 * steps * chains * floats::width;
+}
+
+double pair_dot_products() {
+  constexpr int steps = 1000;
+  floats sum[chains] = {};
+  words a = words{} + 0x3f803f80, b = words{} + 0x3f003f00;
+  keep(a), keep(b);
+  for (int step = 0; step < steps; ++step) {
+    simd::unrolled<chains>([&](auto i) { sum[i].v = simd::dot_pairs(sum[i].v, a, b); });
+  }
+  keep(sum);
+  return 4.0 * steps * chains * floats::width;
 }
 
 double byte_dot_products() {
@@ -142,6 +154,9 @@ limits measure_limits(const work& cost, int threads) {
   limits now;
   if (cost.kind == arithmetic::f32 && cost.flops > 0) {
     now.flops = together(threads, [](int) { return rate_of(multiply_adds); });
+  }
+  if (cost.kind == arithmetic::bf16) {
+    now.flops = together(threads, [](int) { return rate_of(pair_dot_products); });
   }
   if (cost.kind == arithmetic::int8) {
     now.flops = together(threads, [](int) { return rate_of(byte_dot_products); });

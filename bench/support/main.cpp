@@ -32,15 +32,17 @@ struct loaded {
   std::string name;
   problem now;
   double error = 0;
+  std::string loops;  // after one call
 };
 
 const loaded& load(const std::string& name, const make_problem& make) {
   static loaded at;
   if (at.name == name) return at;
   at = {};  // first give the memory back
-  at = {name, make(), 0};
+  at = {name, make(), 0, {}};
   if (at.now.error) at.error = at.now.error();
   at.now.run();
+  if (at.now.loops) at.loops = at.now.loops();
   return at;
 }
 
@@ -77,6 +79,7 @@ void time_case(benchmark::State& state, const case_name& name, const make_proble
   const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - begin;
   seen[1] = measure_limits(at.now.cost, name.threads);
   report(state, at.now.cost, seen, taken.count());
+  if (!at.loops.empty()) state.SetLabel("plain loops: " + at.loops);
 }
 
 std::string setting(const char* variable, const char* otherwise) {

@@ -41,6 +41,9 @@ make_problem problem_on(const Machine& make_machine, const Run& run, const Args&
     problem made;
     made.cost = at->data.cost();
     made.run = [=] { run(at->data, at->machine); };
+    if constexpr (std::is_same_v<std::invoke_result_t<Machine>, ds::cpu>) {
+      made.loops = [=] { return at->machine.loops().text(); };
+    }
     if constexpr (!std::is_same_v<std::invoke_result_t<Machine>, ds::reference>) {
       made.error = [=] {
         run(at->data, at->machine);

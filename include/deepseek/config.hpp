@@ -14,11 +14,21 @@
 #error "deepseek: -ffast-math breaks NaN and infinity handling; compile without it"
 #endif
 
-// Marks a function that a GPU kernel may call too.
+// Marks a function that a GPU kernel may call too. Before its `template`, DEEPSEEK_EITHER_SIDE says
+// that it calls what it is given, which may be a host function where the host calls it.
 #if defined(__CUDACC__)
 #define DEEPSEEK_HOST_DEVICE __host__ __device__
+#define DEEPSEEK_EITHER_SIDE _Pragma("nv_exec_check_disable")
 #else
 #define DEEPSEEK_HOST_DEVICE
+#define DEEPSEEK_EITHER_SIDE
+#endif
+
+// Before a loop whose arrays must stay in the registers of a GPU; host compilers decide themselves.
+#if defined(__CUDACC__)
+#define DEEPSEEK_UNROLL _Pragma("unroll")
+#else
+#define DEEPSEEK_UNROLL
 #endif
 
 // 1 where address sanitizer watches memory: the arena then poisons what is not allocated.

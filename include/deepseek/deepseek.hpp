@@ -106,6 +106,7 @@
 #include "deepseek/quant/calibrate.hpp"
 #include "deepseek/quant/fake.hpp"
 #include "deepseek/quant/fp8_blocks.hpp"
+#include "deepseek/quant/int4_activations.hpp"
 #include "deepseek/quant/int4_groups.hpp"
 #include "deepseek/quant/int8.hpp"
 #include "deepseek/quant/int8_channels.hpp"

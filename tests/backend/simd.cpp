@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Registers against scalar arithmetic: partial access, fused and unfused rounding, reductions,
 // transposes, byte products.
-#include "deepseek/backend/cpu/simd.hpp"
+#include "deepseek/backend/cpu/simd_narrow.hpp"
 
 #include <doctest/doctest.h>
 

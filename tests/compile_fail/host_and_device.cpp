@@ -1,4 +1,4 @@
-// expects: deepseek::op: the data is not in this backend's memory; copy it with ds::ops::copy
+// expects: deepseek::op: the data is not in this backend's memory; copy it with ds::transfer
 // SPDX-License-Identifier: Apache-2.0
 #include <deepseek/backend/reference/reference.hpp>
 #include <deepseek/ops/softmax.hpp>

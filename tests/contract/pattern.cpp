@@ -48,12 +48,24 @@ bool spans_hold(const P& p, ds::index_t q0, ds::index_t q1, ds::index_t keys) {
   return true;
 }
 
+// Many rows at once are what they are one by one.
+template <class P>
+bool rows_agree(const P& p, const ds::tile& t) {
+  std::uint64_t rows[64];
+  ds::rows_bits(p, t, rows);
+  const std::uint64_t there = ds::span_bits(t.k0, t.k1, t.k0);
+  for (ds::index_t q = t.q0; q < t.q1; ++q) {
+    if (((rows[q - t.q0] ^ ds::row_bits(p, q, t.k0)) & there) != 0) return false;
+  }
+  return true;
+}
+
 template <class P>
 void keeps_the_contract(const P& made) {
   static_assert(ds::Pattern<P>);
   constexpr ds::index_t keys = 23;
   const auto p = ds::bind_pattern(made, {1, keys});
-  bool agrees = true, held = true, bits = true;
+  bool agrees = true, held = true, bits = true, rows = true;
   for (ds::index_t q0 = 0; q0 < 21; q0 += 3) {
     for (ds::index_t k0 = 0; k0 < keys; k0 += 2) {
       agrees = agrees && cover_agrees(p, {q0, q0 + 4, k0, std::min(k0 + 5, keys)});
@@ -65,9 +77,29 @@ void keeps_the_contract(const P& made) {
     }
     for (int j = 0; j < 20; ++j) bits = bits && (row >> j & 1U) == (p.visible(q0, 2 + j) ? 1U : 0U);
   }
+  for (ds::index_t k0 = 0; k0 < keys; k0 += 5) {
+    for (ds::index_t q0 : {-6, 0, 3, 12}) {
+      rows = rows && rows_agree(p, {q0, q0 + 1, k0, std::min(k0 + 2, keys)}) &&
+             rows_agree(p, {q0, q0 + 63, k0, keys});
+    }
+  }
   CHECK(agrees);
   CHECK(held);
   CHECK(bits);
+  CHECK(rows);
+}
+
+// What a pattern says of heads that share a key-value head.
+template <class P>
+bool heads_agree(const P& made) {
+  if (!ds::alike_in_group<P>) return true;
+  const auto a = ds::bind_pattern(made, {0, 23}), b = ds::bind_pattern(made, {5, 23});
+  for (ds::index_t q = -3; q < 23; ++q) {
+    if (((ds::row_bits(a, q, 0) ^ ds::row_bits(b, q, 0)) & ds::span_bits(0, 23, 0)) != 0) {
+      return false;
+    }
+  }
+  return true;
 }
 
 }  // namespace
@@ -78,6 +110,7 @@ TEST_CASE_TEMPLATE("every pattern keeps the contract", P, ds::causal, ds::everyo
                    ds::fixed<5, 1, 2>, ds::global_tokens<3>, ds::streaming<2, 4>, ds::bigbird<2, 2>,
                    published, own, mixed, bounded) {
   keeps_the_contract(ds::make_pattern<P>({7, 3}));
+  CHECK(heads_agree(ds::make_pattern<P>({7, 3})));
 }
 TEST_CASE("a table of keys keeps the contract") {
   std::int32_t ids[24][4];

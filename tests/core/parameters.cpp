@@ -25,8 +25,8 @@ struct leaf {
   struct saved {
     T value{};
   };
-  template <class P, class G>
-  static void update(P& p, const G& g) {
+  template <class B, class P, class G>
+  static void update(const B&, P& p, const G& g) {
     p.load.data()[0] += g.load.data()[0];
   }
 };
@@ -81,7 +81,7 @@ TEST_CASE("buffers move by their layer's rule; equal structs convert by copy") {
   params p, g;
   g.layers[0].load.data()[0] = 2;
   g.last.load.data()[0] = 1;
-  ds::update_buffers(p, g);
+  ds::update_buffers(ds::none{}, p, g);
   CHECK(p.layers[0].load.data()[0] == 2);
   CHECK(p.layers[1].load.data()[0] == 0);
   CHECK(p.last.load.data()[0] == 1);

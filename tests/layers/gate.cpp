@@ -111,7 +111,7 @@ TEST_CASE("gate: the load counts the choice of s + bias; the bias moves against 
     CHECK(static_cast<double>(t.g.gate.load.data()[e]) == counts[e]);
     CHECK(t.g.gate.choice.bias.data()[e] == 0);  // no gradient
   }
-  ds::update_buffers(t.p, t.g);
+  ds::update_buffers(b, t.p, t.g);
   const double mean = 12 * 3 / 8.0;
   bool moved = false;
   for (std::size_t e = 0; e < experts; ++e) {
@@ -127,7 +127,7 @@ TEST_CASE("gate: nothing counted, nothing moved; balance is reached") {
   layer_test::trial<balanced, double> t;
   sharp_gate{}(t.p);
   const auto before = bias_of(t.p);
-  ds::update_buffers(t.p, t.g);
+  ds::update_buffers(b, t.p, t.g);
   CHECK(bias_of(t.p) == before);
   // Step after step the busiest expert of a fixed batch comes near to the mean.
   rows_of<double, dim> x(64);
@@ -138,7 +138,7 @@ TEST_CASE("gate: nothing counted, nothing moved; balance is reached") {
   };
   const float first = busiest();
   for (int step = 0; step < 150; ++step) {
-    ds::update_buffers(t.p, t.g);
+    ds::update_buffers(b, t.p, t.g);
     busiest();
   }
   CHECK(first > 1.6F * 24);

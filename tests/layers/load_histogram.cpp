@@ -39,7 +39,7 @@ TEST_CASE("load_histogram: the routers of a model") {
   layer_test::rows_of<float, 4> x(30);
   const ds::cpu b;
   t.backward(b, x.view());
-  ds::update_buffers(t.p, t.g);
+  ds::update_buffers(b, t.p, t.g);
   const std::string text = ds::load_histogram(t.p, {.width = 10});
   CHECK(text.find("0.gate: 3 experts, an equal share is 33.3 %") == 0);
   CHECK(text.find("\n1.gate: 3 experts") != std::string::npos);

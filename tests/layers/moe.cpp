@@ -150,7 +150,7 @@ TEST_CASE("moe: no tokens; a token has the bits of itself alone; the load moves 
   for (double g : layer_test::flat(t.g)) CHECK(g == 0);
   layer_test::expect_sequences_alone<one>(b, "moe", x, {0, 1, 2, 33});
   t.backward(b, x.view());
-  ds::update_buffers(t.p, t.g);
+  ds::update_buffers(b, t.p, t.g);
   double sum = 0;
   for (std::size_t e = 0; e < experts; ++e) {
     const double share = static_cast<double>(t.g.gate.load.data()[e]) / 99;

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// What both translation units do with the library. Included by first.cpp and second.cpp only;
-// everything here has internal linkage, so that only the library's own functions are merged.
+// What both translation units do with the library. Included by first.cpp and second.cpp or .cu
+// only; everything here has internal linkage, so that only the library's own functions are merged.
 #pragma once
 
 #include "odr.hpp"
 
+#if defined(__CUDACC__)
+#include <deepseek/cuda.cuh>
+#else
 #include <deepseek/deepseek.hpp>
+#endif
 
 namespace {
 
@@ -26,10 +30,27 @@ std::vector<float> product(const Backend& b) {
 std::vector<std::size_t> layouts() {
   using matrix = ds::tensor<float, ds::host, rows, columns>;
   using any_view = ds::view<const float, ds::host, ds::dyn, columns>;
-  return {sizeof(matrix),        alignof(matrix),        sizeof(any_view),
-          alignof(any_view),     sizeof(ds::cpu),        alignof(ds::cpu),
-          sizeof(ds::reference), alignof(ds::reference), sizeof(ds::arena<ds::host>)};
+  return {
+      sizeof(matrix),        alignof(matrix),        sizeof(any_view),           alignof(any_view),
+      sizeof(ds::reference), alignof(ds::reference), sizeof(ds::arena<ds::host>)};
 }
+
+#if defined(__CUDACC__)
+// Only .cpp files see ds::cpu: here the product is the reference's, compiled by nvcc's host side.
+std::vector<float> machine_product() {
+  return product(ds::reference{});
+}
+std::vector<std::size_t> cpu_layouts() {
+  return {};
+}
+#else
+std::vector<float> machine_product() {
+  return product(ds::cpu{ds::cpu_config{.threads = 2}});
+}
+std::vector<std::size_t> cpu_layouts() {
+  return {sizeof(ds::cpu), alignof(ds::cpu)};
+}
+#endif
 
 std::string refusal() {
   try {
@@ -41,8 +62,7 @@ std::string refusal() {
 }
 
 answers ask() {
-  return {product(ds::reference{}), product(ds::cpu{ds::cpu_config{.threads = 2}}), layouts(),
-          refusal()};
+  return {product(ds::reference{}), machine_product(), layouts(), cpu_layouts(), refusal()};
 }
 
 }  // namespace

@@ -32,12 +32,15 @@ int main() {
   const answers first = first_answers(), second = second_answers();
   const std::vector<float> expected = oracle();
   int wrong = complain(first.layouts == second.layouts, "flags change the layout of a type");
+  if (!second.cpu_layouts.empty()) {
+    wrong += complain(first.cpu_layouts == second.cpu_layouts, "flags change the layout of cpu");
+  }
   wrong += complain(first.refusal == second.refusal, "the errors differ");
   wrong += complain(first.refusal.find("invalid_argument: ") == 0, "no typed error was thrown");
   wrong += complain(first.reference_product == expected, "first: the reference product is wrong");
   wrong += complain(second.reference_product == expected, "second: the reference product is wrong");
   wrong += complain(first.cpu_product == expected, "first: the cpu product is wrong");
   wrong += complain(second.cpu_product == expected, "second: the cpu product is wrong");
-  std::printf("odr: %d of 7 checks failed\n", wrong);
+  std::printf("odr: %d of 8 checks failed\n", wrong);
   return wrong == 0 ? 0 : 1;
 }

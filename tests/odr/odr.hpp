@@ -17,7 +17,7 @@ inline float right_element(int i) {
 
 struct answers {
   std::vector<float> reference_product, cpu_product;
-  std::vector<std::size_t> layouts;
+  std::vector<std::size_t> layouts, cpu_layouts;  // cpu's: empty where it is not seen
   std::string refusal;
 };
 

@@ -197,21 +197,3 @@ TEST_CASE("attention index_set: a query alone, packed sequences, threads") {
     CHECK(std::equal(got.begin() + 15 * p.h * p.dv, got.end(), alone.begin() + 15 * p.h * p.dv));
   }
 }
-
-TEST_CASE("attention index_set: cost follows the tiles that hold listed keys") {
-  std::vector<std::int32_t> ids;
-  for (std::int32_t i = 0; i < 960; ++i) {
-    ids.insert(ids.end(), {3, 70 + i % 60, 9000, -1});
-  }
-  const view<const std::int32_t, host, dyn, dyn> table(ids.data(), {960, 4});
-  for (const index_order how : {index_order::ascending, index_order::any}) {
-    const index_set pattern(table, how);
-    const cpu_attention::head_group<index_set> group{pattern, {0, 960, 0, 96000, 0}, 0, 1};
-    index_t tiles = 0;
-    for (index_t i = 0; i < 960; i += 96) {
-      cpu_attention::for_each_key_tile(group, i, i + 96, {0, 96000},
-                                       [&](index_t, coverage) { ++tiles; });
-    }
-    CHECK(tiles == 10 * 4);  // keys 3, 70 .. 127, 128 and 129, 9000
-  }
-}

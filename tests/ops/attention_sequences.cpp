@@ -13,7 +13,7 @@ namespace {
 
 using mixed = both<causal, either<local<20>, random_blocks<16, 2>>>;
 
-problem packed(std::vector<std::int32_t> queries, std::vector<std::int32_t> keys) {
+problem in_sequences(std::vector<std::int32_t> queries, std::vector<std::int32_t> keys) {
   problem p{.n = queries.back(), .m = keys.back(), .h = 4, .hk = 2, .d = 16, .dv = 12};
   p.query_offsets = std::move(queries);
   p.key_offsets = std::move(keys);
@@ -37,10 +37,10 @@ std::vector<double> part(const std::vector<double>& x, index_t first, index_t co
 
 TEST_CASE("attention sequences: against the oracle") {
   const problem problems[] = {
-      packed({0, 5, 5, 75, 200}, {0, 5, 5, 75, 200}),
-      packed({0, 70, 71, 180}, {0, 3, 100, 100}),
-      packed({0, 0, 100}, {0, 64, 164}),
-      packed({0, 40}, {0, 130}),
+      in_sequences({0, 5, 5, 75, 200}, {0, 5, 5, 75, 200}),
+      in_sequences({0, 70, 71, 180}, {0, 3, 100, 100}),
+      in_sequences({0, 0, 100}, {0, 64, 164}),
+      in_sequences({0, 40}, {0, 130}),
   };
   for (problem p : problems) {
     for (index_t start : {-1, 0, 7}) {
@@ -56,7 +56,7 @@ TEST_CASE("attention sequences: against the oracle") {
 
 TEST_CASE("attention sequences: equal bits for any number of threads, and again") {
   problem long_one{.n = 200, .m = 230, .h = 2, .hk = 1, .d = 24, .dv = 40};
-  for (const problem& p : {long_one, packed({0, 5, 75, 200}, {0, 9, 75, 200})}) {
+  for (const problem& p : {long_one, in_sequences({0, 5, 75, 200}, {0, 9, 75, 200})}) {
     const auto pattern = make_pattern<mixed>({3, 4});
     const auto one = all_bits<float>(p, pattern, 1);
     for (int threads : {1, 2, 3, 8}) {
@@ -71,7 +71,7 @@ TEST_CASE("attention sequences: equal bits for any number of threads, and again"
 }
 
 TEST_CASE("attention sequences: a sequence of a batch equals it alone") {
-  const problem p = packed({0, 5, 75, 200}, {0, 9, 75, 200});
+  const problem p = in_sequences({0, 5, 75, 200}, {0, 9, 75, 200});
   const data x = draw<float>(p, "alone");
   const auto pattern = make_pattern<mixed>({3, 4});
   const cpu b({.threads = 2});
@@ -104,8 +104,9 @@ TEST_CASE("attention sequences: a sequence of a batch equals it alone") {
   }
 }
 
-TEST_CASE("attention sequences: prefill equals decoding and chunks, bit for bit") {
-  const problem p{.n = 150, .m = 150, .h = 4, .hk = 2, .d = 20, .dv = 36};
+namespace {
+
+void prefill_equals_decoding(const problem& p) {
   const data x = draw<float>(p, "decode");
   const auto pattern = make_pattern<mixed>({9, 1});
   const cpu b;
@@ -126,7 +127,15 @@ TEST_CASE("attention sequences: prefill equals decoding and chunks, bit for bit"
       for (std::size_t r = 0; r < 2; ++r)
         got[r].insert(got[r].end(), rows[r].begin(), rows[r].end());
     }
-    support::expect_true("attention", support::text("step", step), same(expected, got),
+    support::expect_true("attention", text(p, support::text("step", step)), same(expected, got),
                          "other bits");
   }
+}
+
+}  // namespace
+
+TEST_CASE("attention sequences: prefill equals decoding and chunks, bit for bit") {
+  prefill_equals_decoding({.n = 150, .m = 150, .h = 4, .hk = 2, .d = 20, .dv = 36});
+  // Twelve heads: a query alone reads keys where they stand.
+  prefill_equals_decoding({.n = 150, .m = 150, .h = 12, .hk = 1, .d = 20, .dv = 32});
 }

@@ -77,9 +77,9 @@ void check_errors(const B& b) {
   ints late = {1, 4}, falling = {0, 3, 2, 4}, early = {0, 3};
   const auto of = [](ints& v) { return view(v.data(), {static_cast<ds::index_t>(v.size())}); };
   CHECK_ERROR(error_code::offsets, "offsets[0] is 1", op(b, 0, of(late), out));
-  CHECK_ERROR(error_code::offsets, "offsets[1] is 3", "offsets[2] is 2",
+  CHECK_ERROR(error_code::offsets, "positions: offsets[2] is 2", "less than 3",
               op(b, 0, of(falling), out));
-  CHECK_ERROR(error_code::offsets, "offsets[1] is 3", "4 tokens", op(b, 0, of(early), out));
+  CHECK_ERROR(error_code::offsets, "offsets[1] is 3", "4 rows", op(b, 0, of(early), out));
   CHECK_ERROR(error_code::invalid_argument, "start is -1", op(b, -1, view(), out));
   CHECK_ERROR(error_code::invalid_argument, "out[4]", op(b, 0, view(), null));
   CHECK_ERROR(error_code::overflow, "start 2147483647", op(b, 2147483647, view(), out));

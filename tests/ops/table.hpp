@@ -135,6 +135,13 @@ inline support::limits trusting(support::limits l) {
 template <class T>
 inline constexpr ds::dtype type_of = ds::dtype_of<T>;
 
+// Whether ds::cpu is a device here (tests/simulation): what binds the cpu's kernels alone is not
+// asked of it.
+template <class B>
+inline constexpr bool runs_kernels = requires {
+  typename B::runs_kernels;
+};
+
 template <class T, class B>
 std::string where(const B& b, const shape_case& c) {
   return std::string(b.name()) + " " + std::string(ds::to_string(ds::dtype_of<T>)) + " " + c.text();

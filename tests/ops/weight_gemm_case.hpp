@@ -121,10 +121,16 @@ void check(const setting& c) {
   run<float>(plain, c, w, name);
   run<double>(plain, c, w, name);
   run<ds::bf16>(cpus()[0], c, w, name);
+  std::vector<float> first;
   for (const ds::cpu& b : cpus()) {
-    support::expect_true("weight_gemm", name,
-                         support::same_bits(run<float>(b, c, w, name), run_gemm(b, c, w, name)),
-                         "not the bits of gemm with the weights as floats");
+    const auto got = run<float>(b, c, w, name);
+    if (&b == &cpus().front()) first = got;
+    support::expect_true("weight_gemm", name, support::same_bits(got, first),
+                         "the bits depend on the number of threads");
+    if constexpr (!runs_kernels<ds::cpu>) {  // a device's gemm has its own order
+      support::expect_true("weight_gemm", name, support::same_bits(got, run_gemm(b, c, w, name)),
+                           "not the bits of gemm with the weights as floats");
+    }
   }
 }
 

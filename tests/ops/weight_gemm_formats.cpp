@@ -119,7 +119,7 @@ TEST_CASE_TEMPLATE("weight_gemm of more formats: sizes, strides, bias, threads, 
   check_experts<W>();
 }
 
-TEST_CASE("weight_gemm: every code and scale of mxfp4, as the reference") {
+TEST_CASE("weight_gemm: every code and scale of mxfp4, as the plain loops") {
   std::vector<std::int32_t> q(ds::int4_layout{16, 1, 32}.words());
   std::vector<ds::f8_e8m0> scale(64);
   for (int code = 0; code < 16; ++code) q[static_cast<std::size_t>(code)] = code;

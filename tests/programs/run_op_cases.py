@@ -106,10 +106,13 @@ def coded_weights(oracle, kind):
     experts, offsets = normal(3, 3, 20, 150), [0, 2, 2, 5]
     held = {"fp8_weight_gemm": oracle.fp8_weights,
             "fp8_gemm": lambda v: oracle.fp8_weights(v, float),
-            "int4_gemm": lambda v: oracle.int4_weights(v, 64)}
+            "int4_gemm": lambda v: oracle.int4_weights(v, 64),
+            "int4_int8_gemm": lambda v: oracle.int4_weights(v, 64)}
+    rounded = {"fp8_gemm": oracle.fp8_values,
+               "int4_int8_gemm": lambda v: oracle.signed_byte_values(v, kind)}
     for op, weights in held.items():
-        inputs = oracle.fp8_values if op == "fp8_gemm" else lambda v: v
-        attrs = {"group": 64} if op == "int4_gemm" else {}
+        inputs = rounded.get(op, lambda v: v)
+        attrs = {"group": 64} if op.startswith("int4") else {}
         case = Case(op, kind, attrs, near)
         a, b = case.give("x", x), case.give("w", w)
         case.expect("out", oracle.gemm(inputs(a), oracle.transposed(weights(b))))

@@ -299,6 +299,16 @@ def fp8_values(x):
     return [[q * s[k // 128] for k, q in enumerate(row)] for row, s in zip(codes, scales)]
 
 
+def signed_byte_values(x, kind):
+    """Rows as signed bytes with one float scale each stand for them."""
+    divided = (lambda v, s: v / s) if kind == "f64" else (lambda v, s: float32(v / s))
+    out = []
+    for row in x:
+        s = float32(max(abs(v) for v in row) / 127) or 1.0
+        out.append([min(max(round(divided(v, s)), -127), 127) * s for v in row])
+    return out
+
+
 def fp8_weights(w, number=float32):
     """w [n][k] as blocks of 128 x 128 hold it; number: what a code times its scale becomes."""
     out = []

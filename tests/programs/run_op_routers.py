@@ -168,6 +168,16 @@ def routers(oracle, kind):
     case.give("ids", ids, "I64")
     case.expect("out", [5.0, 3.0, 2.0, 0.0])
     yield case
+    case = Case("move_load", kind, {"decay": 0.5}, 0)
+    case.give("counts", [4.0, 0.0, 0.0, 12.0])
+    case.give("load", [0.5, 0.25, 0.0, 0.25])
+    case.expect("out", [0.375, 0.125, 0.0, 0.5])
+    yield case
+    case = Case("move_bias", kind, {"step": 0.25}, 0)
+    case.give("counts", [5.0, 3.0, 4.0, 4.0])
+    case.give("bias", [0.5, 0.5, 0.5, 0.5])
+    case.expect("out", [0.25, 0.75, 0.5, 0.5])
+    yield case
     case = Case("expert_sequences", kind, {"top_k": 2}, 0)
     case.give("offsets", [0, 3, 3, 7], "I64")
     case.give("source", [0, 3, 8, 1, 5, 6, 9], "I64")

@@ -146,6 +146,26 @@ struct choice_load {
   }
 };
 
+// A router's load and bias after a step.
+struct move_load {
+  template <class T>
+  static void run(const auto& b, op_case& in, results& out) {
+    const auto counts = in.read<T, 1>("counts");
+    auto load = in.read<T, 1>("load");
+    ds::ops::move_load(b, counts, in.number("decay"), load);
+    out.add("out", load);
+  }
+};
+struct move_bias {
+  template <class T>
+  static void run(const auto& b, op_case& in, results& out) {
+    const auto counts = in.read<T, 1>("counts");
+    auto bias = in.read<T, 1>("bias");
+    ds::ops::move_bias(b, counts, in.number("step"), bias);
+    out.add("out", bias);
+  }
+};
+
 struct expert_sequences {
   template <class T>
   static void run(const auto& b, op_case& in, results& out) {
@@ -170,6 +190,8 @@ std::span<const op_row> router_rows() {
                                     row_of<load_loss>("load_loss"),
                                     row_of<expert_capacity>("expert_capacity"),
                                     row_of<choice_load>("choice_load"),
+                                    row_of<move_load>("move_load"),
+                                    row_of<move_bias>("move_bias"),
                                     row_of<expert_sequences>("expert_sequences")};
   return rows;
 }

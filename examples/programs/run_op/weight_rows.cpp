@@ -4,6 +4,7 @@
 #include "run_op/coded_products.hpp"
 
 #include "deepseek/ops/fp8_gemm.hpp"
+#include "deepseek/ops/int4_int8_gemm.hpp"
 #include "deepseek/ops/weight_gemm.hpp"
 
 namespace run_op {
@@ -56,6 +57,12 @@ struct int4_codes {
   ds::int4_operand<ds::host> operand() const { return {q.view(), scale.view(), zero.view(), at}; }
 };
 
+// The same weights for rows that become bytes.
+struct int4_codes_for_bytes : int4_codes {
+  using int4_codes::int4_codes;
+  ds::int4_activations_operand<ds::host> operand() const { return {int4_codes::operand()}; }
+};
+
 // Codes as the numbers they are, without their scales.
 struct quantize_fp8 {
   template <class T>
@@ -75,11 +82,15 @@ struct quantize_fp8 {
 
 std::span<const op_row> weight_rows() {
   using ds::grouped_weight_gemm_op, ds::weight_gemm_op, ds::fp8_gemm_op, ds::grouped_fp8_gemm_op;
+  using ds::int4_int8_gemm_op, ds::grouped_int4_int8_gemm_op;
   static constexpr op_row rows[] = {
       row_of<plain_product<fp8_codes, weight_gemm_op>>("fp8_weight_gemm"),
       row_of<grouped_product<fp8_codes, grouped_weight_gemm_op>>("grouped_fp8_weight_gemm"),
       row_of<plain_product<int4_codes, weight_gemm_op>>("int4_gemm"),
       row_of<grouped_product<int4_codes, grouped_weight_gemm_op>>("grouped_int4_gemm"),
+      row_of<plain_product<int4_codes_for_bytes, int4_int8_gemm_op>>("int4_int8_gemm"),
+      row_of<grouped_product<int4_codes_for_bytes, grouped_int4_int8_gemm_op>>(
+          "grouped_int4_int8_gemm"),
       row_of<plain_product<fp8_codes, fp8_gemm_op>>("fp8_gemm"),
       row_of<grouped_product<fp8_codes, grouped_fp8_gemm_op>>("grouped_fp8_gemm"),
       row_of<quantize_fp8>("quantize_fp8")};

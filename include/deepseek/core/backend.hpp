@@ -30,14 +30,15 @@ constexpr void check_space() {
   if constexpr (is_view<V>) {
     static_assert(
         std::is_same_v<typename V::space, typename B::space>,
-        "deepseek::op: the data is not in this backend's memory; copy it with ds::ops::copy");
+        "deepseek::op: the data is not in this backend's memory; copy it with ds::transfer "
+        "or ds::in_memory");
   }
 }
 template <class B, class... V>
 constexpr void check_spaces(const B&, const V&...) {
-  static_assert(
-      Backend<B>,
-      "deepseek::op: the first argument is not a backend; pass a ds::cpu or ds::reference");
+  static_assert(Backend<B>,
+                "deepseek::op: the first argument is not a backend; pass a ds::cpu, ds::cuda or "
+                "ds::reference");
   (check_space<B, V>(), ...);
 }
 

@@ -11,8 +11,13 @@
 
 #include <cmath>
 #include <concepts>
+#include <limits>
 
 namespace deepseek::math {
+
+// As a variable: device code may read one, but not call std::numeric_limits.
+template <std::floating_point T>
+inline constexpr T infinity = std::numeric_limits<T>::infinity();
 
 template <std::floating_point T>
 DEEPSEEK_HOST_DEVICE inline T sigmoid(T x) {

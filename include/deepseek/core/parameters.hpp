@@ -203,15 +203,15 @@ void convert(const P& p, const K& k, Q& q) {
 }
 
 // Layers with state that is not trained (an expert's load, a selection bias) move it after a step,
-// from the statistic that their gradient slot carries.
-template <class P, class G>
-void update_buffers(P& p, const G& g) {
+// from the statistic that their gradient slot carries, by ops of the backend b.
+template <class B, class P, class G>
+void update_buffers(const B& b, P& p, const G& g) {
   if constexpr (is_numbered<P>) {
-    for (index_t i = 0; i < P::count; ++i) update_buffers(p[i], g[i]);
+    for (index_t i = 0; i < P::count; ++i) update_buffers(b, p[i], g[i]);
   } else if constexpr (has_fields<P>) {
-    if constexpr (requires { P::layer::update(p, g); }) P::layer::update(p, g);
+    if constexpr (requires { P::layer::update(b, p, g); }) P::layer::update(b, p, g);
     [&]<std::size_t... I>(std::index_sequence<I...>) {
-      (update_buffers(field_of<I>(p), field_of<I>(g)), ...);
+      (update_buffers(b, field_of<I>(p), field_of<I>(g)), ...);
     }
     (field_sequence<P>{});
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where memory lives, as a type: mixing host and device memory is then a compile-time sentence.
-// `memory<Space>` is the customization point a backend specializes for its own memory.
+// `memory<Space>` is the customization point a backend specializes for its own memory: allocate,
+// deallocate, zero, copy, and, where it is not the host's, copy_in and copy_out.
 #pragma once
 
 #include "deepseek/config.hpp"

@@ -56,7 +56,8 @@ class view {
 
   DEEPSEEK_HOST_DEVICE T* data() const { return data_; }
   DEEPSEEK_HOST_DEVICE index_t extent(int i) const {
-    return static_extents[i] != dyn ? static_extents[i] : extents_[i];
+    constexpr extents_array fixed = {E...};  // local: nvcc has no static members on the device
+    return fixed[i] != dyn ? fixed[i] : extents_[i];
   }
   DEEPSEEK_HOST_DEVICE index_t stride(int i) const { return strides_[i]; }
   DEEPSEEK_HOST_DEVICE index_t size() const {

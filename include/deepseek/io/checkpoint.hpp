@@ -79,6 +79,9 @@ class checkpoint_reader {
   template <class Tensor>
   void read(const std::string& name, Tensor& t) {
     using T = typename Tensor::value_type;
+    static_assert(std::is_same_v<typename Tensor::space, host>,
+                  "deepseek::checkpoint: the tensor is not in host memory; read into host "
+                  "parameters and transfer_all them");
     const tensor_entry& entry = file_.at(name);
     require(entry.dtype == file_dtype_of<T>(), error_code::dtype, "checkpoint ", file_.name(),
             ": tensor ", deepseek::escaped(name), " is ", to_string(entry.dtype), ", expected ",

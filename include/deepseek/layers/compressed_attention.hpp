@@ -280,12 +280,16 @@ struct compressed_attention {
     ops::add(c.backend, dx_part, dx);
   }
 
-  using window_spec = attention_spec<sliding<C.window>>;
+  template <class Call>
+  static attention_spec<sliding<C.window>, typename Call::space> window_spec(const Call& c,
+                                                                             index_t start) {
+    return {{}, 0, c.options.sequences, c.options.sequences, start};
+  }
   template <class Call, class Saved, class K>
   static void attend_window(const Call& c, const Saved& s, K& k) {
     const auto attend = [&](const auto& kv, index_t start) {
       ops::attention(c.backend, attention_inputs{heads(s.q), one_head(kv), one_head(kv)}, result(s),
-                     window_spec{{}, 0, c.options.sequences, c.options.sequences, start});
+                     window_spec(c, start));
     };
     if constexpr (keeps_state<K>) {
       const auto all = k.own.window.append(c, s.kv);
@@ -300,7 +304,7 @@ struct compressed_attention {
     ops::attention_backward(
         c.backend, attention_inputs{heads(s.q), one_head(s.kv), one_head(s.kv)}, result(s),
         attention_gradients{heads(d.o), heads(d.q), one_head(d.kv), one_head(d.kva)},
-        window_spec{{}, 0, c.options.sequences, c.options.sequences, c.options.start});
+        window_spec(c, c.options.start));
     ops::add(c.backend, d.kva, d.kv);
   }
 
@@ -316,8 +320,8 @@ struct compressed_attention {
   template <class Call, class Saved, class Sequences>
   static auto entry_spec(const Call& c, const Saved& s, const Sequences& sequences) {
     const auto seen = seen_entries(s);
-    return attention_spec<std::remove_const_t<decltype(seen)>>{seen, 0, c.options.sequences,
-                                                               sequences, c.options.start};
+    return attention_spec<std::remove_const_t<decltype(seen)>, typename Call::space>{
+        seen, 0, c.options.sequences, sequences, c.options.start};
   }
   // Adds the entries' part to s.o and s.lse.
   template <class Call, class Saved, class Sequences, class K>

@@ -74,7 +74,7 @@ struct entry_indexer {
     if constexpr (C.entries.rope_dim > 0) rotate(c, entries_of::rotation(), as_heads<H, D>(q));
     const auto choose = [&](const auto& keys) {
       ops::indexer_top_k(c.backend, indexer_inputs{as_heads<H, D>(q), keys, w}, ids,
-                         attention_spec<compressed<C.entries.ratio>>{
+                         attention_spec<compressed<C.entries.ratio>, typename Call::space>{
                              {}, scale(), c.options.sequences, numbers.sequences, c.options.start},
                          selection_order::by_position);
     };

@@ -16,6 +16,7 @@
 #include "deepseek/core/dtype.hpp"
 #include "deepseek/layers/layer.hpp"
 #include "deepseek/ops/gate.hpp"
+#include "deepseek/ops/load_state.hpp"
 #include "deepseek/ops/gemm.hpp"
 
 namespace deepseek {
@@ -112,22 +113,9 @@ struct top_k_gate {
   static void weigh(const Call& c, const P& scores, const gate_outputs<W, I>& out) {
     ops::gate_weights(c.backend, scores, out, C.rule());
   }
-  template <class State, class Counts>
-  static void update(State& own, const Counts& counts) {
-    if constexpr (has_bias) move_bias(own.bias.view(), counts);
-  }
-
- private:
-  template <class V, class Counts>
-  static void move_bias(const V& bias, const Counts& counts) {
-    double total = 0;
-    for (index_t e = 0; e < counts.extent(0); ++e) total += static_cast<double>(counts(e));
-    const double mean = total / static_cast<double>(counts.extent(0));
-    for (index_t e = 0; e < counts.extent(0); ++e) {
-      const double lack = mean - static_cast<double>(counts(e));
-      const double step = lack > 0 ? C.bias_step : lack < 0 ? -C.bias_step : 0.0;
-      bias(e) = static_cast<float>(static_cast<double>(bias(e)) + step);
-    }
+  template <class B, class State, class Counts>
+  static void update(const B& b, State& own, const Counts& counts) {
+    if constexpr (has_bias) ops::move_bias(b, counts, C.bias_step, own.bias);
   }
 };
 
@@ -209,22 +197,11 @@ struct router : scores_of<Gate, D, E, K> {
 
   // After a step: the running load moves towards the share of this step's assignments (the first
   // step sets it), and the gate moves its state.
-  template <class P, class G>
-  static void update(P& p, const G& g) {
-    double total = 0, known = 0;
-    for (index_t e = 0; e < E; ++e) {
-      total += static_cast<double>(g.load.view()(e));
-      known += static_cast<double>(p.load.view()(e));
-    }
-    if (!(total > 0)) return;
-    const double old = known > 0 ? load_decay : 0.0;
-    for (index_t e = 0; e < E; ++e) {
-      float& load = p.load.view()(e);
-      const double share = static_cast<double>(g.load.view()(e)) / total;
-      load = static_cast<float>(old * static_cast<double>(load) + (1 - old) * share);
-    }
-    if constexpr (requires { Gate::update(p.choice, g.load.view()); }) {
-      Gate::update(p.choice, g.load.view());
+  template <class B, class P, class G>
+  static void update(const B& b, P& p, const G& g) {
+    ops::move_load(b, g.load, load_decay, p.load);
+    if constexpr (requires { Gate::update(b, p.choice, g.load.view()); }) {
+      Gate::update(b, p.choice, g.load.view());
     }
   }
 };

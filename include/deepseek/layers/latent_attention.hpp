@@ -124,7 +124,7 @@ struct latent_attention {
     auto d_raw = c.scratch.template make<T, dyn, R + P>(n);
     auto d_latent = c.scratch.template make<T, dyn, R>(n);
     run_backward(c.in(4), p.wo, as_const(s.o), dy, d_o, kept.wo, g.wo);
-    attend_backward(c, s, d_o, gradients{dq, dkv, columns<R, P>(d_raw)});
+    attend_backward(c, s, d_o, gradients<T, typename Call::space>{dq, dkv, columns<R, P>(d_raw)});
     turn(c, dq, d_raw, rope_turn::inverse);
     run_backward(c.in(3), p.wkv_b, columns<0, R>(as_const(s.row)), as_const(dkv), d_latent,
                  kept.wkv_b, g.wkv_b);
@@ -260,8 +260,6 @@ struct latent_attention {
     view<T, S, dyn, H * KV> kv;
     view<T, S, dyn, P> shared;  // of the key part that all heads share
   };
-  template <class T, class S, index_t... E, class... More>
-  gradients(const view<T, S, E...>&, const More&...) -> gradients<T, S>;
 
   template <class Call, class Saved, class DO, class G>
   static void attend_backward(const Call& c, const Saved& s, const DO& d_o, const G& g) {

@@ -10,6 +10,7 @@
 // Results are views into the tape, the decoder or, for m(b, x), an owning tensor.
 #pragma once
 
+#include "deepseek/core/transfer.hpp"
 #include "deepseek/layers/initialize.hpp"
 #include "deepseek/layers/layer.hpp"
 #include "deepseek/layers/page_pool.hpp"
@@ -46,6 +47,11 @@ class model {
   model(const B& b, const Init& init) : model(b) {
     static_assert(std::is_same_v<space, host>, "deepseek::model: initialize on the host and copy");
     initialize(init, *parameters_);
+  }
+  // The same numbers in this backend's memory: model<net, float, cuda> m(gpu, trained).
+  template <class Other>
+  model(const B& b, const model<Net, T, Other>& from) : model(b) {
+    transfer_all(from.parameters(), *parameters_);
   }
 
   parameters_type& parameters() { return *parameters_; }
@@ -203,6 +209,9 @@ class model {
     return d;
   }
   decoder_type decoder(const B&, const pages_type& all) const {
+    static_assert(std::is_same_v<space, host>,
+                  "deepseek::model: a decoder over pages keeps its page table on the host; use "
+                  "decoder(b, capacity) on this backend");
     decoder_type d(all.kept_, all.pool_->pages() * all.pool_->size());
     d.pages_ = sequence_pages(all.pool_);
     return d;

@@ -24,7 +24,7 @@ auto pattern_of(const Call& c) {
 template <class Pattern, class Call>
 auto seen_keys(const Call& c, double scale, index_t queries = 0) {
   const auto seen = pattern_of<Pattern>(c);
-  return attention_spec<std::remove_const_t<decltype(seen)>>{
+  return attention_spec<std::remove_const_t<decltype(seen)>, typename Call::space>{
       seen,
       scale,
       c.options.sequences,

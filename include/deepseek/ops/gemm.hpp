@@ -3,9 +3,10 @@
 // Shapes: a [M, K], b [K, N], c [M, N], bias [N]; or batched a [B, M, K], b [B, K, N], c [B, M, N]
 // (stride 0 broadcasts). Transposed operands are views: transposed(w).
 // Types: any floating types; accumulated in accumulate_t of c over k = 0 .. K-1 in order, rounded
-// once. K = 0 gives act(bias). On cpu (float, double, or float by bf16 weights) every element is
-// one chain of fused multiply-adds, so its bits do not depend on M, N, threads or position. c must
-// not overlap a or b. Errors: shape_mismatch, invalid_argument. Cost: 2 M N K flops.
+// once. K = 0 gives act(bias). On cpu (float, double, float by bf16 weights, f16 by f16) every
+// element is one chain of fused multiply-adds, of bf16 by bf16 one of sums of pairs of products, so
+// its bits do not depend on M, N, threads or position. c must not overlap a or b. Errors:
+// shape_mismatch, invalid_argument. Cost: 2 M N K flops.
 #pragma once
 
 #include "deepseek/ops/argument.hpp"

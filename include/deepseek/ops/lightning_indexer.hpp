@@ -54,18 +54,20 @@ void require_inputs(const B& b, const In& in) {
   require_data(in.w, "lightning_indexer: w");
 }
 
-// One column for each key of the longest sequence.
+// One column for each key of the longest sequence, where the host can read their offsets.
 template <class Scores, class Spec>
 void require_scores(const Scores& scores, const Spec& spec, index_t queries, index_t keys) {
   static_assert(Scores::rank == 2,
                 "deepseek::lightning_indexer: wrong rank; pass scores[queries, keys]");
   require_extent(scores, 0, queries, "lightning_indexer: scores");
   require_data(scores, "lightning_indexer: scores");
-  for (index_t s = 0; s < sequence_count(spec); ++s) {
-    const index_t needed = sequence_range(spec, s, queries, keys).keys;
-    require(scores.extent(1) >= needed, error_code::shape_mismatch, "lightning_indexer: scores",
-            shape_of(scores), " have fewer columns than the ", needed, " keys of sequence ", s,
-            "; pass one for each key of the longest sequence");
+  if constexpr (std::is_same_v<typename Scores::space, host>) {
+    for (index_t s = 0; s < sequence_count(spec); ++s) {
+      const index_t needed = sequence_range(spec, s, queries, keys).keys;
+      require(scores.extent(1) >= needed, error_code::shape_mismatch, "lightning_indexer: scores",
+              shape_of(scores), " have fewer columns than the ", needed, " keys of sequence ", s,
+              "; pass one for each key of the longest sequence");
+    }
   }
 }
 

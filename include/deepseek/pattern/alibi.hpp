@@ -54,7 +54,7 @@ template <index_t H>
 struct alibi : linear_bias {
   static_assert(H >= 1, "deepseek::alibi: no heads; write the number of query heads, alibi<8>");
 
-  constexpr alibi bind(const pattern_scope& scope) const {
+  DEEPSEEK_HOST_DEVICE constexpr alibi bind(const pattern_scope& scope) const {
     alibi bound;
     bound.slope = scope.head < H ? slopes.of[scope.head] : 0;
     return bound;
@@ -82,7 +82,7 @@ struct alibi<dyn> : linear_bias {
   explicit alibi(const view<T, S, N>& of_heads)
       : slopes(of_heads.data()), heads(of_heads.extent(0)), stride(of_heads.stride(0)) {}
 
-  alibi bind(const pattern_scope& scope) const {
+  DEEPSEEK_HOST_DEVICE alibi bind(const pattern_scope& scope) const {
     alibi bound = *this;
     bound.slope = scope.head < heads ? slopes[scope.head * stride] : 0;
     return bound;

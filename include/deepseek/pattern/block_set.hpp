@@ -17,6 +17,8 @@ template <index_t B>
 struct block_set {
   static_assert(B >= 1, "deepseek::block_set: a block has no positions; write B >= 1");
 
+  static constexpr bool alike_in_group = true, listed = true;
+
   const std::int32_t* data = nullptr;
   index_t rows = 0, kv_heads = 1, count = 0;
   index_t row_stride = 0, head_stride = 0, id_stride = 1;

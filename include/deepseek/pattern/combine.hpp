@@ -17,13 +17,14 @@ struct parts {
   parts<Rest...> rest;
 
   constexpr parts() = default;
-  constexpr explicit parts(const A& a, const Rest&... r) : first(a), rest(r...) {}
-  constexpr parts(const A& a, const parts<Rest...>& r) : first(a), rest(r) {}
+  DEEPSEEK_HOST_DEVICE constexpr explicit parts(const A& a, const Rest&... r)
+      : first(a), rest(r...) {}
+  DEEPSEEK_HOST_DEVICE constexpr parts(const A& a, const parts<Rest...>& r) : first(a), rest(r) {}
 
   static constexpr parts make(const pattern_key& key) {
     return {make_pattern<A>(key), parts<Rest...>::make(key)};
   }
-  constexpr parts bind(const pattern_scope& scope) const {
+  DEEPSEEK_HOST_DEVICE constexpr parts bind(const pattern_scope& scope) const {
     return {bind_pattern(first, scope), rest.bind(scope)};
   }
   void check(const pattern_scope& scope) const {
@@ -37,9 +38,9 @@ struct parts<A> {
   A first;
 
   constexpr parts() = default;
-  constexpr explicit parts(const A& a) : first(a) {}
+  DEEPSEEK_HOST_DEVICE constexpr explicit parts(const A& a) : first(a) {}
   static constexpr parts make(const pattern_key& key) { return parts{make_pattern<A>(key)}; }
-  constexpr parts bind(const pattern_scope& scope) const {
+  DEEPSEEK_HOST_DEVICE constexpr parts bind(const pattern_scope& scope) const {
     return parts{bind_pattern(first, scope)};
   }
   void check(const pattern_scope& scope) const { require_pattern(first, scope); }
@@ -113,6 +114,30 @@ struct fold {
                         fold<Rule, Rest...>::row_bits(p.rest, q, k0));
     }
   }
+  DEEPSEEK_HOST_DEVICE static constexpr bool alike(const parts<A, Rest...>& p, index_t a,
+                                                   index_t b) {
+    if constexpr (sizeof...(Rest) == 0) {
+      return see_alike(p.first, a, b);
+    } else {
+      return see_alike(p.first, a, b) && fold<Rule, Rest...>::alike(p.rest, a, b);
+    }
+  }
+  // Some rows at a time, so that what the rest sees needs little memory.
+  DEEPSEEK_HOST_DEVICE static constexpr void rows_bits(const parts<A, Rest...>& p, const tile& t,
+                                                       std::uint64_t* out) {
+    deepseek::rows_bits(p.first, t, out);
+    if constexpr (sizeof...(Rest) > 0) {
+      constexpr index_t most = 48;
+      std::uint64_t other[most] = {};
+      for (index_t q = t.q0; q < t.q1; q += most) {
+        const index_t end = q + most < t.q1 ? q + most : t.q1;
+        fold<Rule, Rest...>::rows_bits(p.rest, {q, end, t.k0, t.k1}, other);
+        for (index_t i = q; i < end; ++i) {
+          out[i - t.q0] = Rule::bits(out[i - t.q0], other[i - q]);
+        }
+      }
+    }
+  }
   DEEPSEEK_HOST_DEVICE static constexpr key_span next_keys(const parts<A, Rest...>& p, index_t q0,
                                                            index_t q1, index_t from) {
     if constexpr (sizeof...(Rest) == 0) {
@@ -127,10 +152,11 @@ struct fold {
 
 template <class Rule, class... P>
 struct pattern {
+  static constexpr bool alike_in_group = (deepseek::alike_in_group<P> && ...);
   parts<P...> of;
 
   constexpr pattern() = default;
-  constexpr explicit pattern(const parts<P...>& given) : of(given) {}
+  DEEPSEEK_HOST_DEVICE constexpr explicit pattern(const parts<P...>& given) : of(given) {}
 
   DEEPSEEK_HOST_DEVICE constexpr bool visible(index_t q, index_t k) const {
     return fold<Rule, P...>::visible(of, q, k);
@@ -141,8 +167,15 @@ struct pattern {
   DEEPSEEK_HOST_DEVICE constexpr std::uint64_t row_bits(index_t q, index_t k0) const {
     return fold<Rule, P...>::row_bits(of, q, k0);
   }
+  DEEPSEEK_HOST_DEVICE constexpr void rows_bits(const tile& t, std::uint64_t* out) const {
+    fold<Rule, P...>::rows_bits(of, t, out);
+  }
   DEEPSEEK_HOST_DEVICE constexpr key_span next_keys(index_t q0, index_t q1, index_t from) const {
     return fold<Rule, P...>::next_keys(of, q0, q1, from);
+  }
+  // Queries that see alike in every part.
+  DEEPSEEK_HOST_DEVICE constexpr bool alike(index_t a, index_t b) const {
+    return fold<Rule, P...>::alike(of, a, b);
   }
 };
 
@@ -156,6 +189,7 @@ struct both : combined::pattern<combined::all_of, P...> {
                 "write scored<both<...>, modifier>");
   static constexpr reach sees =
       ((reach_of<P> == reach::past) || ...) ? reach::past : reach::everywhere;
+  static constexpr bool listed = (lists_blocks<P> || ...);
 
   constexpr both() = default;
   constexpr explicit both(const P&... each) requires(sizeof...(P) > 0)
@@ -164,7 +198,7 @@ struct both : combined::pattern<combined::all_of, P...> {
   static constexpr both make(const pattern_key& key) {
     return both(combined::parts<P...>::make(key));
   }
-  constexpr both bind(pattern_scope scope) const {
+  DEEPSEEK_HOST_DEVICE constexpr both bind(pattern_scope scope) const {
     if (sees == reach::past) scope.seen = reach::past;
     return both(this->of.bind(scope));
   }
@@ -174,7 +208,7 @@ struct both : combined::pattern<combined::all_of, P...> {
   }
 
  private:
-  constexpr explicit both(const combined::parts<P...>& given)
+  DEEPSEEK_HOST_DEVICE constexpr explicit both(const combined::parts<P...>& given)
       : combined::pattern<combined::all_of, P...>(given) {}
 };
 
@@ -188,6 +222,7 @@ struct either : combined::pattern<combined::any_of, P...> {
       "write scored<either<...>, modifier>");
   static constexpr reach sees =
       ((reach_of<P> == reach::past) && ...) ? reach::past : reach::everywhere;
+  static constexpr bool listed = (lists_blocks<P> && ...);
 
   constexpr either() = default;
   constexpr explicit either(const P&... each) requires(sizeof...(P) > 0)
@@ -196,11 +231,13 @@ struct either : combined::pattern<combined::any_of, P...> {
   static constexpr either make(const pattern_key& key) {
     return either(combined::parts<P...>::make(key));
   }
-  constexpr either bind(const pattern_scope& scope) const { return either(this->of.bind(scope)); }
+  DEEPSEEK_HOST_DEVICE constexpr either bind(const pattern_scope& scope) const {
+    return either(this->of.bind(scope));
+  }
   void check(const pattern_scope& scope) const { this->of.check(scope); }
 
  private:
-  constexpr explicit either(const combined::parts<P...>& given)
+  DEEPSEEK_HOST_DEVICE constexpr explicit either(const combined::parts<P...>& given)
       : combined::pattern<combined::any_of, P...>(given) {}
 };
 

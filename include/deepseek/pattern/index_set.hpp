@@ -17,6 +17,8 @@ namespace deepseek {
 enum class index_order { any, ascending };
 
 struct index_set {
+  static constexpr bool alike_in_group = true;
+
   const std::int32_t* data = nullptr;
   index_t rows = 0, count = 0;
   index_t row_stride = 0, id_stride = 1;

@@ -4,9 +4,11 @@
 //   visible(q, k) -> bool       may query q look at key k?
 //   cover(tile)   -> coverage   none: no pair of the tile is visible; full: every pair is;
 //                               partial is always a correct answer, only a slower one.
-// Optional: next_keys (cost follows the keys kept), row_bits (64 keys at once), make (data of a
-// run: the seed), bind (head, keys, rows), check (what a run must be), alike (two queries that see
-// the same keys), `sees` (never a key after its query), modify (scores: pattern/score.hpp).
+// Optional: next_keys (cost follows the keys kept), row_bits (64 keys at once), rows_bits (of many
+// queries), make (data of a run: the seed), bind (head, keys, rows), check (what a run must be),
+// alike (two queries that see the same keys), `sees` (never a key after its query),
+// alike_in_group (heads that share a key-value head see the same keys; assumed without a bind),
+// listed (each query has a list of blocks), modify (scores: pattern/score.hpp).
 // Queries may have negative positions (more queries than keys, aligned at the end); keys do not.
 #pragma once
 
@@ -90,7 +92,7 @@ constexpr P make_pattern(const pattern_key& key) {
 }
 
 template <class P>
-constexpr P bind_pattern(const P& pattern, const pattern_scope& scope) {
+DEEPSEEK_HOST_DEVICE constexpr P bind_pattern(const P& pattern, const pattern_scope& scope) {
   if constexpr (requires { pattern.bind(scope); }) {
     return pattern.bind(scope);
   } else {
@@ -115,6 +117,27 @@ DEEPSEEK_HOST_DEVICE constexpr bool see_alike(const P& pattern, index_t a, index
     return false;
   }
 }
+
+// Query heads that share a key-value head are known to see the same keys.
+template <class P>
+inline constexpr bool alike_in_group = !requires(const P& p, const pattern_scope& s) {
+  p.bind(s);
+};
+template <class P>
+requires requires {
+  { P::alike_in_group } -> std::convertible_to<bool>;
+}
+inline constexpr bool alike_in_group<P> = P::alike_in_group;
+
+// Neighbouring queries see blocks of keys that have little in common: a kernel takes them one by
+// one where that costs less than all their blocks.
+template <class P>
+inline constexpr bool lists_blocks = false;
+template <class P>
+requires requires {
+  { P::listed } -> std::convertible_to<bool>;
+}
+inline constexpr bool lists_blocks<P> = P::listed;
 
 // The pattern also changes the scores of the pairs that it shows: see pattern/score.hpp.
 template <class P>
@@ -154,6 +177,27 @@ DEEPSEEK_HOST_DEVICE constexpr std::uint64_t span_bits(index_t first, index_t la
   if (low >= 64 || high <= low) return 0;
   const std::uint64_t below_high = high >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << high) - 1;
   return below_high & (~std::uint64_t{0} << low);
+}
+
+// The same for queries q0 .. q1 - 1 of a tile of at most 64 keys, out[q - q0]; bits at k1 and
+// beyond mean nothing. What is true of the whole tile is asked once.
+template <class P>
+DEEPSEEK_HOST_DEVICE constexpr void rows_bits(const P& pattern, const tile& t, std::uint64_t* out) {
+  if constexpr (requires { pattern.rows_bits(t, out); }) {
+    pattern.rows_bits(t, out);
+  } else {
+    const coverage c = pattern.cover(t);
+    for (index_t q = t.q0; q < t.q1; ++q) {
+      std::uint64_t& bits = out[q - t.q0];
+      if (c != coverage::partial) {
+        bits = c == coverage::full ? ~std::uint64_t{0} : 0;
+      } else if (q > t.q0 && see_alike(pattern, q - 1, q)) {
+        bits = out[q - 1 - t.q0];
+      } else {
+        bits = row_bits(pattern, q, t.k0);
+      }
+    }
+  }
 }
 
 // Division that rounds down: the block of a negative position, too.

@@ -38,7 +38,9 @@ struct random_blocks {
   pattern_scope scope;
 
   static constexpr random_blocks make(const pattern_key& from) { return {from, {}}; }
-  constexpr random_blocks bind(const pattern_scope& to) const { return {key, to}; }
+  DEEPSEEK_HOST_DEVICE constexpr random_blocks bind(const pattern_scope& to) const {
+    return {key, to};
+  }
 
   DEEPSEEK_HOST_DEVICE constexpr drawn_blocks<R> draw(index_t query_block) const {
     const index_t blocks = scope.seen == reach::past ? query_block + 1 : (scope.keys + B - 1) / B;

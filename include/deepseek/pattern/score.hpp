@@ -30,12 +30,14 @@ struct scored {
                 "deepseek::scored: the second type does not change scores; write a modifier with "
                 "template <class T> modified_score<T> change(T s, index_t q, index_t k) const");
   static constexpr reach sees = reach_of<P>;
+  static constexpr bool alike_in_group = deepseek::alike_in_group<P>;
+  static constexpr bool listed = lists_blocks<P>;
 
   P pattern{};
   M modifier{};
 
   constexpr scored() = default;
-  constexpr scored(const P& p, const M& m) : pattern(p), modifier(m) {}
+  DEEPSEEK_HOST_DEVICE constexpr scored(const P& p, const M& m) : pattern(p), modifier(m) {}
 
   static constexpr scored make(const pattern_key& key) {
     if constexpr (requires { M::make(key); }) {
@@ -44,7 +46,7 @@ struct scored {
       return {make_pattern<P>(key), M{}};
     }
   }
-  constexpr scored bind(const pattern_scope& scope) const {
+  DEEPSEEK_HOST_DEVICE constexpr scored bind(const pattern_scope& scope) const {
     return {bind_pattern(pattern, scope), bind_pattern(modifier, scope)};
   }
   void check(const pattern_scope& scope) const {
@@ -61,6 +63,9 @@ struct scored {
   }
   DEEPSEEK_HOST_DEVICE constexpr std::uint64_t row_bits(index_t q, index_t k0) const {
     return deepseek::row_bits(pattern, q, k0);
+  }
+  DEEPSEEK_HOST_DEVICE constexpr void rows_bits(const tile& t, std::uint64_t* out) const {
+    deepseek::rows_bits(pattern, t, out);
   }
   DEEPSEEK_HOST_DEVICE constexpr bool alike(index_t a, index_t b) const {
     return see_alike(pattern, a, b);

@@ -23,10 +23,12 @@ struct fake_grid {
   index_t group = 1;
   dtype stored = dtype::f32;
 
-  constexpr index_t groups_of(index_t width) const { return (width + group - 1) / group; }
+  DEEPSEEK_HOST_DEVICE constexpr index_t groups_of(index_t width) const {
+    return (width + group - 1) / group;
+  }
 
   template <class A>
-  A step(A log_step) const {
+  DEEPSEEK_HOST_DEVICE A step(A log_step) const {
     const A s = std::exp(log_step);
     switch (stored) {
       case dtype::bf16:
@@ -41,12 +43,13 @@ struct fake_grid {
   }
   // Of x / step, before it is cut off; NaN stays NaN.
   template <class A>
-  A code(A scaled) const {
+  DEEPSEEK_HOST_DEVICE A code(A scaled) const {
     return std::nearbyint(scaled) + static_cast<A>(zero);
   }
   template <class A>
-  A clamped(A code) const {
-    return std::clamp(code, static_cast<A>(least), static_cast<A>(most));
+  DEEPSEEK_HOST_DEVICE A clamped(A code) const {
+    const A low = static_cast<A>(least), high = static_cast<A>(most);
+    return code < low ? low : high < code ? high : code;
   }
 };
 

@@ -24,11 +24,11 @@ constexpr index_t fp8_blocks_in(index_t n) {
 enum class fp8_scales { any, power_of_two };
 
 // Of finite numbers whose largest magnitude is amax.
-inline float fp8_scale_of(float amax, fp8_scales kind) {
-  const float scale = std::max(amax, 1e-4F) / f8_e4m3::largest;
+DEEPSEEK_HOST_DEVICE inline float fp8_scale_of(float amax, fp8_scales kind) {
+  const float scale = (amax < 1e-4F ? 1e-4F : amax) / f8_e4m3::largest;
   return kind == fp8_scales::any ? scale : static_cast<float>(f8_e8m0(scale));
 }
-inline f8_e4m3 fp8_code(float x, float scale) {
+DEEPSEEK_HOST_DEVICE inline f8_e4m3 fp8_code(float x, float scale) {
   return f8_e4m3(x / scale);
 }
 

@@ -17,7 +17,7 @@
 #include "deepseek/quant/int8_layout.hpp"
 #include "deepseek/quant/make_weight.hpp"
 
-#include <limits>
+#include <cmath>
 
 namespace deepseek {
 
@@ -28,24 +28,44 @@ struct int8_range {
   std::int32_t zero = 0;
 };
 
-// low <= 0 <= high, finite. A is the type in which values are computed.
+// low <= 0 <= high, finite: the step between codes. A is the type in which values are computed.
 template <class A>
-int8_range int8_range_of(A low, A high) {
+DEEPSEEK_HOST_DEVICE A int8_step_of(A low, A high) {
   const A width = high - low;
-  const A step = std::isfinite(width) ? width / A(255) : high / A(255) - low / A(255);
-  require(step <= static_cast<A>(std::numeric_limits<float>::max()), error_code::nonfinite,
-          "int8: values from ", low, " to ", high, " need a scale beyond float; scale them down");
+  return width - width == A(0) ? width / A(255) : high / A(255) - low / A(255);
+}
+template <class A>
+DEEPSEEK_HOST_DEVICE bool int8_step_fits(A step) {
+  return step <= static_cast<A>(float_traits<float>::largest);
+}
+template <class A>
+DEEPSEEK_HOST_DEVICE A clamped_to_byte(A code) {
+  return code < A(0) ? A(0) : code > A(255) ? A(255) : code;
+}
+template <class A>
+DEEPSEEK_HOST_DEVICE int8_range int8_range_with(A step, A low) {
   int8_range r{static_cast<float>(step), 0};
   if (!(r.scale > 0)) return {};
-  const A zero = std::nearbyint(-low / static_cast<A>(r.scale));
-  r.zero = static_cast<std::int32_t>(std::clamp(zero, A(0), A(255)));
+  r.zero = static_cast<std::int32_t>(
+      clamped_to_byte(std::nearbyint(-low / static_cast<A>(r.scale))));
   return r;
+}
+template <class A>
+[[noreturn]] void fail_int8_range(A low, A high) {
+  fail(error_code::nonfinite, "int8: values from ", low, " to ", high,
+       " need a scale beyond float; scale them down");
+}
+template <class A>
+int8_range int8_range_of(A low, A high) {
+  const A step = int8_step_of(low, high);
+  if (!int8_step_fits(step)) fail_int8_range(low, high);
+  return int8_range_with(step, low);
 }
 // x is not NaN; infinities saturate.
 template <class A>
-std::uint8_t int8_code(A x, const int8_range& r) {
+DEEPSEEK_HOST_DEVICE std::uint8_t int8_code(A x, const int8_range& r) {
   const A code = std::nearbyint(x / static_cast<A>(r.scale)) + static_cast<A>(r.zero);
-  return static_cast<std::uint8_t>(std::clamp(code, A(0), A(255)));
+  return static_cast<std::uint8_t>(clamped_to_byte(code));
 }
 
 // Views of an int8 weight of one or several experts, and how its input becomes bytes.

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // packed<B>: weights of the model's own element type in the order in which backend B multiplies by
-// them: panels [out / columns][in][columns], the last filled up with zeros. No number changes and
-// results have the same bits as with plain weights; a product with few rows runs close to the
-// speed of memory. The panel's width is B's (packing<B>) and follows the instruction set of the
-// build: pack a model after loading it. The width stands in the tensor's name, so that a file of
-// another build is refused instead of misread.
+// them: panels [out / columns][in / together][columns][together], the last filled up with zeros. No
+// number changes and results have the same bits as with plain weights; a product with few rows runs
+// close to the speed of memory. The panel's width, and how many inputs lie together (2 of bf16),
+// are B's (packing<B>) and follow the instruction set of the build: pack a model after loading it.
+// Both stand in the tensor's name, so that a file of another build is refused instead of misread.
 //   auto fast = ds::quantize<ds::packed<ds::cpu>>(cpu, m);
 // Source: Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008.
 #pragma once
@@ -15,20 +15,24 @@
 
 namespace deepseek {
 
-// columns<T>: how many outputs stand side by side in B's panels.
+// columns<T>: how many outputs stand side by side in B's panels; together<T>: inputs of each.
 template <class B>
 struct packing {
   template <class>
   static constexpr index_t columns = 1;
+  template <class>
+  static constexpr index_t together = 1;
 };
 
 struct packed_layout {
-  index_t n, k, columns;
+  index_t n, k, columns, together = 1;
 
   constexpr index_t panels() const { return (n + columns - 1) / columns; }
-  constexpr index_t size() const { return panels() * columns * k; }
+  constexpr index_t deep() const { return (k + together - 1) / together; }
+  constexpr index_t size() const { return panels() * columns * deep() * together; }
   constexpr index_t at(index_t row, index_t step) const {
-    return (row / columns * k + step) * columns + row % columns;
+    const index_t group = row / columns * deep() + step / together;
+    return (group * columns + row % columns) * together + step % together;
   }
 };
 
@@ -55,8 +59,9 @@ struct packed_operand {
   index_t in() const { return layout.k; }
   packed_matrix<T, Space> expert(index_t e) const { return {layout, q.data() + e * q.stride(0)}; }
   void check(const char* op) const {
-    require(layout.n >= 0 && layout.k >= 0 && layout.columns > 0, error_code::invalid_argument, op,
-            ": panels of ", layout.columns, " columns for [", layout.n, ", ", layout.k,
+    require(layout.n >= 0 && layout.k >= 0 && layout.columns > 0 && layout.together > 0,
+            error_code::invalid_argument, op, ": panels of ", layout.columns, " columns, ",
+            layout.together, " inputs together, for [", layout.n, ", ", layout.k,
             "]; pass what make_weight wrote");
     require_extent(q, 1, layout.size(), op);
     require_data(q, op);
@@ -65,23 +70,27 @@ struct packed_operand {
   }
 };
 
-// "panels_of_48".
-template <index_t Columns>
+// "panels_of_48", "panels_of_48_by_2".
+template <index_t Columns, index_t Together = 1>
 struct panels_name {
   static constexpr auto text = [] {
-    std::array<char, 32> out{};
+    std::array<char, 64> out{};
     std::size_t n = 0;
-    for (const char c : {'p', 'a', 'n', 'e', 'l', 's', '_', 'o', 'f', '_'}) out[n++] = c;
-    index_t power = 1;
-    while (power * 10 <= Columns) power *= 10;
-    for (; power > 0; power /= 10) out[n++] = static_cast<char>('0' + Columns / power % 10);
+    const auto put = [&](const char* word, index_t number) {
+      for (; *word != 0; ++word) out[n++] = *word;
+      index_t power = 1;
+      while (power * 10 <= number) power *= 10;
+      for (; power > 0; power /= 10) out[n++] = static_cast<char>('0' + number / power % 10);
+    };
+    put("panels_of_", Columns);
+    if (Together > 1) put("_by_", Together);
     return out;
   }();
 };
 
-template <class T, class S, index_t O, index_t I, index_t Columns>
+template <class T, class S, index_t O, index_t I, index_t Columns, index_t Together>
 struct packed_weight {
-  static constexpr packed_layout layout{O, I, Columns};
+  static constexpr packed_layout layout{O, I, Columns, Together};
   static constexpr index_t experts = stack_of<S>::count;
   using space = typename stack_of<S>::space;
   static constexpr bool is_stack = !std::is_same_v<space, S>;
@@ -91,7 +100,7 @@ struct packed_weight {
     return {{panels.data(), {experts, layout.size()}}, layout};
   }
   static constexpr auto fields() {
-    return std::tuple{named(panels_name<Columns>::text.data(), &packed_weight::panels)};
+    return std::tuple{named(panels_name<Columns, Together>::text.data(), &packed_weight::panels)};
   }
 };
 
@@ -100,23 +109,21 @@ struct packed {
   static constexpr const char* name = "packed";
   static constexpr bool stores_elements = true;  // NaN and infinity stay what they are
   template <class T, class S, index_t O, index_t I>
-  using weight = packed_weight<T, S, O, I, packing<B>::template columns<T>>;
+  using weight =
+      packed_weight<T, S, O, I, packing<B>::template columns<T>, packing<B>::template together<T>>;
 };
 
-template <class B, class M, class T, class S, index_t O, index_t I, index_t Columns>
+template <class B, class M, class T, class S, index_t O, index_t I, index_t C, index_t G>
 void make_expert_weight(const packed<B>&, const M& from, const observed_range&,
-                        packed_weight<T, S, O, I, Columns>& out, index_t expert) {
+                        packed_weight<T, S, O, I, C, G>& out, index_t expert) {
   static_assert(std::is_same_v<typename stack_of<S>::space, host>,
                 "deepseek::make_weight: weights are made on the host; make them there and copy");
-  constexpr packed_layout at = packed_weight<T, S, O, I, Columns>::layout;
+  constexpr packed_layout at = packed_weight<T, S, O, I, C, G>::layout;
   require_weight_shape(packed<B>::name, from, {stack_of<S>::count, O, I}, expert);
   T* const to = out.panels.data() + expert * at.size();
-  for (index_t first = 0; first < O; first += Columns) {
-    for (index_t k = 0; k < I; ++k) {
-      T* const step = to + at.at(first, k);
-      for (index_t j = 0; j < Columns; ++j) {
-        step[j] = first + j < O ? static_cast<T>(from(first + j, k)) : T(0);
-      }
+  for (index_t n = 0; n < at.panels() * C; ++n) {
+    for (index_t k = 0; k < at.deep() * G; ++k) {
+      to[at.at(n, k)] = n < O && k < I ? static_cast<T>(from(n, k)) : T(0);
     }
   }
 }

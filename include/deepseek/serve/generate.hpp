@@ -57,6 +57,43 @@ auto timed(double& seconds, const F& f) {
   }
 }
 
+// Token ids and logits on their way between the host and the model's memory; on a host backend
+// they are where they should be. What one step needs is kept, so that a step allocates nothing.
+template <class T, class Space>
+class token_road {
+ public:
+  using ids = view<const std::int32_t, host, dyn>;
+
+  auto to_model(const ids& given) {
+    if constexpr (std::is_same_v<Space, host>) {
+      return given;
+    } else {
+      auto& place = given.extent(0) == 1 ? one_ : many_;
+      if (place.extent(0) != given.extent(0)) place = id_tensor({given.extent(0)});
+      transfer(given, place);
+      return as_const(place.view());
+    }
+  }
+  // The last row of logits [n, V], for the host.
+  template <class B, class Logits>
+  auto last_row(const B& b, const Logits& logits) {
+    const auto row = slice(logits, logits.extent(0) - 1);
+    if constexpr (std::is_same_v<Space, host>) {
+      return row;
+    } else {
+      b.synchronize();
+      if (row_.extent(0) != row.extent(0)) row_ = tensor<T, host, dyn>({row.extent(0)});
+      transfer(view<const T, Space, dyn>(row), row_);
+      return as_const(row_.view());
+    }
+  }
+
+ private:
+  using id_tensor = tensor<std::int32_t, Space, dyn>;
+  id_tensor one_, many_;
+  tensor<T, host, dyn> row_;
+};
+
 // prompt: token ids [n], int32, host.
 template <class B, class Net, class T, class Prompt, class Sink>
 generation generate(const B& b, const model<Net, T, B>& m, const Prompt& prompt_in,
@@ -72,9 +109,9 @@ generation generate(const B& b, const model<Net, T, B>& m, const Prompt& prompt_
   generation done{.prompt_tokens = n};
   if (options.tokens == 0) return done;
   auto cache = m.decoder(b, options.capacity > 0 ? options.capacity : n + options.tokens - 1);
-  const auto step = [&](const auto& ids) {
-    const auto logits = m.decode(b, ids, cache);
-    return draw.next(slice(logits, logits.extent(0) - 1));
+  token_road<T, typename B::space> road;
+  const auto step = [&](const view<const std::int32_t, host, dyn>& ids) {
+    return draw.next(road.last_row(b, m.decode(b, road.to_model(ids), cache)));
   };
   std::int32_t token = timed(done.prefill_seconds, [&] { return step(prompt); });
   for (;;) {

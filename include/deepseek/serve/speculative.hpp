@@ -84,6 +84,10 @@ auto last_row(const View& logits) {
 
 template <class B, class Model, class Drafts>
 class run {
+  static_assert(std::is_same_v<typename B::space, host>,
+                "deepseek::generate_speculative: drafts and logits are compared on the host; use "
+                "generate() on this backend");
+
  public:
   run(const B& b, const Model& model, typename Model::decoder_type& cache, Drafts& drafts,
       const speculative_options& options)

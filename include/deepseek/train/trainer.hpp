@@ -129,7 +129,7 @@ class trainer {
     const double clipped = config_.clip > 0 ? std::min(1.0, config_.clip / (norm + 1e-6)) : 1.0;
     if (counted_ > 0) {
       optimizer_.step(backend_, model_.parameters(), *gradients_, lr, clipped / tokens);
-      update_buffers(model_.parameters(), *gradients_);
+      update_buffers(backend_, model_.parameters(), *gradients_);
       if (after_step_) after_step_(model_.parameters());
     }
     const train_result result{loss_ / tokens,     auxiliary_ / tokens,  norm,   lr, counted_,

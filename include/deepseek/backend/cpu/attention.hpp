@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// attention on the cpu, float and double, any strides: flash tiles in registers' size on the thread
-// pool; see ops/attention.hpp and attention/tiles.hpp. Other types take the reference loops.
+// attention on the cpu, any strides: flash tiles in registers' size on the thread pool; see
+// ops/attention.hpp and attention/tiles.hpp. Sums in float for elements of 32 and 16 bits, which
+// may differ, in double for double. Forward of bf16 multiplies pairs where the processor can
+// (attention/pairs.hpp); else 16-bit elements are widened in tiles.
 // Tasks: one key-value head of one sequence, or one tile of it where those are few, or some of the
 // query heads where even tiles are few (a decoding step with one key-value head); the bits are the
 // same. Listed keys of many heads are gathered (attention/gathered.hpp). Memory: packed keys and
 // values of the sequences at work, linear in the keys.
 #pragma once
 
-#include "deepseek/backend/cpu/attention/backward.hpp"
+#include "deepseek/backend/cpu/attention/backward_pairs.hpp"
+#include "deepseek/backend/cpu/attention/backward_wide.hpp"
 #include "deepseek/backend/cpu/attention/forward.hpp"
 #include "deepseek/backend/cpu/attention/gathered.hpp"
 #include "deepseek/backend/cpu/context.hpp"
@@ -23,6 +26,12 @@ concept one_type = (std::is_same_v<typename V::value_type, float> ||
                     std::is_same_v<typename V::value_type,
                                    double>)&&(std::is_same_v<typename V::value_type,
                                                              typename More::value_type>&&...);
+
+// What is summed in one type: elements of 32 and 16 bits in float, double in double.
+template <class V, class... More>
+concept one_sum = (std::is_same_v<accumulate_t<typename V::value_type>,
+                                  accumulate_t<typename More::value_type>> &&
+                   ...);
 
 // Where the tiles of one sequence stand among those of all.
 struct sequence_tiles {
@@ -72,8 +81,9 @@ inline const sequence_tiles& find_tile(const view<sequence_tiles, host, dyn>& li
 struct packed_memory;
 
 // What forward's tasks share. Both ways of dealing them out give the same bits.
-template <class T, class In, class Out, class Spec>
+template <class Form, class In, class Out, class Spec>
 struct forward_tasks {
+  using element = typename Form::element;
   const cpu& b;
   const In& in;
   const Out& out;
@@ -85,15 +95,12 @@ struct forward_tasks {
   using pattern = std::remove_cvref_t<decltype(Spec::pattern)>;
   using heads_of = head_group<pattern>;
 
-  index_t tile_size() const { return packed_tile_size<T>(in.q.extent(2), in.v.extent(2)); }
-  void pack(const heads_of& head_rows, index_t kv, index_t tile, T* packed) const {
-    pack_key_tile(in, head_rows.range, kv, tile * key_tile,
-                  tile_at(packed + tile * tile_size(), in.q.extent(2)));
-  }
-  void query_tile(const heads_of& head_rows, index_t tile, T* packed) const {
+  index_t tile_size() const { return Form::tile_size(in.q.extent(2), in.v.extent(2)); }
+  void query_tile(const heads_of& head_rows, index_t tile, const packed_tiles<Form>& packed) const {
     const index_t i0 = tile * head_rows.queries_per_tile();
     const index_t i1 = std::min(i0 + head_rows.queries_per_tile(), head_rows.range.queries);
-    forward_tile<T, In, Out, pattern>(in, out, head_rows, static_cast<T>(spec.scale))
+    forward_tile<Form, In, Out, pattern>(in, out, head_rows,
+                                         static_cast<typename Form::sum>(spec.scale))
         .run(i0, i1, packed);
   }
 
@@ -103,12 +110,13 @@ struct forward_tasks {
     b.parallel((list.extent(0) - 1) * groups, [&](index_t task) {
       const auto& at = list(task / groups);
       const auto head_rows = group_of(spec, at.range, task % groups, group);
-      T* packed = nullptr;
+      packed_tiles<Form> packed;
       if (at.packed) {
-        packed = kernels::scratch<packed_memory, T>(
-            static_cast<std::size_t>(head_rows.key_tiles() * tile_size()));
-        const index_t kv = task % groups / parts;
-        for (index_t t = 0; t < head_rows.key_tiles(); ++t) pack(head_rows, kv, t, packed);
+        const index_t tiles = head_rows.key_tiles();
+        packed.memory =
+            kernels::scratch<packed_memory, element>(static_cast<std::size_t>(tiles * tile_size()));
+        packed.ready = kernels::scratch<packed_memory, bool>(static_cast<std::size_t>(tiles));
+        std::fill_n(packed.ready, tiles, false);
       }
       for (index_t t = 0; t < head_rows.query_tiles(); ++t) query_tile(head_rows, t, packed);
     });
@@ -116,8 +124,10 @@ struct forward_tasks {
   // One tile of queries a task, all keys packed before: for few head_rows.
   void by_tile() const {
     const auto& total = list(list.extent(0) - 1);
-    T* packed =
-        b.workspace().template make<T, dyn>(total.first_key_tile * kv_heads * tile_size()).data();
+    element* packed =
+        b.workspace()
+            .template make<element, dyn>(total.first_key_tile * kv_heads * tile_size())
+            .data();
     const auto tiles_of = [&](const sequence_tiles& at, const heads_of& head_rows, index_t kv) {
       return packed + (at.first_key_tile * kv_heads + kv * head_rows.key_tiles()) * tile_size();
     };
@@ -125,14 +135,15 @@ struct forward_tasks {
       const auto& at = find_tile(list, task / kv_heads, &sequence_tiles::first_key_tile);
       const index_t kv = task % kv_heads;
       const auto head_rows = group_of(spec, at.range, kv, group);
-      pack(head_rows, kv, task / kv_heads - at.first_key_tile, tiles_of(at, head_rows, kv));
+      const index_t t = task / kv_heads - at.first_key_tile;
+      Form::pack(in, at.range, {kv, t * key_tile}, tiles_of(at, head_rows, kv) + t * tile_size());
     });
     b.parallel(total.first_query_tile * kv_heads, [&](index_t task) {
       const auto& at = find_tile(list, task / kv_heads, &sequence_tiles::first_query_tile);
       const index_t kv = task % kv_heads;
       const auto head_rows = group_of(spec, at.range, kv, group);
       query_tile(head_rows, task / kv_heads - at.first_query_tile,
-                 at.packed ? tiles_of(at, head_rows, kv) : nullptr);
+                 {at.packed ? tiles_of(at, head_rows, kv) : nullptr});
     });
   }
 };
@@ -153,11 +164,9 @@ constexpr index_t divisor_of(index_t n, index_t most) {
 }  // namespace cpu_attention
 
 template <class In, class Out, class Spec>
-requires cpu_attention::one_type<decltype(In::q), decltype(In::k), decltype(In::v),
-                                 decltype(Out::o)>
+requires cpu_attention::one_sum<decltype(In::q), decltype(In::k), decltype(In::v), decltype(Out::o)>
 void attention_impl(const cpu& b, const In& in, const Out& out, const Spec& spec) {
   namespace tiles = cpu_attention;
-  using T = typename decltype(out.o)::value_type;
   if (in.q.extent(2) == 0 || in.v.extent(2) == 0) {
     return attention_impl(static_cast<const reference&>(b), in, out, spec);
   }
@@ -169,7 +178,7 @@ void attention_impl(const cpu& b, const In& in, const Out& out, const Spec& spec
   }
   const scope freed(b.workspace());
   const index_t kv_heads = in.k.extent(1);
-  tiles::forward_tasks<T, In, Out, Spec> tasks{
+  tiles::forward_tasks<tiles::form_of<In, Out>, In, Out, Spec> tasks{
       b, in, out, spec, {}, kv_heads, in.q.extent(1) / kv_heads};
   const auto list = [&] {
     tasks.list =
@@ -188,6 +197,12 @@ void attention_impl(const cpu& b, const In& in, const Out& out, const Spec& spec
 
 namespace cpu_attention {
 
+template <class In, class Out, class G, class P>
+using backward_head = std::conditional_t<
+    multiplies_pairs<decltype(In::q), decltype(In::k), decltype(In::v), decltype(G::d_o)>,
+    pair_backward<In, Out, G, P>,
+    wide_backward<accumulate_t<typename decltype(G::dq)::value_type>, In, Out, G, P>>;
+
 // Which sequence, key-value head, and tile of queries or keys a task is about.
 template <class T, class In, class Out, class G, class Spec>
 struct backward_tasks {
@@ -200,7 +215,7 @@ struct backward_tasks {
   index_t kv_heads, group;
 
   using pattern = std::remove_cvref_t<decltype(Spec::pattern)>;
-  backward_head<T, In, Out, G, pattern> head(const head_group<pattern>& head_rows) const {
+  backward_head<In, Out, G, pattern> head(const head_group<pattern>& head_rows) const {
     return {in, out, g, head_rows, static_cast<T>(spec.scale)};
   }
   // Both gradients in one pass over the pairs of tiles.
@@ -233,13 +248,13 @@ struct backward_tasks {
 }  // namespace cpu_attention
 
 template <class In, class Out, class G, class Spec>
-requires cpu_attention::one_type<decltype(In::q), decltype(In::k), decltype(In::v),
-                                 decltype(Out::o), decltype(Out::lse), decltype(G::d_o),
-                                 decltype(G::dq), decltype(G::dk), decltype(G::dv)>
+requires cpu_attention::one_sum<decltype(In::q), decltype(In::k), decltype(In::v), decltype(Out::o),
+                                decltype(Out::lse), decltype(G::d_o), decltype(G::dq),
+                                decltype(G::dk), decltype(G::dv)>
 void attention_backward_impl(const cpu& b, const In& in, const Out& out, const G& g,
                              const Spec& spec) {
   namespace tiles = cpu_attention;
-  using T = typename decltype(g.dq)::value_type;
+  using T = accumulate_t<typename decltype(g.dq)::value_type>;
   if (in.q.extent(1) == 0 || in.q.extent(2) == 0 || in.v.extent(2) == 0) {
     return attention_backward_impl(static_cast<const reference&>(b), in, out, g, spec);
   }

@@ -16,7 +16,7 @@ struct cpu_config {
 };
 
 struct cpu : reference {
-  explicit cpu(cpu_config config = {}) : pool_(make_pool(config)) {}
+  explicit cpu(cpu_config config = {}) : pool_(make_pool(config)) { loops_ = counts_.get(); }
 
   std::string_view name() const { return "cpu"; }
   int threads() const { return pool_->threads(); }
@@ -28,6 +28,10 @@ struct cpu : reference {
     pool_->parallel(tasks, f);
   }
   thread_pool& pool() const { return *pool_; }
+
+  // The products that no kernel took since the context was made or the counts were cleared: types
+  // or strides that only the plain loops of the reference have, 10 to 100 times slower.
+  loop_counts& loops() const { return *counts_; }
 
   // A reusable list of products of one parallel region (grows once, then allocates nothing).
   template <class T>
@@ -46,7 +50,22 @@ struct cpu : reference {
   using problem_lists = std::tuple<std::vector<kernels::gemm_problem<float>>,
                                    std::vector<kernels::gemm_problem<double>>>;
   std::unique_ptr<thread_pool> pool_;
+  std::unique_ptr<loop_counts> counts_ = std::make_unique<loop_counts>();
   std::unique_ptr<problem_lists> problems_ = std::make_unique<problem_lists>();
 };
+
+// What computes `call`, which runs ops on b: "kernels", or "loops: gemm 1" where products of it
+// fell back to plain loops. Runs it once; the counts begin anew.
+template <class F>
+std::string implementation_name(const cpu& b, const F& call) {
+  b.loops().clear();
+  call();
+  const std::string loops = b.loops().text();
+  return loops.empty() ? "kernels" : "loops: " + loops;
+}
+template <class F>
+std::string implementation_name(const reference&, const F&) {
+  return "loops";
+}
 
 }  // namespace deepseek

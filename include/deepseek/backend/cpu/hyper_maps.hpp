@@ -24,8 +24,8 @@ void sinkhorn_impl(const cpu& b, const X& x, const Y& y, const sinkhorn_spec& sp
   const index_t n = x.extent(1);
   parallel_rows_with<A>(b, x.extent(0), n * n, [&](index_t first, index_t last, A* m) {
     for (index_t t = first; t < last; ++t) {
-      gather_matrix(slice(x, t), m);
-      sinkhorn_matrix<A>(m, n, spec, nullptr);
+      gather_matrix<A>(slice(x, t), m);
+      sinkhorn_matrix<A>(m, n, spec);
       scatter_matrix(m, slice(y, t));
     }
   });
@@ -38,9 +38,9 @@ void sinkhorn_backward_impl(const cpu& b, const X& x, const DY& dy, const DX& dx
   const index_t n = x.extent(1), count = n * n + sinkhorn_memory(spec, n);
   parallel_rows_with<A>(b, x.extent(0), count, [&](index_t first, index_t last, A* m) {
     for (index_t t = first; t < last; ++t) {
-      gather_matrix(slice(x, t), m);
+      gather_matrix<A>(slice(x, t), m);
       sinkhorn_matrix<A>(m, n, spec, m + n * n);
-      gather_matrix(slice(dy, t), m);
+      gather_matrix<A>(slice(dy, t), m);
       sinkhorn_matrix_backward<A>(m, n, spec, m + n * n);
       scatter_matrix(m, slice(dx, t));
     }

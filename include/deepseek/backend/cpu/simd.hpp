@@ -4,8 +4,9 @@
 // the target has the instruction (all but generic, which rounds the product too) and is the only
 // fused operation: a * b + c rounds twice for every compiler. Loads and stores need no alignment.
 // Partial forms touch only the first n elements, missing lanes are zero, so that a tail behaves as
-// full lanes do. Reductions add lane i and i + width/2 first: one fixed tree. This is the only
-// header that asks which instructions exist.
+// full lanes do. Reductions add lane i and i + width/2 first: one fixed tree. Narrow elements and
+// their products: simd_narrow.hpp. These two are the only headers that ask which instructions
+// exist.
 #pragma once
 
 #include <bit>
@@ -78,7 +79,24 @@ DEEPSEEK_INLINE Raw rounded(Raw x) {
   return x;
 }
 
+// The second operand where either is NaN, as a > b ? a : b.
+template <class Raw>
+DEEPSEEK_INLINE Raw larger(Raw a, Raw b) {
+  return a > b ? a : b;
+}
+template <class Raw>
+DEEPSEEK_INLINE Raw smaller(Raw a, Raw b) {
+  return a < b ? a : b;
+}
+
 #if DEEPSEEK_SIMD == 512
+// g++ 12 compares into a mask otherwise; the plain forms warn there.
+DEEPSEEK_INLINE vector<float> larger(vector<float> a, vector<float> b) {
+  return _mm512_maskz_max_ps(0xffff, a, b);
+}
+DEEPSEEK_INLINE vector<float> smaller(vector<float> a, vector<float> b) {
+  return _mm512_maskz_min_ps(0xffff, a, b);
+}
 DEEPSEEK_INLINE __m512 fma(__m512 a, __m512 b, __m512 c) {
   return _mm512_fmadd_ps(a, b, c);
 }
@@ -201,11 +219,11 @@ DEEPSEEK_INLINE pack<T> fma(pack<T> a, pack<T> b, pack<T> c) {
 // a where a > b, else b: the second operand where either is NaN. min likewise.
 template <class T>
 DEEPSEEK_INLINE pack<T> max(pack<T> a, pack<T> b) {
-  return {a.v > b.v ? a.v : b.v};
+  return {native::larger(a.v, b.v)};
 }
 template <class T>
 DEEPSEEK_INLINE pack<T> min(pack<T> a, pack<T> b) {
-  return {a.v < b.v ? a.v : b.v};
+  return {native::smaller(a.v, b.v)};
 }
 
 template <class T>
@@ -269,26 +287,6 @@ DEEPSEEK_INLINE pack<T> scale_by_power(pack<T> a, pack<T> n) {
 #endif
 }
 
-// 16-bit words to float lanes, exactly; `read` elements in memory, the rest zero.
-DEEPSEEK_INLINE vector<std::int32_t> widen_words(const std::uint16_t* p, int read) {
-  constexpr int half = register_bytes / 2;
-  vector<std::uint16_t, half> words{};
-  __builtin_memcpy(&words, p, static_cast<std::size_t>(read) * 2);
-  return __builtin_convertvector(words, vector<std::int32_t>);
-}
-
-DEEPSEEK_INLINE pack<float> load_bf16(const std::uint16_t* p, int n = pack<float>::width) {
-  return from_bits<float>(widen_words(p, n) << 16);
-}
-
-DEEPSEEK_INLINE pack<float> load_f16(const std::uint16_t* p, int n = pack<float>::width) {
-  const vector<std::int32_t> words = widen_words(p, n), magnitude = words & 0x7fff;
-  const auto scaled = from_bits<float>(magnitude << 13) * pack<float>::broadcast(0x1p112F);
-  const vector<std::int32_t> special = (magnitude << 13) | 0x7f800000;
-  const vector<std::int32_t> sign = (words & 0x8000) << 16;
-  return from_bits<float>((magnitude > 0x7bff ? special : bits_of(scaled)) | sign);
-}
-
 // Rows become columns: width registers of width lanes, in place. Each round interleaves register i
 // with i + width/2.
 template <class T>
@@ -312,38 +310,11 @@ DEEPSEEK_INLINE void transpose(pack<T> (&r)[pack<T>::width]) {
   });
 }
 
-// acc[lane] += sum over 4 bytes of u * s, u unsigned and s signed, in exact 32-bit integers.
-DEEPSEEK_INLINE vector<std::int32_t> dot_bytes(vector<std::int32_t> acc, vector<std::int32_t> u,
-                                               vector<std::int32_t> s) {
-#if DEEPSEEK_SIMD == 512 && defined(__AVX512VNNI__)
-  // Spelled out because g++ 12 copies and spills accumulators of the intrinsic.
-  asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(u), "v"(s));
-  return acc;
-#elif DEEPSEEK_SIMD >= 256
-  using words = vector<std::int16_t>;
-  const words su = std::bit_cast<words>(u), ss = std::bit_cast<words>(s);
-  const words u_even = su & 255, s_even = (ss << 8) >> 8, s_odd = ss >> 8;
-  const words u_odd = std::bit_cast<words>(std::bit_cast<vector<std::uint16_t>>(u) >> 8);
-#if DEEPSEEK_SIMD == 512
-  const auto multiply = [](words a, words b) { return _mm512_madd_epi16((__m512i)a, (__m512i)b); };
-#else
-  const auto multiply = [](words a, words b) { return _mm256_madd_epi16((__m256i)a, (__m256i)b); };
-#endif
-  return acc + std::bit_cast<vector<std::int32_t>>(multiply(u_even, s_even)) +
-         std::bit_cast<vector<std::int32_t>>(multiply(u_odd, s_odd));
-#else
-  const auto unsigned_u = std::bit_cast<vector<std::uint32_t>>(u);
-  unrolled<4>([&](auto byte) __attribute__((always_inline)) {
-    const auto a = std::bit_cast<vector<std::int32_t>>((unsigned_u >> (8 * byte)) & 255);
-    acc += a * ((s << (24 - 8 * byte)) >> 24);
-  });
-  return acc;
-#endif
-}
-
 // What the kernels were compiled for.
 constexpr std::string_view instruction_set() {
-#if DEEPSEEK_SIMD == 512 && defined(__AVX512VNNI__)
+#if DEEPSEEK_SIMD == 512 && defined(__AVX512VNNI__) && defined(__AVX512BF16__)
+  return "avx512 with vnni and bf16";
+#elif DEEPSEEK_SIMD == 512 && defined(__AVX512VNNI__)
   return "avx512 with vnni";
 #elif DEEPSEEK_SIMD == 512
   return "avx512";
@@ -358,7 +329,9 @@ constexpr std::string_view instruction_set() {
 
 // The processor features that the kernels of this build use, as text.
 constexpr std::string_view required() {
-#if DEEPSEEK_SIMD == 512 && defined(__AVX512VNNI__)
+#if DEEPSEEK_SIMD == 512 && defined(__AVX512VNNI__) && defined(__AVX512BF16__)
+  return "avx512f avx512bw avx512dq avx512vl avx512vnni avx512bf16";
+#elif DEEPSEEK_SIMD == 512 && defined(__AVX512VNNI__)
   return "avx512f avx512bw avx512dq avx512vl avx512vnni";
 #elif DEEPSEEK_SIMD == 512
   return "avx512f avx512bw avx512dq avx512vl";
@@ -383,6 +356,9 @@ inline void check_processor() {
   need(__builtin_cpu_supports("avx512vl") != 0, "avx512vl");
 #if defined(__AVX512VNNI__)
   need(__builtin_cpu_supports("avx512vnni") != 0, "avx512vnni");
+#endif
+#if defined(__AVX512BF16__)
+  need(__builtin_cpu_supports("avx512bf16") != 0, "avx512bf16");
 #endif
 #else
   need(__builtin_cpu_supports("avx2") != 0, "avx2");

@@ -142,21 +142,31 @@ DEEPSEEK_INLINE pack<T> gelu_derivative(pack<T> x) {
   return fma(inside, density, normal_cdf(x));
 }
 
-// Float: below 0.625 x + x^3 q(x^2), q a Chebyshev fit, beyond (1 - e) / (1 + e), e = e^(-2 |x|):
-// at most 2 ulp.
+// tanh below tanh_near. Float: x + x^3 q(x^2), q a Chebyshev fit.
+inline constexpr float tanh_near = 0.625F;
+template <class T>
+DEEPSEEK_INLINE pack<T> tanh_of_small(pack<T> x) {
+  if constexpr (std::is_same_v<T, double>) {
+    return lane_by_lane(x, [](double v) { return std::tanh(v); });
+  } else {
+    constexpr float series[] = {-0.006104948011F, 0.02100364122F, -0.05385249747F, 0.1333278226F,
+                                -0.333333291F};
+    const auto square = x * x;
+    return fma(polynomial(square, series) * square, x, x);
+  }
+}
+
+// Float: beyond tanh_near (1 - e) / (1 + e), e = e^(-2 |x|): at most 2 ulp.
 template <class T>
 DEEPSEEK_INLINE pack<T> tanh(pack<T> x) {
   using p = pack<T>;
   if constexpr (std::is_same_v<T, double>) {
     return lane_by_lane(x, [](double v) { return std::tanh(v); });
   } else {
-    constexpr float series[] = {-0.006104948011F, 0.02100364122F, -0.05385249747F, 0.1333278226F,
-                                -0.333333291F};
     const p one = p::broadcast(1), e = exp(abs(x) * p::broadcast(-2));
-    const p size = (one - e) / (one + e), square = x * x;
-    const p near = fma(polynomial(square, series) * square, x, x);
+    const p size = (one - e) / (one + e);
     const p far = select_less(x, p::zero(), -size, size);
-    return select_less(abs(x), p::broadcast(0.625F), near, far);
+    return select_less(abs(x), p::broadcast(tanh_near), tanh_of_small(x), far);
   }
 }
 

@@ -6,23 +6,25 @@
 
 #include "deepseek/backend/cpu/kernels/coded_weights.hpp"
 #include "deepseek/backend/cpu/kernels/gemm_packed.hpp"
-#include "deepseek/backend/cpu/mixed_gemm.hpp"
+#include "deepseek/backend/cpu/narrow_gemm.hpp"
 #include "deepseek/backend/reference/weight_gemm.hpp"
 
 namespace deepseek {
 
 template <class T>
 constexpr index_t panel_columns() {
-  if constexpr (std::is_same_v<T, float> || std::is_same_v<T, double>) {
-    return kernels::panel_size<T>::columns;
+  if constexpr (Narrow<T>) {
+    return kernels::dot_size<narrow_form<T>>::columns;
   } else {
-    return 1;  // 16-bit elements: products by the reference loops
+    return kernels::panel_size<T>::columns;
   }
 }
 template <>
 struct packing<cpu> {
   template <class T>
   static constexpr index_t columns = panel_columns<T>();
+  template <class T>
+  static constexpr index_t together = std::is_same_v<T, bf16> ? 2 : 1;
 };
 
 inline kernels::e4m3_rows stored_weight(const fp8_matrix<host>& w) {
@@ -48,7 +50,12 @@ inline kernels::e2m1_words stored_weight(const mxfp4_matrix<host>& w) {
           w.layout.groups_deep()};
 }
 
-template <class X, class W, class Y, class Bias>
+template <class W>
+concept StoredOperand = requires(const W& w) {
+  stored_weight(w.expert(0));
+};
+
+template <class X, StoredOperand W, class Y, class Bias>
 requires all_elements_are<float, X, Y> && simd_bias<float, Bias>
 void weight_gemm_impl(const cpu& b, const X& x, const W& w, const Y& y, const Bias& bias) {
   bool direct = columns_contiguous(y);
@@ -61,7 +68,7 @@ void weight_gemm_impl(const cpu& b, const X& x, const W& w, const Y& y, const Bi
   kernels::gemm_stored(b.pool(), problem);
 }
 
-template <class X, class W, class O, class Y>
+template <class X, StoredOperand W, class O, class Y>
 requires all_elements_are<float, X, Y>
 void grouped_weight_gemm_impl(const cpu& b, const X& x, const W& w, const O& offsets, const Y& y) {
   if (!columns_contiguous(y)) {
@@ -83,7 +90,8 @@ void grouped_weight_gemm_impl(const cpu& b, const X& x, const W& w, const O& off
 // backend, take the reference loops.
 template <class X, class T, class Y>
 bool takes_panels(const X&, const packed_operand<T, host>& w, const Y& y) {
-  return w.layout.columns == kernels::panel_size<T>::columns && columns_contiguous(y);
+  return w.layout.columns == panel_columns<T>() && w.layout.together == packing<cpu>::together<T> &&
+         columns_contiguous(y);
 }
 template <class X, class T, class Y>
 kernels::packed_problem<T> packed_problem_of(const X& x, const packed_matrix<T, host>& w,
@@ -123,6 +131,47 @@ requires(simd_elements<X, Y>&& all_elements_are<T, X, Y>) void grouped_weight_ge
   });
   kernels::gemm_packed(b.pool(), std::span<const kernels::packed_problem<T>>(
                                      problems.data(), static_cast<std::size_t>(count)));
+}
+
+// 16-bit elements: the panels of kernels/narrow_product.hpp.
+template <class X, class T, class Y>
+auto narrow_packed_problem(const cpu& b, const X& x, const packed_matrix<T, host>& w, const Y& y) {
+  using form = narrow_form<T>;
+  const index_t k = x.extent(1);
+  const kernels::packed_columns_of<form> panels{reinterpret_cast<const std::byte*>(w.panels),
+                                                kernels::dot_steps<form>(k)};
+  return narrow_problem_of<form>(left_rows(b, x, x.extent(0)), panels, k, y);
+}
+
+template <class X, class T, class Y, class Bias>
+requires(narrow_product<X, X, Y>&& all_elements_are<T, X>&&
+             narrow_bias<X, Bias>) void weight_gemm_impl(const cpu& b, const X& x,
+                                                         const packed_operand<T, host>& w,
+                                                         const Y& y, const Bias& bias) {
+  if (!takes_panels(x, w, y)) {
+    return weight_gemm_impl(static_cast<const reference&>(b), x, w, y, bias);
+  }
+  const scope freed(b.workspace());
+  auto problem = narrow_packed_problem(b, x, w.expert(0), y);
+  problem.c.then.bias = float_bias(b, bias);
+  kernels::gemm_dot(b.pool(), problem);
+}
+
+template <class X, class T, class O, class Y>
+requires(narrow_product<X, X, Y>&& all_elements_are<T, X>) void grouped_weight_gemm_impl(
+    const cpu& b, const X& x, const packed_operand<T, host>& w, const O& offsets, const Y& y) {
+  if (!takes_panels(x, w, y)) {
+    return grouped_weight_gemm_impl(static_cast<const reference&>(b), x, w, offsets, y);
+  }
+  const scope freed(b.workspace());
+  using problem = decltype(narrow_packed_problem(b, x, w.expert(0), y));
+  const auto problems = b.workspace().template make<problem, dyn>(w.experts());
+  index_t count = 0;
+  for_each_expert(offsets, [&](index_t e, index_t first, index_t n) {
+    problems(count++) = narrow_packed_problem(b, rows(x, first, n), w.expert(e), rows(y, first, n));
+  });
+  kernels::gemm_dot(b.pool(),
+                    std::span<const problem>(problems.data(), static_cast<std::size_t>(count)));
 }
 
 }  // namespace deepseek

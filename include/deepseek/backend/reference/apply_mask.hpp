@@ -3,11 +3,8 @@
 #pragma once
 
 #include "deepseek/backend/reference/context.hpp"
-#include "deepseek/backend/rows/convert.hpp"
+#include "deepseek/backend/rows/apply_mask.hpp"
 #include "deepseek/backend/rows/row_at.hpp"
-#include "deepseek/ops/apply_mask.hpp"
-
-#include <cmath>
 
 namespace deepseek {
 
@@ -25,17 +22,9 @@ void apply_mask_impl(const reference&, const M& mask, const W& w) {
 
 template <class W, class M>
 void n_of_m_mask_impl(const reference&, const W& w, const M& mask, n_of_m keep) {
-  const auto before = [](double x, double y) { return x > y || (std::isnan(x) && !std::isnan(y)); };
   for (index_t r = 0; r < w.extent(0); ++r) {
     for (index_t i = 0; i < w.extent(1); ++i) {
-      const index_t first = i / keep.m * keep.m;
-      const double own = std::fabs(convert_to<double>(w(r, i)));
-      index_t larger = 0;  // of the group, those that are kept before this one
-      for (index_t j = first; j < first + keep.m; ++j) {
-        const double other = std::fabs(convert_to<double>(w(r, j)));
-        larger += before(other, own) || (j < i && !before(own, other)) ? 1 : 0;
-      }
-      mask(r, i) = larger < keep.n ? 1 : 0;
+      mask(r, i) = n_of_m_kept(slice(w, r), i, keep) ? 1 : 0;
     }
   }
 }

@@ -5,33 +5,9 @@
 
 #include "deepseek/backend/reference/context.hpp"
 #include "deepseek/backend/reference/index_check.hpp"
-#include "deepseek/backend/rows/convert.hpp"
-#include "deepseek/backend/rows/gate.hpp"
-#include "deepseek/ops/balance_loss.hpp"
+#include "deepseek/backend/rows/balance_loss.hpp"
 
 namespace deepseek {
-
-// Adds to f(d) what token t counts for it: each of its ids, or each group that an id falls into.
-template <class Ids, class F>
-void count_token(const Ids& ids, index_t t, index_t group_size, balance_count how, const F& f) {
-  for (index_t k = 0; k < ids.extent(1); ++k) {
-    const index_t d = ids(t, k) / group_size;
-    bool counted = false;
-    for (index_t j = 0; j < k && how == balance_count::tokens; ++j) {
-      counted = counted || ids(t, j) / group_size == d;
-    }
-    if (!counted) f(d) += 1;
-  }
-}
-
-// The sum of a token's scores, or 1 where they are taken as they are.
-template <class P>
-double balance_divisor(const P& scores, index_t t, balance_share how) {
-  if (how == balance_share::as_it_is) return 1;
-  double sum = gate_sum_floor;
-  for (index_t e = 0; e < scores.extent(1); ++e) sum += convert_to<double>(scores(t, e));
-  return sum;
-}
 
 // visit(first, last, f, weight) for each sequence with tokens: L is the sum over these of weight
 // times the sum over their tokens and experts i of f(i / group_size) s_i.
@@ -54,7 +30,9 @@ void for_balanced_sequences(const reference& b, const balance_inputs<Scores, Ids
     const index_t first = at.empty() ? 0 : at(q), last = at.empty() ? tokens : at(q + 1);
     if (first == last) continue;
     for (index_t d = 0; d < groups; ++d) f(d) = 0;
-    for (index_t t = first; t < last; ++t) count_token(in.ids, t, size, spec.count, f);
+    for (index_t t = first; t < last; ++t) {
+      count_token(in.ids, t, size, spec.count, [&](index_t d) { f(d) += 1; });
+    }
     const double n = static_cast<double>(last - first);
     visit(first, last, f, spec.alpha * static_cast<double>(groups) / (most * n * n * counted));
   }
@@ -71,7 +49,7 @@ double balance_loss_impl(const reference& b, const balance_inputs<P, I>& in, con
       double row = 0;
       for (index_t e = 0; e < experts; ++e)
         row += f(e / size) * convert_to<double>(in.scores(t, e));
-      sum += row / balance_divisor(in.scores, t, spec.share);
+      sum += row / balance_divisor(serial_team{}, slice(in.scores, t), spec.share);
     }
     loss += w * sum;
   });
@@ -86,7 +64,7 @@ void balance_loss_backward_impl(const reference& b, const balance_inputs<P, I>& 
   const index_t size = spec.groups > 0 ? experts / spec.groups : 1;
   for_balanced_sequences(b, in, spec, [&](index_t first, index_t last, const auto& f, double w) {
     for (index_t t = first; t < last; ++t) {
-      const double divisor = balance_divisor(in.scores, t, spec.share);
+      const double divisor = balance_divisor(serial_team{}, slice(in.scores, t), spec.share);
       double mean = 0;  // of f over the divided scores; they sum to one, so it is subtracted
       if (spec.share == balance_share::divided) {
         for (index_t e = 0; e < experts; ++e) {

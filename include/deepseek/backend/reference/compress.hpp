@@ -71,18 +71,18 @@ void compress_entries_backward(const B& b, const In& in, const DY& dy, const Out
   });
 }
 
-inline constexpr auto one_by_one = [](index_t n, const auto& f) {
+inline constexpr auto each_in_turn = [](index_t n, const auto& f) {
   for (index_t i = 0; i < n; ++i) f(i);
 };
 
 template <class In, class Y, class Spec>
 void compress_impl(const reference& b, const In& in, const Y& y, const Spec& spec) {
-  compress_entries(b, in, y, spec, one_by_one);
+  compress_entries(b, in, y, spec, each_in_turn);
 }
 template <class In, class DY, class Out, class Spec>
 void compress_backward_impl(const reference& b, const In& in, const DY& dy, const Out& out,
                             const Spec& spec) {
-  compress_entries_backward(b, in, dy, out, spec, one_by_one);
+  compress_entries_backward(b, in, dy, out, spec, each_in_turn);
 }
 
 template <class Offsets, class Out>

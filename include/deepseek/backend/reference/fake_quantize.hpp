@@ -3,7 +3,7 @@
 #pragma once
 
 #include "deepseek/backend/reference/context.hpp"
-#include "deepseek/ops/fake_quantize.hpp"
+#include "deepseek/backend/rows/fake_quantize.hpp"
 
 namespace deepseek {
 
@@ -32,36 +32,12 @@ void fake_quantize_impl(const reference&, const fake_inputs<X, S>& in, const fak
   using A = accumulate_t<typename X::value_type>;
   require_fake_steps<A>(in.log_step, grid, "fake_quantize");
   for_each_fake_group(in.x, grid, [&](index_t m, index_t k0, index_t k1, index_t g) {
-    const A s = grid.step(static_cast<A>(in.log_step(m, g))), zero = static_cast<A>(grid.zero);
+    const A s = grid.step(static_cast<A>(in.log_step(m, g)));
     for (index_t k = k0; k < k1; ++k) {
-      const A code = grid.clamped(grid.code(static_cast<A>(in.x(m, k)) / s));
-      y(m, k) = static_cast<typename Y::value_type>((code - zero) * s);
+      y(m, k) =
+          static_cast<typename Y::value_type>(fake_number(grid, static_cast<A>(in.x(m, k)), s));
     }
   });
-}
-
-// dx of one run of numbers; returns what they give to the logarithm of their step, before the
-// factor.
-template <class X, class DY, class DX>
-double fake_run_backward(const X& x, const DY& dy, const DX& dx, const fake_grid& grid,
-                         accumulate_t<typename X::value_type> step) {
-  using A = accumulate_t<typename X::value_type>;
-  const A zero = static_cast<A>(grid.zero);
-  double sum = 0;
-  for (index_t k = 0; k < x.extent(0); ++k) {
-    const A scaled = static_cast<A>(x(k)) / step, d = static_cast<A>(dy(k));
-    const A code = grid.code(scaled), cut = grid.clamped(code);
-    const bool inside = code == cut;
-    sum += static_cast<double>(d) * static_cast<double>(inside ? code - zero - scaled : cut - zero);
-    dx(k) = static_cast<typename DX::value_type>(inside ? d : A(0));
-  }
-  return sum;
-}
-
-template <class V>
-auto row_part(const V& v, index_t m, index_t first, index_t end) {
-  return view<typename V::element_type, host, dyn>(v.data() + m * v.stride(0) + first * v.stride(1),
-                                                   {end - first}, {v.stride(1)});
 }
 
 // Rows that share a step are summed before they are added: once, whatever was there.
@@ -79,10 +55,10 @@ void fake_quantize_backward_impl(const reference&, const fake_inputs<X, S>& in,
       const index_t k0 = g * grid.group, k1 = std::min(width, k0 + grid.group);
       double sum = 0;
       for (index_t m = first; m < first + together; ++m) {
-        sum += fake_run_backward(row_part(in.x, m, k0, k1), row_part(dy, m, k0, k1),
+        sum += fake_run_backward(serial_team{}, row_part(in.x, m, k0, k1), row_part(dy, m, k0, k1),
                                  row_part(out.dx, m, k0, k1), grid, s);
       }
-      sum *= static_cast<double>(s) / std::sqrt(static_cast<double>(k1 - k0) * grid.most);
+      sum *= fake_step_factor(grid, static_cast<double>(s), k1 - k0);
       out.dlog_step(first, g) = static_cast<typename DS::value_type>(
           static_cast<A>(out.dlog_step(first, g)) + static_cast<A>(sum));
     }

@@ -47,9 +47,10 @@ void quantize_fp8_impl(const reference&, const X& x, const Rows& out, fp8_scales
 using fp8_codes = fp8_rows<view<f8_e4m3, host, dyn, dyn>, view<float, host, dyn, dyn>>;
 
 template <class Y, class Bias>
-void fp8_product_impl(const reference&, const fp8_codes& x, const fp8_matrix<host>& w, const Y& y,
+void fp8_product_impl(const reference& b, const fp8_codes& x, const fp8_matrix<host>& w, const Y& y,
                       const Bias& bias) {
   using A = accumulate_t<typename Y::value_type>;
+  b.runs_loops(fp8_gemm_op::name);
   const index_t depth = w.extent(1);
   for (index_t m = 0; m < y.extent(0); ++m) {
     for (index_t n = 0; n < y.extent(1); ++n) {

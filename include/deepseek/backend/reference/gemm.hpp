@@ -28,8 +28,9 @@ A activated(activation act, A x) {
 }
 
 template <class A, class W, class C, class Bias>
-requires(C::rank == 2) void gemm_impl(const reference&, const A& a, const W& w, const C& c,
+requires(C::rank == 2) void gemm_impl(const reference& b, const A& a, const W& w, const C& c,
                                       const gemm_epilogue<Bias>& epilogue) {
+  b.runs_loops(gemm_op::name);
   using T = typename C::value_type;
   using Acc = accumulate_t<T>;
   for (index_t m = 0; m < c.extent(0); ++m) {
@@ -56,7 +57,8 @@ requires(C::rank == 3 && std::is_base_of_v<reference, B>) void gemm_impl(
 }
 
 template <class X, class Y>
-void add_column_sums_impl(const reference&, const X& x, const Y& out) {
+void add_column_sums_impl(const reference& b, const X& x, const Y& out) {
+  b.runs_loops(add_column_sums_op::name);
   using Acc = accumulate_t<typename Y::value_type>;
   for (index_t d = 0; d < x.extent(1); ++d) {
     Acc sum = 0;

@@ -36,7 +36,10 @@ void hyper_write_impl(const reference&, const In& in, const Out& out) {
 template <class In, class DOut, class Out>
 void hyper_write_backward_impl(const reference&, const In& in, const DOut& dout, const Out& out) {
   for (index_t t = 0; t < dout.extent(0); ++t) {
-    hyper_write_backward_row(serial_team{}, token_of(in, t), slice(dout, t), token_of(out, t));
+    const auto from = token_of(in, t);
+    const auto to = token_of(out, t);
+    hyper_write_map_gradients(serial_team{}, from, slice(dout, t), to);
+    hyper_write_row_gradients(serial_team{}, from, slice(dout, t), to);
   }
 }
 

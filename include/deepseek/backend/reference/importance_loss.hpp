@@ -4,8 +4,8 @@
 
 #include "deepseek/backend/reference/context.hpp"
 #include "deepseek/backend/reference/index_check.hpp"
-#include "deepseek/backend/reference/variation.hpp"
 #include "deepseek/backend/rows/convert.hpp"
+#include "deepseek/backend/rows/variation.hpp"
 #include "deepseek/ops/importance_loss.hpp"
 
 namespace deepseek {

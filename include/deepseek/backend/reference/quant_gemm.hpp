@@ -25,10 +25,19 @@ struct int8_rows {
   }
 };
 
+// [m, depth], the rows an odd number of cache lines apart: rows a multiple of 4 KiB apart would
+// drive each other out of the nearest cache.
+inline view<std::uint8_t, host, dyn, dyn> spaced_codes(arena<host>& memory, index_t m,
+                                                       index_t depth) {
+  constexpr index_t line = 64;
+  const index_t row = ((depth + line - 1) / line | 1) * line;
+  return {memory.make<std::uint8_t, dyn>(m * row).data(), {m, depth}, {row, 1}};
+}
+
 inline int8_rows make_int8_rows(arena<host>& memory, index_t m, const int8_operand<host>& w) {
   const index_t step = w.range == activation_range::per_token ? 1 : 0;
   const index_t ranges = step == 1 ? m : 1;
-  return {memory.make<std::uint8_t, dyn, dyn>(m, w.layout().depth()),
+  return {spaced_codes(memory, m, w.layout().depth()),
           {memory.make<float, dyn>(ranges).data(), {m}, {step}},
           {memory.make<std::int32_t, dyn>(ranges).data(), {m}, {step}}};
 }
@@ -85,9 +94,10 @@ void quantize_rows_impl(const reference&, const X& x, const int8_operand<host>& 
 
 // One expert's product.
 template <class Y, class Bias>
-void int8_product_impl(const reference&, const int8_rows& x, const int8_operand<host>& w,
+void int8_product_impl(const reference& b, const int8_rows& x, const int8_operand<host>& w,
                        const Y& y, const Bias& bias) {
   using A = accumulate_t<typename Y::value_type>;
+  b.runs_loops(quant_gemm_op::name);
   const int8_layout at = w.layout();
   for (index_t m = 0; m < y.extent(0); ++m) {
     for (index_t n = 0; n < at.n; ++n) {

@@ -8,21 +8,6 @@
 
 namespace deepseek {
 
-// One matrix [n, n] of any strides to and from n n numbers in a row.
-template <class A, class X>
-void gather_matrix(const X& x, A* to) {
-  for (index_t i = 0; i < x.extent(0); ++i) {
-    for (index_t j = 0; j < x.extent(1); ++j) *to++ = static_cast<A>(x(i, j));
-  }
-}
-template <class A, class Y>
-void scatter_matrix(const A* from, const Y& y) {
-  for (index_t i = 0; i < y.extent(0); ++i) {
-    for (index_t j = 0; j < y.extent(1); ++j)
-      y(i, j) = static_cast<typename Y::value_type>(*from++);
-  }
-}
-
 template <class X, class Y>
 void sinkhorn_impl(const reference& b, const X& x, const Y& y, const sinkhorn_spec& spec) {
   using A = accumulate_t<typename Y::value_type>;
@@ -30,8 +15,8 @@ void sinkhorn_impl(const reference& b, const X& x, const Y& y, const sinkhorn_sp
   const scope freed(b.workspace());
   A* m = b.workspace().template make<A, dyn>(n * n).data();
   for (index_t t = 0; t < x.extent(0); ++t) {
-    gather_matrix(slice(x, t), m);
-    sinkhorn_matrix<A>(m, n, spec, nullptr);
+    gather_matrix<A>(slice(x, t), m);
+    sinkhorn_matrix<A>(m, n, spec);
     scatter_matrix(m, slice(y, t));
   }
 }
@@ -45,9 +30,9 @@ void sinkhorn_backward_impl(const reference& b, const X& x, const DY& dy, const 
   A* m = b.workspace().template make<A, dyn>(n * n).data();
   A* memory = b.workspace().template make<A, dyn>(sinkhorn_memory(spec, n)).data();
   for (index_t t = 0; t < x.extent(0); ++t) {
-    gather_matrix(slice(x, t), m);
+    gather_matrix<A>(slice(x, t), m);
     sinkhorn_matrix<A>(m, n, spec, memory);
-    gather_matrix(slice(dy, t), m);
+    gather_matrix<A>(slice(dy, t), m);
     sinkhorn_matrix_backward<A>(m, n, spec, memory);
     scatter_matrix(m, slice(dx, t));
   }

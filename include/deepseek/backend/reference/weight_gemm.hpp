@@ -25,13 +25,15 @@ void matrix_product(const X& x, const M& w, const Y& y, const Bias& bias) {
 }
 
 template <class X, class W, class Y, class Bias>
-void weight_gemm_impl(const reference&, const X& x, const W& w, const Y& y, const Bias& bias) {
+void weight_gemm_impl(const reference& b, const X& x, const W& w, const Y& y, const Bias& bias) {
+  b.runs_loops(weight_gemm_op::name);
   matrix_product(x, w.expert(0), y, bias);
 }
 
 template <class X, class W, class O, class Y>
-void grouped_weight_gemm_impl(const reference&, const X& x, const W& w, const O& offsets,
+void grouped_weight_gemm_impl(const reference& b, const X& x, const W& w, const O& offsets,
                               const Y& y) {
+  b.runs_loops(grouped_weight_gemm_op::name);
   for_each_expert(offsets, [&](index_t e, index_t first, index_t count) {
     matrix_product(rows(x, first, count), w.expert(e), rows(y, first, count), none{});
   });

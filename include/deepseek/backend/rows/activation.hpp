@@ -10,8 +10,6 @@
 #include "deepseek/core/view.hpp"
 #include "deepseek/ops/activation.hpp"
 
-#include <limits>
-
 namespace deepseek {
 
 // Far outside, a function has its limit already; without a bound infinity times 0 would be NaN.
@@ -84,16 +82,37 @@ DEEPSEEK_HOST_DEVICE A cut(A x, A low, A high) {
   return x > high ? high : at_least(x, low);
 }
 
-// limit 0: none.
+// One element of swiglu; limit 0: none.
+template <class A>
+DEEPSEEK_HOST_DEVICE A swiglu_bound(double limit) {
+  return limit > 0 ? static_cast<A>(limit) : math::infinity<A>;
+}
+template <class A>
+DEEPSEEK_HOST_DEVICE A swiglu_value(A gate, A up, double limit) {
+  const A high = swiglu_bound<A>(limit);
+  return activation_value(silu_kind{}, cut(gate, -math::infinity<A>, high)) * cut(up, -high, high);
+}
+
+template <class A>
+struct swiglu_gradient {
+  A gate, up;
+};
+template <class A>
+DEEPSEEK_HOST_DEVICE swiglu_gradient<A> swiglu_gradient_at(A gate, A up, A dy, double limit) {
+  const A high = swiglu_bound<A>(limit);
+  const A kept_gate = gate > high ? high : gate, kept_up = cut(up, -high, high);
+  const A dgate = dy * kept_up * activation_slope(silu_kind{}, gate);
+  const A dup = dy * activation_value(silu_kind{}, kept_gate);
+  return {gate > high ? A(0) : dgate, up > high || up < -high ? A(0) : dup};
+}
+
 template <class Team, class In, class Y>
 DEEPSEEK_HOST_DEVICE void swiglu_row(const Team& team, const In& in, const Y& y, double limit) {
   using out = typename Y::value_type;
   using sum = accumulate_t<out>;
-  const sum high = limit > 0 ? static_cast<sum>(limit) : std::numeric_limits<sum>::infinity();
   for (index_t i = team.rank(); i < in.gate.extent(0); i += team.size()) {
-    const sum gate = cut(static_cast<sum>(in.gate(i)), -std::numeric_limits<sum>::infinity(), high);
-    const sum up = cut(static_cast<sum>(in.up(i)), -high, high);
-    y(i) = static_cast<out>(activation_value(silu_kind{}, gate) * up);
+    y(i) = static_cast<out>(
+        swiglu_value(static_cast<sum>(in.gate(i)), static_cast<sum>(in.up(i)), limit));
   }
 }
 
@@ -103,15 +122,11 @@ DEEPSEEK_HOST_DEVICE void swiglu_backward_row(const Team& team, const In& in, co
   using gate_type = typename decltype(out.dgate)::value_type;
   using up_type = typename decltype(out.dup)::value_type;
   using sum = std::common_type_t<accumulate_t<gate_type>, accumulate_t<up_type>>;
-  const sum high = limit > 0 ? static_cast<sum>(limit) : std::numeric_limits<sum>::infinity();
   for (index_t i = team.rank(); i < in.gate.extent(0); i += team.size()) {
-    const sum gate = static_cast<sum>(in.gate(i)), up = static_cast<sum>(in.up(i));
-    const sum kept_gate = gate > high ? high : gate, kept_up = cut(up, -high, high);
-    const sum d = static_cast<sum>(dy(i));
-    const sum dgate = d * kept_up * activation_slope(silu_kind{}, gate);
-    const sum dup = d * activation_value(silu_kind{}, kept_gate);
-    out.dgate(i) = static_cast<gate_type>(gate > high ? sum(0) : dgate);
-    out.dup(i) = static_cast<up_type>(up > high || up < -high ? sum(0) : dup);
+    const auto d = swiglu_gradient_at(static_cast<sum>(in.gate(i)), static_cast<sum>(in.up(i)),
+                                      static_cast<sum>(dy(i)), limit);
+    out.dgate(i) = static_cast<gate_type>(d.gate);
+    out.dup(i) = static_cast<up_type>(d.up);
   }
 }
 

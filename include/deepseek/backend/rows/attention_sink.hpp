@@ -5,16 +5,16 @@
 
 #include "deepseek/backend/rows/row_sum.hpp"
 #include "deepseek/core/dtype.hpp"
+#include "deepseek/core/math.hpp"
 
 #include <cmath>
-#include <limits>
 
 namespace deepseek {
 
 // log(e^a + e^b); -inf adds nothing, and a NaN stays.
 template <class A>
 DEEPSEEK_HOST_DEVICE A log_sum(A a, A b) {
-  constexpr A nothing = -std::numeric_limits<A>::infinity();
+  constexpr A nothing = -math::infinity<A>;
   if (b == nothing) return a;
   if (a == nothing) return b;
   if (a == b) return a + A(0.69314718055994530942);  // equal infinities, too
@@ -50,7 +50,7 @@ template <class Team, class A, class From, class Into>
 DEEPSEEK_HOST_DEVICE A attention_merge_row(const Team& team, const log_sums<A>& lse,
                                            const From& from, const Into& into) {
   using out = typename Into::value_type;
-  constexpr A nothing = -std::numeric_limits<A>::infinity();
+  constexpr A nothing = -math::infinity<A>;
   if (lse.from == nothing) return lse.into;
   const A whole = log_sum(lse.into, lse.from);
   const A mine = share_of(lse.into, whole), other = share_of(lse.from, whole);

@@ -32,9 +32,10 @@ DEEPSEEK_HOST_DEVICE void hyper_read_backward_row(const Team& team, const In& in
   using M = accumulate_t<map>;
   using A = accumulate_t<stream>;
   for (index_t i = 0; i < in.pre.extent(0); ++i) {
-    out.pre(i) = static_cast<map>(row_sum(team, dx.extent(0), [&](index_t d) {
+    const M sum = row_sum(team, dx.extent(0), [&](index_t d) {
       return static_cast<M>(dx(d)) * static_cast<M>(in.streams(i, d));
-    }));
+    });
+    if (team.rank() == 0) out.pre(i) = static_cast<map>(sum);
     const A by = static_cast<A>(in.pre(i));
     for (index_t d = team.rank(); d < dx.extent(0); d += team.size()) {
       out.streams(i, d) =
@@ -67,27 +68,28 @@ DEEPSEEK_HOST_DEVICE void hyper_write_map_gradients(const Team& team, const In& 
   using mix = typename decltype(out.mix)::value_type;
   const index_t n = in.post.extent(0), dim = in.y.extent(0);
   for (index_t j = 0; j < n; ++j) {
-    out.post(j) = static_cast<post>(row_sum(team, dim, [&](index_t d) {
-      using A = accumulate_t<post>;
-      return static_cast<A>(dout(j, d)) * static_cast<A>(in.y(d));
-    }));
+    using P = accumulate_t<post>;
+    const P along_y = row_sum(
+        team, dim, [&](index_t d) { return static_cast<P>(dout(j, d)) * static_cast<P>(in.y(d)); });
+    if (team.rank() == 0) out.post(j) = static_cast<post>(along_y);
     for (index_t i = 0; i < n; ++i) {
-      out.mix(i, j) = static_cast<mix>(row_sum(team, dim, [&](index_t d) {
-        using A = accumulate_t<mix>;
+      using A = accumulate_t<mix>;
+      const A along_x = row_sum(team, dim, [&](index_t d) {
         return static_cast<A>(dout(j, d)) * static_cast<A>(in.streams(i, d));
-      }));
+      });
+      if (team.rank() == 0) out.mix(i, j) = static_cast<mix>(along_x);
     }
   }
 }
+// The gradients of y and of the streams.
 template <class Team, class In, class DOut, class Out>
-DEEPSEEK_HOST_DEVICE void hyper_write_backward_row(const Team& team, const In& in, const DOut& dout,
-                                                   const Out& out) {
+DEEPSEEK_HOST_DEVICE void hyper_write_row_gradients(const Team& team, const In& in,
+                                                    const DOut& dout, const Out& out) {
   using row = typename decltype(out.y)::value_type;
   using stream = typename decltype(out.streams)::value_type;
   using R = accumulate_t<row>;
   using A = accumulate_t<stream>;
   const index_t n = in.post.extent(0);
-  hyper_write_map_gradients(team, in, dout, out);
   for (index_t d = team.rank(); d < in.y.extent(0); d += team.size()) {
     R dy = 0;
     for (index_t j = 0; j < n; ++j) {

@@ -9,6 +9,7 @@
 
 namespace deepseek {
 
+DEEPSEEK_EITHER_SIDE
 template <class Team, class Term>
 DEEPSEEK_HOST_DEVICE auto row_sum(const Team& team, index_t n, const Term& term) {
   using sum_type = decltype(term(index_t{0}));

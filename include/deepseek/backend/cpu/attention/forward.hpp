@@ -2,132 +2,109 @@
 // Attention forward for one tile of rows (tiles.hpp): for each key tile visited, scores of one
 // strip of rows in registers' size, the online softmax, then the weighted sum of values:
 //   m' = max(m, max s), a = e^(m - m'), p = e^(s - m'), l = a l + sum p, o = a o + p v,
-// and at the end o / l and lse = m + log l. A row that saw nothing has m = -inf, l = 0: o = 0.
-// Each row's arithmetic is its own, in the order of keys. A masked value that is not finite is left
-// out pair by pair. Sources: Milakov and Gimelshein 2018; Dao 2023 (FlashAttention-2), section 3.1.
+// (softmax.hpp) and at the end o / l and lse = m + log l. A row that saw nothing has m = -inf, l =
+// 0: o = 0. Each row's arithmetic is its own, in the order of keys. A masked value that is not
+// finite is left out pair by pair. Sources: Milakov and Gimelshein 2018; Dao 2023
+// (FlashAttention-2), section 3.1.
 #pragma once
 
-#include "deepseek/backend/cpu/attention/pack.hpp"
-#include "deepseek/backend/cpu/attention/score.hpp"
-#include "deepseek/backend/cpu/attention/tiles.hpp"
-#include "deepseek/backend/cpu/vector_math.hpp"
+#include "deepseek/backend/cpu/attention/pairs.hpp"
+#include "deepseek/backend/cpu/attention/wide.hpp"
 
 namespace deepseek::cpu_attention {
 
-// One key tile, packed: keys turned [d][64], values [64][dv].
-template <class T>
-struct key_value_tile {
-  T* keys;
-  T* values;
-};
-template <class T>
-constexpr index_t packed_tile_size(index_t d, index_t dv) {
-  return key_tile * (d + round_up(dv, panel<T>));
-}
-template <class T>
-key_value_tile<T> tile_at(T* memory, index_t d) {
-  return {memory, memory + key_tile * d};
-}
-template <class T, class In>
-void pack_key_tile(const In& in, const attention_range& range, index_t kv, index_t k0,
-                   const key_value_tile<T>& to) {
-  const index_t count = std::min(key_tile, range.keys - k0);
-  if (range.run_of_keys(k0) >= count) {
-    const index_t row = range.key_row(k0);
-    pack_columns(in.k, row, kv, count, to.keys);
-    pack_rows(in.v, row, kv, count, key_tile, to.values);
-    return;
-  }
-  const index_t d = in.k.extent(2);
-  std::fill_n(to.keys, round_up(count, panel<T>) * d, T(0));
-  for (index_t j = 0; j < count; ++j) {
-    const index_t row = range.key_row(k0 + j);
-    pack_column(row_of(in.k, row, kv), d, j, to.keys);
-    pack_rows(in.v, row, kv, 1, key_tile, to.values + j * panel<T>);
-  }
-}
+// The packed key tiles of one head of a sequence, in order; each is packed when it is first asked
+// for, unless `ready` is null: then all are there.
+template <class Form>
+struct packed_tiles {
+  using element = typename Form::element;
+  element* memory = nullptr;
+  bool* ready = nullptr;
 
-// One row's running maximum and sum.
-template <class T>
-struct online_row {
-  T top = -std::numeric_limits<T>::infinity(), sum = 0;
+  template <class In>
+  const element* get(const In& in, const attention_range& range, key_tile_of at) const {
+    const index_t t = at.k0 / key_tile;
+    element* const tile = memory + t * Form::tile_size(in.k.extent(2), in.v.extent(2));
+    if (ready != nullptr && !ready[t]) {
+      Form::pack(in, range, at, tile);
+      ready[t] = true;
+    }
+    return tile;
+  }
 };
-
-// Turns scores low .. high - 1 (whole registers) into weights; scales o to the new maximum.
-template <class T>
-DEEPSEEK_INLINE void online_softmax(T* s, std::uint64_t bits, key_range keys, online_row<T>& row,
-                                    T* o, index_t o_width) {
-  using pack = simd::pack<T>;
-  constexpr index_t w = lanes<T>;
-  constexpr T infinity = std::numeric_limits<T>::infinity();
-  const index_t low = keys.low / w * w;
-  const pack nothing = pack::broadcast(-infinity);
-  pack tops = nothing;
-  for (index_t j = low; j < keys.high; j += w) {
-    const pack x = select_bits(bits >> j, pack::load(s + j), nothing);
-    x.store(s + j);
-    tops = max(tops, x);
-  }
-  const T top = std::max(row.top, reduce_max(tops));
-  const T shift = top == -infinity ? T(0) : top;
-  if (top != row.top) {
-    const pack scale = simd::exp(pack::broadcast(row.top - shift));
-    for (index_t c = 0; c < o_width; c += w) (pack::load(o + c) * scale).store(o + c);
-    T first[w];
-    (pack::broadcast(row.sum) * scale).store(first);
-    row = {top, first[0]};
-  }
-  const pack shifts = pack::broadcast(shift);
-  pack sums = pack::zero();
-  for (index_t j = low; j < keys.high; j += w) {
-    const pack p = simd::exp(pack::load(s + j) - shifts);
-    p.store(s + j);
-    sums = sums + p;
-  }
-  row.sum += reduce_sum(sums);
-}
 
 struct forward_memory;
+struct forward_operands;
 
 // The rows of one task and their thread's memory.
-template <class T, class In, class Out, class P>
+template <class Form, class In, class Out, class P>
 class forward_tile {
+  using T = typename Form::sum;
+  using element = typename Form::element;
+
  public:
   forward_tile(const In& in, const Out& out, const head_group<P>& group, T scale)
-      : in_(in), out_(out), group_(group), scale_(scale) {
+      : in_(in), out_(out), group_(group), scale_(into_base<units>(scale)) {
     const index_t most = round_up(std::max(most_rows, group.heads), strip_rows<T>);
-    const index_t strip = strip_rows<T> * key_tile;
-    T* memory = kernels::scratch<forward_memory, T>(static_cast<std::size_t>(
-        most * (q_row() + o_row() + 2) + strip + packed_tile_size<T>(d(), dv())));
-    q_ = memory;
-    o_ = q_ + most * q_row();
+    const index_t strip = (strip_rows<T> + lanes<T>)*key_tile;
+    constexpr index_t word = sizeof(std::uint64_t) / sizeof(T);
+    T* memory = kernels::scratch<forward_memory, T>(
+        static_cast<std::size_t>(most * (o_row() + 2 + word) + strip + key_tile * lanes<T>));
+    bits_ = reinterpret_cast<std::uint64_t*>(memory);
+    o_ = memory + most * word;
     s_ = o_ + most * o_row();
-    own_tile_ = s_ + strip;
-    state_ = reinterpret_cast<online_row<T>*>(own_tile_ + packed_tile_size<T>(d(), dv()));
+    turned_scores_ = s_ + strip;
+    state_ = reinterpret_cast<online_row<T>*>(turned_scores_ + key_tile * lanes<T>);
+    q_ = kernels::scratch<forward_operands, element>(
+        static_cast<std::size_t>(most * q_row() + strip + tile_size() + Form::turned_size(d())));
+    own_tile_ = q_ + most * q_row();
+    turned_queries_ = own_tile_ + tile_size();
+    p_ = turned_queries_ + Form::turned_size(d());
+    if constexpr (std::is_same_v<element, T>) p_ = s_;
   }
 
-  // Queries i0 .. i1 - 1. `packed`: the sequence's key tiles in order, or null.
-  void run(index_t i0, index_t i1, T* packed) {
+  // Queries i0 .. i1 - 1. `packed`: the sequence's key tiles, or none where each is read once.
+  void run(index_t i0, index_t i1, const packed_tiles<Form>& packed) {
     i0_ = i0;
     rows_ = (i1 - i0) * group_.heads;
+    const index_t strip_size = even_strip<T>(rows_);
     begin();
-    for_each_key_tile(group_, i0, i1, {0, group_.range.keys}, [&](index_t k0, coverage c) {
-      auto kv = tile_at(own_tile_, d());
-      if (packed != nullptr) {
-        kv = tile_at(packed + k0 / key_tile * packed_tile_size<T>(d(), dv()), d());
-      } else {
-        pack_key_tile(in_, group_.range, kv_head(), k0, kv);
+    // As many as make it pay to read keys where they stand, and each key tile is read once.
+    const bool few = packed.memory == nullptr && rows_ > lanes<T> / 2 && rows_ <= lanes<T>;
+    if (few) Form::turn_queries(strip_at(0, rows_, nullptr, {}), turned_queries_);
+    const auto visit = [&](index_t k0, coverage c, index_t next) {
+      visible_rows(group_, {i0, i1}, k0, c, bits_);
+      if constexpr (Form::template as_they_are<In>) {
+        if (few && Form::in_place(in_, group_.range, k0)) return strip_in_place(k0, c);
       }
-      for (index_t r = 0; r < rows_; r += strip_rows<T>) strip(r, kv, k0, c);
-    });
+      const element* const tile = tile_of(packed, k0);
+      const element* later = nullptr;
+      if (packed.memory != nullptr && next < group_.range.keys) {
+        later = packed.memory + next / key_tile * tile_size();
+      }
+      for (index_t r = 0; r < rows_; r += strip_size) {
+        if (later != nullptr) fetch(later, r, strip_size);
+        strip(r, std::min(strip_size, rows_ - r), {tile, k0, c});
+      }
+    };
+    for_each_key_tile(group_, i0, i1, {0, group_.range.keys}, visit);
     for (index_t r = 0; r < rows_; ++r) finish(r);
   }
 
  private:
+  static constexpr base units = base_of<P>;
+
+  struct visited_tile {
+    const element* packed;
+    index_t k0;
+    coverage c;
+  };
+
   index_t d() const { return in_.q.extent(2); }
   index_t dv() const { return in_.v.extent(2); }
-  index_t q_row() const { return row_size<T>(d()); }
+  index_t q_row() const { return Form::query_row(d()); }
   index_t o_row() const { return row_size<T>(dv()); }
+  index_t tile_size() const { return Form::tile_size(d(), dv()); }
   index_t kv_head() const { return group_.first / (in_.q.extent(1) / in_.k.extent(1)); }
   index_t query(index_t r) const { return i0_ + r / group_.heads; }
   index_t position(index_t r) const { return group_.range.start + query(r); }
@@ -136,61 +113,86 @@ class forward_tile {
   void begin() {
     const index_t padded = round_up(rows_, strip_rows<T>);
     for (index_t r = 0; r < padded; ++r) {
-      T* q = q_ + r * q_row();
+      element* q = q_ + r * q_row();
       if (r < rows_) {
-        read_row<T>(row_of(in_.q, group_.range.query + query(r), head(r)), d(), q);
-        for (index_t c = 0; c < d(); ++c) q[c] *= scale_;
+        Form::read_query(row_of(in_.q, group_.range.query + query(r), head(r)), d(), scale_, q);
         state_[r] = {};
       } else {
-        std::fill_n(q, d(), T(0));
+        std::fill_n(q, q_row(), element(0));
       }
-      std::fill_n(o_ + r * o_row(), round_up(dv(), lanes<T>), T(0));
+      std::fill_n(o_ + r * o_row(), o_row(), T(0));
     }
   }
 
-  void strip(index_t r0, const key_value_tile<T>& kv, index_t k0, coverage c) {
-    const index_t rows = std::min(strip_rows<T>, rows_ - r0);
-    std::uint64_t bits[strip_rows<T>], any = 0;
-    for (index_t r = 0; r < rows; ++r) {
-      const index_t before = r - group_.heads;  // the query before, in the same head
-      const bool known =
-          before >= 0 && see_alike(group_.pattern, position(r0 + before), position(r0 + r));
-      bits[r] = known ? bits[before]
-                      : visible_bits(group_, query(r0 + r), (r0 + r) % group_.heads, k0, c);
-      any |= bits[r];
-    }
+  const element* tile_of(const packed_tiles<Form>& packed, index_t k0) {
+    if (packed.memory != nullptr) return packed.get(in_, group_.range, {kv_head(), k0});
+    Form::pack(in_, group_.range, {kv_head(), k0}, own_tile_);
+    return own_tile_;
+  }
+
+  // Towards the cache: what the strip at row r fetches of the tile that comes next.
+  void fetch(const element* tile, index_t r, index_t strip_size) const {
+    constexpr index_t line = 64 / static_cast<index_t>(sizeof(element));
+    const index_t share = round_up(tile_size() * strip_size / rows_ + 1, line);
+    const index_t first = r / strip_size * share, last = std::min(first + share, tile_size());
+    for (index_t i = first; i < last; i += line) __builtin_prefetch(tile + i, 0, 2);
+  }
+
+  strip_of<Form> strip_at(index_t r0, index_t rows, const element* tile, key_range keys) const {
+    return {q_ + r0 * q_row(), q_row(), tile, d(), dv(), s_, p_,
+            o_ + r0 * o_row(), o_row(), rows, keys};
+  }
+  std::uint64_t any_bit(index_t r0, index_t rows) const {
+    std::uint64_t any = 0;
+    for (index_t r = r0; r < r0 + rows; ++r) any |= bits_[r];
+    return any;
+  }
+
+  void strip(index_t r0, index_t rows, const visited_tile& tile) {
+    const std::uint64_t any = any_bit(r0, rows);
     if (any == 0) return;
-    const key_range keys = range_of(any);
-    const product<T> scores{q_ + r0 * q_row(), q_row(), 1, kv.keys, d(), d(), s_, key_tile};
-    multiply_strip(scores, rows, keys.low, keys.high, kernels::start::zero);
-    const index_t width = round_up(dv(), lanes<T>);
-    for (index_t r = 0; r < rows; ++r) {
+    const auto at = strip_at(r0, rows, tile.packed, range_of(any));
+    Form::scores(at, scale_);
+    weigh(at, r0, tile.k0);
+    if (tile.c == coverage::partial && !Form::values_finite(at)) return add_visible(at, r0);
+    Form::add_values(at);
+  }
+  // From scores to weights.
+  void weigh(const strip_of<Form>& at, index_t r0, index_t k0) {
+    for (index_t r = 0; r < at.rows; ++r) {
       if constexpr (modifies_scores<P>) {
-        modify_row<T>(group_.bound((r0 + r) % group_.heads),
-                      {s_ + r * key_tile, nullptr, keys, position(r0 + r), k0});
+        modify_row<units, T>(group_.bound((r0 + r) % group_.heads),
+                             {s_ + r * key_tile, nullptr, at.keys, position(r0 + r), k0});
       }
-      online_softmax(s_ + r * key_tile, bits[r], keys, state_[r0 + r], o_ + (r0 + r) * o_row(),
-                     width);
+      Form::template weigh<units>(at, r, bits_[r0 + r], state_[r0 + r]);
     }
-    if (c == coverage::partial &&
-        !panels_finite(kv.values + keys.low * panel<T>, key_tile, keys.high - keys.low, dv())) {
-      for (index_t r = 0; r < rows; ++r) add_visible(r0, r, bits[r], kv);
-      return;
-    }
-    const product<T> sums{
-        s_ + keys.low,        key_tile,          1,      kv.values + keys.low * panel<T>, key_tile,
-        keys.high - keys.low, o_ + r0 * o_row(), o_row()};
-    multiply_strip(sums, rows, 0, width, kernels::start::from_c);
+  }
+  void add_visible(const strip_of<Form>& at, index_t r0) {
+    for (index_t r = 0; r < at.rows; ++r) Form::add_visible(at, r, bits_[r0 + r]);
   }
 
-  void add_visible(index_t r0, index_t r, std::uint64_t bits, const key_value_tile<T>& kv) {
-    T* o = o_ + (r0 + r) * o_row();
-    for (; bits != 0; bits &= bits - 1) {
-      const index_t j = std::countr_zero(bits);
-      for (index_t c = 0; c < dv(); ++c) {
-        const T v = kv.values[c / panel<T> * panel<T> * key_tile + j * panel<T> + c % panel<T>];
-        o[c] = chain(s_[r * key_tile + j], v, o[c]);
-      }
+  // All rows against keys and values where they stand: the bits of strip.
+  void strip_in_place(index_t k0, coverage c) {
+    const std::uint64_t any = any_bit(0, rows_);
+    if (any == 0) return;
+    const key_tile_of tile{kv_head(), k0};
+    auto at = strip_at(0, rows_, own_tile_, range_of(any));
+    Form::turned_scores(in_, group_.range, tile, turned_queries_, scale_, turned_scores_);
+    turn_scores();
+    weigh(at, 0, k0);
+    if (c == coverage::partial && !Form::values_finite_in_place(in_, group_.range, tile, at.keys)) {
+      Form::pack(in_, group_.range, tile, own_tile_);
+      if (!Form::values_finite(at)) return add_visible(at, 0);
+    }
+    Form::add_values_in_place(in_, group_.range, tile, at);
+  }
+  void turn_scores() {
+    constexpr index_t w = lanes<T>;
+    for (index_t j = 0; j < key_tile; j += w) {
+      simd::pack<T> block[w];
+      for (index_t i = 0; i < w; ++i) block[i] = simd::pack<T>::load(turned_scores_ + (j + i) * w);
+      simd::transpose(block);
+      for (index_t i = 0; i < rows_; ++i) block[i].store(s_ + i * key_tile + j);
     }
   }
 
@@ -200,11 +202,11 @@ class forward_tile {
     const bool empty = state.sum == T(0);
     for (index_t c = 0; c < dv(); ++c) o[c] = empty ? T(0) : o[c] / state.sum;
     const index_t token = group_.range.query + query(r);
-    write_row<T>(o, dv(), row_of(out_.o, token, head(r)));
+    write_row(o, dv(), row_of(out_.o, token, head(r)));
     if constexpr (is_view<std::remove_cvref_t<decltype(out_.lse)>>) {
       const T top = state.top == -std::numeric_limits<T>::infinity() ? T(0) : state.top;
-      out_.lse(token, head(r)) =
-          empty ? -std::numeric_limits<T>::infinity() : top + std::log(state.sum);
+      out_.lse(token, head(r)) = empty ? -std::numeric_limits<T>::infinity()
+                                       : out_of_base<units>(top) + std::log(state.sum);
     }
   }
 
@@ -212,8 +214,10 @@ class forward_tile {
   const Out& out_;
   head_group<P> group_;
   T scale_;
-  T *q_, *o_, *s_, *own_tile_;
+  element *q_, *own_tile_, *turned_queries_, *p_;
+  T *o_, *s_, *turned_scores_;
   online_row<T>* state_;
+  std::uint64_t* bits_;
   index_t i0_ = 0, rows_ = 0;
 };
 

@@ -16,29 +16,41 @@ namespace deepseek::cpu_attention {
 inline constexpr index_t fewest_gathering = 8;  // heads to a key-value head
 inline constexpr index_t heads_per_task = 48;
 
-struct gathered_memory;
+struct gathered_keys;
+struct gathered_values;
 struct gathered_rows;
 
 // The rows of one head's keys or values, side by side; every head index reads them.
-template <class T>
-using gathered_view = view<const T, host, dyn, dyn, dyn>;
+template <class E>
+using gathered_view = view<const E, host, dyn, dyn, dyn>;
+template <class E>
+constexpr index_t gathered_row(index_t width) {
+  return round_up(width, 32) + 64 / static_cast<index_t>(sizeof(E));
+}
 
-template <class View, class T>
-gathered_view<T> gather(const View& from, index_t kv, const attention_range& range,
-                        const std::int32_t* ids, index_t n, T* to) {
-  const index_t width = from.extent(2), row = row_size<T>(width);
+template <class Purpose, class View>
+auto gather(const View& from, index_t kv, const attention_range& range, const std::int32_t* ids,
+            index_t n) {
+  using E = typename View::value_type;
+  const index_t width = from.extent(2), row = gathered_row<E>(width);
+  E* const to = kernels::scratch<Purpose, E>(static_cast<std::size_t>(n * row));
   for (index_t i = 0; i < n; ++i) {
-    read_row<T>(row_of(from, range.key_row(ids[i]), kv), width, to + i * row);
+    read_row<E>(row_of(from, range.key_row(ids[i]), kv), width, to + i * row);
   }
-  return {to, {n, from.extent(1), width}, {row, 0, 1}};
+  return gathered_view<E>{to, {n, from.extent(1), width}, {row, 0, 1}};
 }
 
 // Values that are the first columns of the keys (a latent cache) are gathered with them.
 template <class In>
 bool values_inside_keys(const In& in) {
-  return in.v.data() == in.k.data() && in.v.extent(2) <= in.k.extent(2) &&
-         in.v.stride(0) == in.k.stride(0) && in.v.stride(1) == in.k.stride(1) &&
-         in.v.stride(2) == in.k.stride(2);
+  if constexpr (!std::is_same_v<typename decltype(In::k)::value_type,
+                                typename decltype(In::v)::value_type>) {
+    return false;
+  } else {
+    return in.v.data() == in.k.data() && in.v.extent(2) <= in.k.extent(2) &&
+           in.v.stride(0) == in.k.stride(0) && in.v.stride(1) == in.k.stride(1) &&
+           in.v.stride(2) == in.k.stride(2);
+  }
 }
 
 // One query of one sequence: those of its listed keys that the sequence has, each once.
@@ -63,26 +75,28 @@ void attend_gathered(const In& in, const Out& out, const index_set& pattern,
   auto* const ids = kernels::scratch<gathered_rows, std::int32_t>(
       static_cast<std::size_t>(std::max<index_t>(listed.count, 1)));
   const index_t n = keep_present(listed, range.keys, ids);
-  const index_t key_size = row_size<T>(in.k.extent(2)), value_size = row_size<T>(in.v.extent(2));
-  T* const memory =
-      kernels::scratch<gathered_memory, T>(static_cast<std::size_t>(n * (key_size + value_size)));
-  const auto keys = gather(in.k, task.kv, range, ids, n, memory);
-  auto values = keys;
-  if (values_inside_keys(in)) {
-    values = {keys.data(), {n, in.v.extent(1), in.v.extent(2)}, {key_size, 0, 1}};
-  } else {
-    values = gather(in.v, task.kv, range, ids, n, memory + n * key_size);
-  }
-  using inputs = attention_inputs<decltype(In::q), gathered_view<T>, gathered_view<T>>;
+  const auto keys = gather<gathered_keys>(in.k, task.kv, range, ids, n);
+  const auto values = [&] {
+    using view_of_values = gathered_view<typename decltype(In::v)::value_type>;
+    if constexpr (std::is_same_v<view_of_values, std::remove_const_t<decltype(keys)>>) {
+      if (values_inside_keys(in)) {
+        return view_of_values{
+            keys.data(), {n, in.v.extent(1), in.v.extent(2)}, {keys.stride(0), 0, 1}};
+      }
+    }
+    return gather<gathered_values>(in.v, task.kv, range, ids, n);
+  }();
+  using inputs = attention_inputs<decltype(In::q), std::remove_const_t<decltype(keys)>,
+                                  std::remove_const_t<decltype(values)>>;
   const inputs near{in.q, keys, values};
   const everyone all;
   const head_group<everyone> rows{all, {range.query + task.i, 1, 0, n, 0}, task.first, task.count};
-  forward_tile<T, inputs, Out, everyone>(near, out, rows, scale).run(0, 1, nullptr);
+  forward_tile<form_of<inputs, Out>, inputs, Out, everyone>(near, out, rows, scale).run(0, 1, {});
 }
 
 template <class In, class Out, class Spec>
 void attention_gathered(const cpu& b, const In& in, const Out& out, const Spec& spec) {
-  using T = typename decltype(out.o)::value_type;
+  using T = accumulate_t<typename decltype(out.o)::value_type>;
   const index_t kv_heads = in.k.extent(1), group = in.q.extent(1) / kv_heads;
   for (index_t s = 0; s < sequence_count(spec); ++s) {
     const auto range = sequence_range(spec, s, in.q.extent(0), in.k.extent(0));

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Operands of attention as the register tiles read them (kernels/gemm_tile.hpp): rows with a padded
-// stride, and panels [columns / 2 registers][steps][2 registers], zero outside. Any strides.
+// stride, and panels [columns / 2 registers][steps][2 registers], zero outside. Any strides;
+// 16-bit elements are widened.
 #pragma once
 
 #include "deepseek/backend/cpu/kernels/gemm_pack.hpp"
 #include "deepseek/backend/cpu/kernels/scratch.hpp"
+#include "deepseek/backend/cpu/simd_narrow.hpp"
 #include "deepseek/core/view.hpp"
 
 #include <type_traits>
@@ -39,36 +41,46 @@ auto row_of(const View& v, index_t token, index_t head) {
   return strided_row<T>{v.data() + token * v.stride(0) + head * v.stride(1), v.stride(2)};
 }
 
-template <class T>
-DEEPSEEK_INLINE void read_row(strided_row<const T> from, index_t n, T* to) {
+// Elements widened, or as they are.
+template <class T, class E>
+DEEPSEEK_INLINE void read_row(strided_row<const E> from, index_t n, T* to) {
   if (from.stride != 1) {
-    for (index_t i = 0; i < n; ++i) to[i] = from.data[i * from.stride];
-    return;
-  }
-  // Written out, not memmove: the misses of several rows then overlap.
-  index_t i = 0;
-  for (; i + lanes<T> <= n; i += lanes<T>) simd::pack<T>::load(from.data + i).store(to + i);
-  if (i < n) {
-    const int rest = static_cast<int>(n - i);
-    simd::pack<T>::load_partial(from.data + i, rest).store_partial(to + i, rest);
+    for (index_t i = 0; i < n; ++i) to[i] = static_cast<T>(from.data[i * from.stride]);
+  } else if constexpr (std::is_same_v<T, float>) {
+    // Written out, not memmove: the misses of several rows then overlap.
+    for (index_t i = 0; i < n; i += lanes<T>) {
+      simd::load_as_float(from.data + i, n - i).store_up_to(to + i, n - i);
+    }
+  } else if constexpr (std::is_same_v<T, double>) {
+    static_assert(std::is_same_v<E, double>);
+    for (index_t i = 0; i < n; i += lanes<T>) {
+      simd::pack<T>::load_up_to(from.data + i, n - i).store_up_to(to + i, n - i);
+    }
+  } else {
+    static_assert(std::is_same_v<E, T>);
+    std::copy_n(from.data, n, to);
   }
 }
-template <class T>
-void write_row(const T* from, index_t n, strided_row<T> to) {
-  if (to.stride == 1) {
+template <class T, class E>
+void write_row(const T* from, index_t n, strided_row<E> to) {
+  if (to.stride != 1) {
+    for (index_t i = 0; i < n; ++i) to.data[i * to.stride] = static_cast<E>(from[i]);
+  } else if constexpr (std::is_same_v<T, E>) {
     std::copy_n(from, n, to.data);
   } else {
-    for (index_t i = 0; i < n; ++i) to.data[i * to.stride] = from[i];
+    for (index_t i = 0; i < n; i += lanes<T>) {
+      simd::store_from_float(to.data + i, simd::pack<T>::load_up_to(from + i, n - i), n - i);
+    }
   }
 }
 
 // Row i of `count` rows of n elements, spread over panels of `steps` rows.
-template <class T>
-void spread_row(strided_row<const T> from, index_t n, index_t i, index_t steps, T* panels) {
+template <class T, class E>
+void spread_row(strided_row<const E> from, index_t n, index_t i, index_t steps, T* panels) {
   for (index_t c = 0; c < n; c += panel<T>) {
     T* to = panels + c * steps + i * panel<T>;
     const index_t here = std::min(panel<T>, n - c);
-    read_row<T>({from.data + c * from.stride, from.stride}, here, to);
+    read_row<T>(strided_row<const E>{from.data + c * from.stride, from.stride}, here, to);
     if (here < panel<T>) std::fill(to + here, to + panel<T>, T(0));
   }
 }
@@ -80,17 +92,27 @@ void pack_rows(const View& v, index_t first, index_t head, index_t count, index_
     spread_row<T>(row_of(v, first + i, head), v.extent(2), i, steps, out);
   }
 }
+
+struct widened_memory;
+
 // The same rows turned: panels whose columns are the rows.
 template <class View, class T>
 void pack_columns(const View& v, index_t first, index_t head, index_t count, T* out) {
-  const kernels::operand<T> turned{row_of(v, first, head).data, v.stride(2), v.stride(0)};
-  kernels::pack_panels(turned, v.extent(2), count, out);
+  const index_t n = v.extent(2), row = row_size<T>(n);
+  if constexpr (std::is_same_v<typename View::value_type, T>) {
+    const kernels::operand<T> turned{row_of(v, first, head).data, v.stride(2), v.stride(0)};
+    kernels::pack_panels(turned, n, count, out);
+  } else {
+    T* const wide = kernels::scratch<widened_memory, T>(static_cast<std::size_t>(count * row));
+    for (index_t i = 0; i < count; ++i) read_row<T>(row_of(v, first + i, head), n, wide + i * row);
+    kernels::pack_panels(kernels::operand<T>{wide, 1, row}, n, count, out);
+  }
 }
 // One of them, as column j.
-template <class T>
-void pack_column(strided_row<const T> from, index_t n, index_t j, T* out) {
+template <class T, class E>
+void pack_column(strided_row<const E> from, index_t n, index_t j, T* out) {
   T* to = out + j / panel<T> * panel<T> * n + j % panel<T>;
-  for (index_t i = 0; i < n; ++i) to[i * panel<T>] = from.data[i * from.stride];
+  for (index_t i = 0; i < n; ++i) to[i * panel<T>] = static_cast<T>(from.data[i * from.stride]);
 }
 
 // No NaN and no infinity in the first `rows` rows of panels of `steps` rows, `columns` wide.

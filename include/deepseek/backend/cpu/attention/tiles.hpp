@@ -13,8 +13,12 @@
 
 namespace deepseek::cpu_attention {
 
-inline constexpr index_t key_tile = 64;   // one word of row_bits
-inline constexpr index_t most_rows = 96;  // a multiple of every register tile's rows
+inline constexpr index_t key_tile = 64;  // one word of row_bits
+inline constexpr index_t most_rows =
+    64;  // so that blocks of 64 queries that see other keys share no tile
+
+// Queries with lists of blocks are taken one by one where so many heads share a key-value head.
+inline constexpr index_t heads_alone = 4;
 
 // The query heads that share one key-value head of one sequence. Row r of a query tile that begins
 // at query i0 is query i0 + r / heads, head first + r % heads.
@@ -24,8 +28,13 @@ struct head_group {
   attention_range range;
   index_t first, heads;
 
+  // Heads that may see other keys than the first does.
+  index_t heads_apart() const { return alike_in_group<P> ? std::min<index_t>(heads, 1) : heads; }
   P bound(index_t g) const { return bind_pattern(pattern, scope_of(range, first + g)); }
-  index_t queries_per_tile() const { return std::max<index_t>(1, most_rows / heads); }
+  index_t queries_per_tile() const {
+    if (lists_blocks<P> && heads >= heads_alone) return 1;
+    return std::max<index_t>(1, most_rows / heads);
+  }
   index_t query_tiles() const {
     return (range.queries + queries_per_tile() - 1) / queries_per_tile();
   }
@@ -37,7 +46,7 @@ struct head_group {
 template <class P>
 index_t next_tile(const head_group<P>& group, index_t q0, index_t q1, index_t from) {
   index_t first = no_key;
-  for (index_t g = 0; g < group.heads; ++g) {
+  for (index_t g = 0; g < group.heads_apart(); ++g) {
     first = std::min(first, next_keys(group.bound(g), q0, q1, from).first);
   }
   return std::max(from, first / key_tile * key_tile);
@@ -46,27 +55,32 @@ index_t next_tile(const head_group<P>& group, index_t q0, index_t q1, index_t fr
 template <class P>
 coverage cover_of(const head_group<P>& group, const tile& t) {
   const coverage c = group.bound(0).cover(t);
-  for (index_t g = 1; g < group.heads; ++g) {
+  for (index_t g = 1; g < group.heads_apart(); ++g) {
     if (group.bound(g).cover(t) != c) return coverage::partial;
   }
   return c;
 }
+
+// The tile of a key-value head that begins at key k0.
+struct key_tile_of {
+  index_t kv, k0;
+};
 
 // Keys low .. high - 1.
 struct key_range {
   index_t low, high;
 };
 
-// f(k0, coverage) for the key tiles among `among` that queries i0 .. i1 - 1 of the sequence visit,
-// ascending.
+// f(k0, coverage, next) for the key tiles among `among` that queries i0 .. i1 - 1 of the sequence
+// visit, ascending; next: the tile that may come after it (at or beyond the end: none).
 template <class P, class F>
 void for_each_key_tile(const head_group<P>& group, index_t i0, index_t i1, key_range among, F f) {
   const index_t q0 = group.range.start + i0, q1 = group.range.start + i1;
   const index_t end = std::min(among.high, group.range.keys);
-  for (index_t k0 = next_tile(group, q0, q1, among.low); k0 < end;
-       k0 = next_tile(group, q0, q1, k0 + key_tile)) {
+  for (index_t k0 = next_tile(group, q0, q1, among.low), next; k0 < end; k0 = next) {
+    next = next_tile(group, q0, q1, k0 + key_tile);
     const coverage c = cover_of(group, {q0, q1, k0, std::min(k0 + key_tile, group.range.keys)});
-    if (c != coverage::none) f(k0, c);
+    if (c != coverage::none) f(k0, c, next);
   }
 }
 
@@ -77,18 +91,34 @@ index_t count_tiles(const P& pattern, index_t queries, index_t keys) {
   index_t count = 0;
   for (index_t i = 0; i < queries; i += group.queries_per_tile()) {
     const index_t end = std::min(i + group.queries_per_tile(), queries);
-    for_each_key_tile(group, i, end, {0, keys}, [&](index_t, coverage) { ++count; });
+    for_each_key_tile(group, i, end, {0, keys}, [&](index_t, coverage, index_t) { ++count; });
   }
   return count;
 }
 
-// Which of the 64 keys of a tile one row sees; keys beyond the sequence are never seen.
+// Queries first .. last - 1 of a sequence.
+struct query_range {
+  index_t first, last;
+};
+
+// Which of the 64 keys of a tile each row of some queries sees; keys beyond the sequence are never
+// seen.
 template <class P>
-std::uint64_t visible_bits(const head_group<P>& group, index_t row_query, index_t g, index_t k0,
-                           coverage c) {
+void visible_rows(const head_group<P>& group, query_range queries, index_t k0, coverage c,
+                  std::uint64_t* bits) {
+  const index_t count = queries.last - queries.first, heads = group.heads;
   const std::uint64_t there = span_bits(0, group.range.keys, k0);
-  if (c == coverage::full) return there;
-  return there & row_bits(group.bound(g), group.range.start + row_query, k0);
+  if (c == coverage::full) return static_cast<void>(std::fill_n(bits, count * heads, there));
+  const tile t{group.range.start + queries.first, group.range.start + queries.last, k0,
+               std::min(k0 + key_tile, group.range.keys)};
+  std::uint64_t of_head[most_rows];
+  for (index_t g = 0; g < group.heads_apart(); ++g) {
+    rows_bits(group.bound(g), t, of_head);
+    const index_t last = group.heads_apart() == 1 ? heads : g + 1;
+    for (index_t i = 0; i < count; ++i) {
+      std::fill(bits + i * heads + g, bits + i * heads + last, of_head[i] & there);
+    }
+  }
 }
 
 // Keys low .. high - 1 of a tile hold every bit of `any`, which is not 0.

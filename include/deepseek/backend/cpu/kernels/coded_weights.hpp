@@ -12,6 +12,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #include "deepseek/backend/cpu/kernels/stored_weights.hpp"
 
@@ -143,6 +144,16 @@ struct int4_words {
       zero = pack{number} + pack::broadcast(16.0F);
     }
     return {scale, -(zero * scale)};
+  }
+  // Scales and zero points of group g of the columns from `column` on.
+  std::pair<simd::pack<float>, simd::pack<float>> scale_and_zero(std::ptrdiff_t g,
+                                                                 std::ptrdiff_t column) const {
+    using pack = simd::pack<float>;
+    constexpr std::ptrdiff_t lanes = word_block::lanes;
+    const std::ptrdiff_t at = (column / lanes * groups_deep + g) * lanes + column % lanes;
+    const pack scale = HalfScales ? simd::load_f16(scales + at) : simd::load_bf16(scales + at);
+    if (zeros == nullptr) return {scale, pack::broadcast(8.0F)};
+    return {scale, pack{__builtin_convertvector(widened_bytes(zeros + at), simd::vector<float>)}};
   }
   static DEEPSEEK_INLINE weight_word widened_bytes(const std::uint8_t* p) {
     using pack = simd::pack<float>;

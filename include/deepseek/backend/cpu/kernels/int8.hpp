@@ -12,8 +12,7 @@
 #include <cstdint>
 #include <span>
 
-#include "deepseek/backend/cpu/kernels/gemm.hpp"
-#include "deepseek/backend/cpu/simd.hpp"
+#include "deepseek/backend/cpu/kernels/gemm_dot.hpp"
 #include "deepseek/backend/cpu/thread_pool.hpp"
 #include "deepseek/core/error.hpp"
 #include "deepseek/quant/int8_layout.hpp"
@@ -22,12 +21,7 @@ namespace deepseek::kernels {
 
 inline constexpr std::ptrdiff_t most_int8_depth = int8_layout::deepest;
 
-struct int8_tile {
-  static constexpr int width = simd::pack<float>::width;
-  static constexpr int columns = 2 * width;
-  static constexpr int rows = simd::register_count == 32 ? 12 : 4;
-};
-static_assert(int8_layout::panel % int8_tile::columns == 0);
+static_assert(int8_layout::panel % dot_size<byte_fours>::columns == 0);
 
 // Bytes of a row of qx that the product reads: k filled up to whole groups of four (their value
 // does not matter).
@@ -82,29 +76,47 @@ struct row_quantization {
 };
 
 struct int8_problem {
+  using form = byte_fours;
+  static constexpr bool fetches = true;
+
   gemm_shape shape;
   const std::uint8_t* x;  // [m, padded_depth(k)]
   std::ptrdiff_t x_row;
   row_quantization rows;
   const std::int8_t* panels;
-  const std::int32_t* sums;  // [n]
-  const float* scales;       // [n]
-  const float* bias;         // [n] or null
+  const std::int32_t* column_sums;  // [n]
+  const float* scales;              // [n]
+  const float* bias;                // [n] or null
   float* y;
   std::ptrdiff_t y_row;
+
+  // What gemm_dot.hpp asks for.
+  const std::byte* left(std::ptrdiff_t m) const {
+    return reinterpret_cast<const std::byte*>(x + m * x_row);
+  }
+  std::ptrdiff_t row_bytes() const { return x_row; }
+  const std::byte* weights(std::ptrdiff_t n0, std::ptrdiff_t k0, std::ptrdiff_t) const {
+    const int8_layout at{shape.n, shape.k};
+    return reinterpret_cast<const std::byte*>(panels + at.at(n0, 0) + k0 * at.group_step(n0));
+  }
+  std::ptrdiff_t weight_step(std::ptrdiff_t n0) const {
+    return int8_layout{shape.n, shape.k}.group_step(n0);
+  }
+  auto open(std::ptrdiff_t m0, std::ptrdiff_t, std::ptrdiff_t n0, std::ptrdiff_t) const;
 };
 
-// Integers of one row become floats: vector j of the panel whose first column is n0.
+// Integers of one row become floats: the register of sums whose first column is n.
 DEEPSEEK_INLINE void finish_int8(const int8_problem& p, std::ptrdiff_t m, std::ptrdiff_t n,
                                  simd::vector<std::int32_t> acc) {
   using pack = simd::pack<float>;
   const std::ptrdiff_t rest = p.shape.n - n;
   if (rest <= 0) return;
   simd::vector<std::int32_t> sums{};
-  if (rest >= int8_tile::width) {
-    __builtin_memcpy(&sums, p.sums + n, sizeof sums);
+  if (rest >= pack::width) {
+    __builtin_memcpy(&sums, p.column_sums + n, sizeof sums);
   } else {
-    __builtin_memcpy(&sums, p.sums + n, static_cast<std::size_t>(rest) * sizeof(std::int32_t));
+    __builtin_memcpy(&sums, p.column_sums + n,
+                     static_cast<std::size_t>(rest) * sizeof(std::int32_t));
   }
   const pack value{__builtin_convertvector(acc - p.rows.zero[m * p.rows.step] * sums, pack::raw)};
   const pack scale =
@@ -113,103 +125,33 @@ DEEPSEEK_INLINE void finish_int8(const int8_problem& p, std::ptrdiff_t m, std::p
   simd::fma(value, scale, bias).store_up_to(p.y + m * p.y_row + n, rest);
 }
 
-template <int Rows>
-__attribute__((noinline)) void multiply_int8_tile(const int8_problem& p, std::ptrdiff_t m,
-                                                  std::ptrdiff_t n) {
-  using words = simd::vector<std::int32_t>;
-  constexpr int width = int8_tile::width;
-  words acc[Rows * 2];
-  simd::unrolled<Rows * 2>([&](auto q) __attribute__((always_inline)) { acc[q] = words{}; });
-  const std::uint8_t *a0 = p.x + m * p.x_row, *a1 = a0 + 4 * p.x_row, *a2 = a1 + 4 * p.x_row;
-  const std::ptrdiff_t row = p.x_row, row3 = 3 * row;
-  const int8_layout at{p.shape.n, p.shape.k};
-  const std::int8_t* b = p.panels + at.at(n, 0);
-  const std::ptrdiff_t b_step = at.group_step(n);
-  for (std::ptrdiff_t k = p.shape.k; k > 0; k -= 4) {
-    if constexpr (Rows <= 4) {  // few rows wait for memory
-      __builtin_prefetch(b + 4096);
-      __builtin_prefetch(b + 4096 + sizeof(words));
-    }
-    words right[2];
-    __builtin_memcpy(right, b, sizeof right);
-    simd::unrolled<Rows>([&](auto i) __attribute__((always_inline)) {
-      const std::uint8_t* group = i < 4 ? a0 : i < 8 ? a1 : a2;
-      std::int32_t four;
-      __builtin_memcpy(&four, group + (i % 4 == 3 ? row3 : (i % 4) * row), 4);
-      const words left = four - words{};
-      acc[2 * i] = simd::dot_bytes(acc[2 * i], left, right[0]);
-      acc[2 * i + 1] = simd::dot_bytes(acc[2 * i + 1], left, right[1]);
-    });
-    a0 += 4;
-    if constexpr (Rows > 4) a1 += 4;
-    if constexpr (Rows > 8) a2 += 4;
-    b += b_step;
+// Sums from row m0 and column n0 on.
+struct int8_sums {
+  const int8_problem& p;
+  std::ptrdiff_t m0, n0;
+
+  static constexpr bool continues() { return false; }
+  static simd::vector<std::int32_t> begin(int, int) { return simd::vector<std::int32_t>{}; }
+  DEEPSEEK_INLINE void end(int i, int j, simd::vector<std::int32_t> acc) const {
+    finish_int8(p, m0 + i, n0 + j * dot_size<byte_fours>::width, acc);
   }
-  simd::unrolled<Rows>([&](auto i) __attribute__((always_inline)) {
-    finish_int8(p, m + i, n, acc[2 * i]);
-    finish_int8(p, m + i, n + width, acc[2 * i + 1]);
-  });
+  int8_sums sums(std::ptrdiff_t row, std::ptrdiff_t) const { return {p, m0 + row, n0}; }
+  void close() const {}
+};
+inline auto int8_problem::open(std::ptrdiff_t m0, std::ptrdiff_t, std::ptrdiff_t n0,
+                               std::ptrdiff_t) const {
+  return int8_sums{*this, m0, n0};
 }
 
-// Multiplies as many rows at once as are compiled and left; returns how many.
-inline std::ptrdiff_t multiply_int8_rows(const int8_problem& p, std::ptrdiff_t m, std::ptrdiff_t n,
-                                         std::ptrdiff_t left) {
-  constexpr int most = int8_tile::rows;
-  if (left >= most) return multiply_int8_tile<most>(p, m, n), most;
-  if (most > 8 && left >= 8) return multiply_int8_tile < most < 8 ? most : 8 > (p, m, n), 8;
-  if (most > 4 && left >= 4) return multiply_int8_tile<4>(p, m, n), 4;
-  if (left >= 2) return multiply_int8_tile<2>(p, m, n), 2;
-  return multiply_int8_tile<1>(p, m, n), 1;
+// Templates so that only programs that multiply integers compile the tiles.
+template <class P = int8_problem>
+void gemm_int8(thread_pool& pool, const P& p) {
+  gemm_dot(pool, p);
 }
-
-inline void multiply_int8_part(const int8_problem& p, gemm_part part) {
-  constexpr std::ptrdiff_t block = 16 * int8_tile::rows;
-  for (std::ptrdiff_t m0 = part.m0; m0 < part.m1; m0 += block) {
-    const std::ptrdiff_t m1 = std::min(part.m1, m0 + block);
-    for (std::ptrdiff_t n = part.n0; n < part.n1; n += int8_tile::columns) {
-      for (std::ptrdiff_t m = m0; m < m1;) m += multiply_int8_rows(p, m, n, m1 - m);
-    }
-  }
-}
-
-inline void gemm_int8(thread_pool& pool, const int8_problem& p) {
-  if (p.shape.m <= 0 || p.shape.n <= 0) return;
-  if (runs_serially(pool, {p.shape.m, p.shape.n, p.shape.k / 4}))
-    return multiply_int8_part(p, {0, p.shape.m, 0, p.shape.n});
-  const std::ptrdiff_t strips = (p.shape.m + int8_tile::rows - 1) / int8_tile::rows;
-  const gemm_split split = split_of(
-      strips, (p.shape.n + int8_tile::columns - 1) / int8_tile::columns, 4 * pool.threads());
-  pool.parallel(split.rows * split.columns, [&](std::ptrdiff_t task) {
-    multiply_int8_part(p, part_of(p.shape, {int8_tile::rows, int8_tile::columns, 0}, split, task));
-  });
-}
-
 // Independent products in one parallel region: the segments of experts.
-inline void gemm_int8(thread_pool& pool, std::span<const int8_problem> problems) {
-  constexpr std::ptrdiff_t most_rows = 16 * int8_tile::rows, most_columns = 4 * int8_layout::panel;
-  const auto split = [](const int8_problem& p) {
-    return gemm_split{(p.shape.m + most_rows - 1) / most_rows,
-                      (p.shape.n + most_columns - 1) / most_columns};
-  };
-  std::ptrdiff_t tasks = 0, work = 0;
-  for (const auto& p : problems) {
-    tasks += split(p).rows * split(p).columns;
-    work += p.shape.m * p.shape.n * padded_depth(p.shape.k) / 4;
-  }
-  if (work <= serial_product) {
-    for (const auto& p : problems) multiply_int8_part(p, {0, p.shape.m, 0, p.shape.n});
-    return;
-  }
-  pool.parallel(tasks, [&](std::ptrdiff_t task) {
-    for (const auto& p : problems) {
-      const gemm_split parts = split(p);
-      if (task < parts.rows * parts.columns) {
-        return multiply_int8_part(
-            p, part_of(p.shape, {int8_tile::rows, int8_tile::columns, 0}, parts, task));
-      }
-      task -= parts.rows * parts.columns;
-    }
-  });
+template <class P = int8_problem>
+void gemm_int8(thread_pool& pool, std::span<const P> problems) {
+  gemm_dot(pool, problems);
 }
 
 }  // namespace deepseek::kernels

@@ -15,7 +15,7 @@
 #include <cstdint>
 
 #include "deepseek/backend/cpu/kernels/gemm_pack.hpp"
-#include "deepseek/backend/cpu/simd.hpp"
+#include "deepseek/backend/cpu/simd_narrow.hpp"
 
 namespace deepseek::kernels {
 
@@ -44,14 +44,15 @@ struct byte_rows {
   std::ptrdiff_t row;  // in bytes
 };
 
-// One register of each of `rows` rows, cut off after `bytes`, turned and stored 16 words apart.
-DEEPSEEK_INLINE void turn_block(byte_rows from, int rows, std::ptrdiff_t bytes, std::int32_t* out) {
+// One register of each of `rows` rows, cut off after `bytes`, turned. Rows often lie a multiple of
+// 4 KiB apart: what is fetched ahead has room in the second cache level only.
+DEEPSEEK_INLINE void turn_registers(byte_rows from, int rows, std::ptrdiff_t bytes,
+                                    simd::pack<float> (&r)[simd::pack<float>::width]) {
   using pack = simd::pack<float>;
   constexpr std::ptrdiff_t whole = sizeof(pack), ahead = 512;
-  pack r[pack::width];
   if (rows >= pack::width && bytes >= whole) {
     simd::unrolled<pack::width>([&](auto i) __attribute__((always_inline)) {
-      __builtin_prefetch(from.data + i * from.row + ahead);
+      __builtin_prefetch(from.data + i * from.row + ahead, 0, 2);
       __builtin_memcpy(&r[i].v, from.data + i * from.row, sizeof(pack));
     });
   } else {
@@ -62,8 +63,16 @@ DEEPSEEK_INLINE void turn_block(byte_rows from, int rows, std::ptrdiff_t bytes, 
     });
   }
   simd::transpose(r);
+}
+
+// Stored `apart` words apart.
+DEEPSEEK_INLINE void turn_block(byte_rows from, int rows, std::ptrdiff_t bytes, std::int32_t* out,
+                                std::ptrdiff_t apart = word_block::lanes) {
+  using pack = simd::pack<float>;
+  pack r[pack::width];
+  turn_registers(from, rows, bytes, r);
   simd::unrolled<pack::width>([&](auto t) __attribute__((always_inline)) {
-    __builtin_memcpy(out + t * word_block::lanes, &r[t].v, sizeof(pack));
+    __builtin_memcpy(out + t * apart, &r[t].v, sizeof(pack));
   });
 }
 

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+// The online softmax of one row of a tile of scores, and the exponentials of attention: 2^(s - m) =
+// 2^n 2^f with n = round(s - m), f exact and |f| <= 1/2, where scores are in base two (score.hpp),
+// else e^(s - m). Relative error of a weight below 2^-22 (float); a score of -inf gives 0, a NaN
+// stays NaN. Every lane depends on its own input only.
+// Source: Milakov and Gimelshein 2018.
+#pragma once
+
+#include <span>
+
+#include "deepseek/backend/cpu/attention/score.hpp"
+#include "deepseek/backend/cpu/attention/tiles.hpp"
+#include "deepseek/backend/cpu/vector_math.hpp"
+
+namespace deepseek::cpu_attention {
+
+// 2^f - 1 = f (c + f p(f)), from the series of e^r by r = f ln 2.
+template <class T>
+struct power_series {
+  static constexpr double ln2 = 0.69314718055994530942;
+  static constexpr std::size_t size = std::size(simd::exp_constants<T>::series);
+  T c[size + 1];
+
+  constexpr power_series() : c{} {
+    double power = ln2;
+    c[size] = static_cast<T>(ln2);
+    for (std::size_t i = size; i-- > 0;) {
+      power *= ln2;
+      c[i] = static_cast<T>(power * static_cast<double>(simd::exp_constants<T>::series[i]));
+    }
+  }
+};
+
+// 2^x for x <= 0; a little more is allowed.
+template <class T>
+DEEPSEEK_INLINE simd::pack<T> exp2(simd::pack<T> x) {
+  using p = simd::pack<T>;
+  static constexpr power_series<T> series;
+  x = max(p::broadcast(std::is_same_v<T, float> ? T(-152) : T(-1080)), x);
+  const p n = round(x), f = x - n;
+  return scale_by_power(fma(simd::polynomial(f, series.c), f, p::broadcast(1)), n);
+}
+
+template <base B, class T>
+DEEPSEEK_INLINE simd::pack<T> power(simd::pack<T> x) {
+  if constexpr (B == base::e) {
+    return simd::exp(x);
+  } else {
+    return exp2<T>(x);
+  }
+}
+// One row's running maximum and sum.
+template <class T>
+struct online_row {
+  T top = -std::numeric_limits<T>::infinity(), sum = 0;
+};
+
+// o and sum of a row brought to a new maximum.
+template <base B, class T>
+void raise_top(online_row<T>& row, T top, T shift, std::span<T> o) {
+  using pack = simd::pack<T>;
+  const pack scale = power<B>(pack::broadcast(row.top - shift));
+  for (std::size_t c = 0; c < o.size(); c += pack::width) {
+    (pack::load(o.data() + c) * scale).store(o.data() + c);
+  }
+  T first[pack::width];
+  (pack::broadcast(row.sum) * scale).store(first);
+  row = {top, first[0]};
+}
+
+// Turns the 64 scores of a row into weights, 0 where its bit is not set: store(i, p) gets register
+// i. Scales o to the new maximum. The tile's registers are written out, so that rows do not wait
+// for each other.
+enum class rows_see { all_keys, some_keys };
+template <base B, rows_see See, class T, class Store>
+DEEPSEEK_INLINE void online_softmax(const T* s, std::uint64_t bits, online_row<T>& row,
+                                    std::span<T> o, const Store& store) {
+  using pack = simd::pack<T>;
+  constexpr int w = static_cast<int>(lanes<T>), registers = static_cast<int>(key_tile) / w;
+  constexpr T infinity = std::numeric_limits<T>::infinity();
+  const auto score = [&](auto i) __attribute__((always_inline)) {
+    const pack x = pack::load(s + i * w);
+    if constexpr (See == rows_see::all_keys) return x;
+    return select_bits(bits >> (i * w), x, pack::broadcast(-infinity));
+  };
+  pack tops = pack::broadcast(-infinity);
+  simd::unrolled<registers>([&](auto i)
+                                __attribute__((always_inline)) { tops = max(tops, score(i)); });
+  const T top = std::max(row.top, reduce_max(tops));
+  const T shift = top == -infinity ? T(0) : top;
+  if (top != row.top) raise_top<B>(row, top, shift, o);
+  const pack shifts = pack::broadcast(shift);
+  pack sums = pack::zero();
+  simd::unrolled<registers>([&](auto i) __attribute__((always_inline)) {
+    const pack p = power<B>(score(i) - shifts);
+    store(i, p);
+    sums = sums + p;
+  });
+  row.sum += reduce_sum(sums);
+}
+
+// The same for a row of any kind.
+template <base B, class T, class Store>
+DEEPSEEK_INLINE void weigh_row(const T* s, std::uint64_t bits, online_row<T>& row, std::span<T> o,
+                               const Store& store) {
+  if (bits == 0) {
+    simd::unrolled<static_cast<int>(key_tile / lanes<T>)>([&](
+        auto i) __attribute__((always_inline)) { store(i, simd::pack<T>::zero()); });
+  } else if (bits == ~std::uint64_t{0}) {
+    online_softmax<B, rows_see::all_keys>(s, bits, row, o, store);
+  } else {
+    online_softmax<B, rows_see::some_keys>(s, bits, row, o, store);
+  }
+}
+
+}  // namespace deepseek::cpu_attention

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+// The innermost product of narrow weights: rows of A against one panel of B with all sums in
+// registers, as panel_tile.hpp does it for floats. A form says what one step along k is:
+//   bf16_pairs  two bf16 of a row by two of a column, sums in float (simd::dot_pairs)
+//   f16_steps   one float of a row by one f16 of a column, sums in float, fused
+//   byte_fours  four unsigned bytes of a row by four signed of a column, sums in exact int32
+// B: step after step, the columns of a panel side by side. A: rows of unit steps. Every sum runs
+// over the steps in ascending order whatever the tile: same bits for every number of rows. While
+// it multiplies, a tile fetches what memory has to bring next. Source: Goto and van de Geijn,
+// "Anatomy of High-Performance Matrix Multiplication", 2008.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+
+#include "deepseek/backend/cpu/simd_narrow.hpp"
+#include "deepseek/config.hpp"
+
+namespace deepseek::kernels {
+
+struct bf16_pairs {
+  using sum = float;
+  using left = std::int32_t;  // what is broadcast
+  using right = simd::vector<std::int32_t>;
+  static constexpr int vectors = simd::register_count == 32 ? 3 : 2;
+  static constexpr int rows = simd::register_count == 32 ? 8 : 4;
+  static constexpr std::ptrdiff_t steps = 2, chunk = 1024;  // elements of k; steps in cache at once
+
+  static DEEPSEEK_INLINE right load(const std::byte* p) {
+    right r;
+    __builtin_memcpy(&r, p, sizeof r);
+    return r;
+  }
+  static DEEPSEEK_INLINE right spread(left x) { return x - right{}; }
+  static DEEPSEEK_INLINE simd::vector<float> add(simd::vector<float> acc, right a, right b) {
+    return simd::dot_pairs(acc, a, b);
+  }
+  // Two neighbours of each column against those of a row.
+  static DEEPSEEK_INLINE simd::vector<float> add_word(simd::vector<float> acc, const left* x,
+                                                      simd::vector<std::int32_t> word) {
+    return add(acc, spread(*x), word);
+  }
+};
+
+struct f16_steps {
+  using sum = float;
+  using left = float;
+  using right = simd::vector<float>;
+  static constexpr int vectors = bf16_pairs::vectors, rows = bf16_pairs::rows;
+  static constexpr std::ptrdiff_t steps = 1, chunk = 1024;
+
+  static DEEPSEEK_INLINE right load(const std::byte* p) {
+    simd::half_words h;
+    __builtin_memcpy(&h, p, sizeof h);
+    return simd::widen_f16(h).v;
+  }
+  static DEEPSEEK_INLINE right spread(left x) { return x - right{}; }
+  static DEEPSEEK_INLINE right add(right acc, right a, right b) {
+    return simd::native::fma(a, b, acc);
+  }
+  static DEEPSEEK_INLINE right add_word(right acc, const left* x, simd::vector<std::int32_t> word) {
+    const auto low = __builtin_convertvector(word, simd::half_words);
+    const auto high = __builtin_convertvector(word >> 16, simd::half_words);
+    acc = add(acc, spread(x[0]), simd::widen_f16(low).v);
+    return add(acc, spread(x[1]), simd::widen_f16(high).v);
+  }
+};
+
+struct byte_fours {
+  using sum = std::int32_t;
+  using left = std::int32_t;
+  using right = simd::vector<std::int32_t>;
+  static constexpr int vectors = 2;
+  static constexpr int rows = simd::register_count == 32 ? 12 : 4;
+  static constexpr std::ptrdiff_t steps = 4, chunk = PTRDIFF_MAX;
+
+  static DEEPSEEK_INLINE right load(const std::byte* p) { return bf16_pairs::load(p); }
+  static DEEPSEEK_INLINE right spread(left x) { return x - right{}; }
+  static DEEPSEEK_INLINE right add(right acc, right a, right b) {
+    return simd::dot_bytes(acc, a, b);
+  }
+};
+
+template <class Form>
+struct dot_size {
+  static constexpr int width = simd::pack<float>::width;  // columns of a register of sums
+  static constexpr int columns = Form::vectors * width, rows = Form::rows;
+  static constexpr std::ptrdiff_t right_bytes = 4 / (Form::steps == 1 ? 2 : 1);  // of one column
+  static constexpr std::ptrdiff_t step_bytes = columns * right_bytes;
+  static constexpr int lines = static_cast<int>((step_bytes + 63) / 64);
+};
+
+// `lines` cache lines at each step, from `from` on, `o.b_step` bytes further at the next.
+struct line_fetch {
+  int lines = 0;
+  const std::byte* from = nullptr;
+};
+
+struct dot_operands {
+  const std::byte* a;
+  std::ptrdiff_t a_row;  // bytes
+  const std::byte* b;
+  std::ptrdiff_t b_step;  // bytes
+  std::ptrdiff_t steps;
+};
+
+// sums.continues(): whether they start at sums.begin(i, j) instead of zero; sums.end(i, j, value)
+// takes them: row i, register j.
+template <class Form, int Rows, int Lines, class Sums>
+__attribute__((noinline)) void multiply_dots(const dot_operands& o, const std::byte* fetch,
+                                             const Sums& sums) {
+  using left = typename Form::left;
+  constexpr int vectors = Form::vectors;
+  constexpr std::ptrdiff_t bytes = dot_size<Form>::right_bytes * dot_size<Form>::width;
+  using sums_type = simd::vector<typename Form::sum>;
+  sums_type acc[Rows * vectors];
+  if (sums.continues()) {
+    simd::unrolled<Rows * vectors>([&](auto q) __attribute__((always_inline)) {
+      acc[q] = sums.begin(q / vectors, q % vectors);
+    });
+  } else {
+    simd::unrolled<Rows * vectors>([&](auto q)
+                                       __attribute__((always_inline)) { acc[q] = sums_type{}; });
+  }
+  const std::ptrdiff_t row = o.a_row, row3 = 3 * row, b_step = o.b_step;
+  const std::byte *b = o.b, *a0 = o.a, *a1 = a0 + 4 * row, *a2 = a1 + 4 * row;
+  for (std::ptrdiff_t k = o.steps; k > 0; --k) {
+    typename Form::right right[vectors];
+    simd::unrolled<vectors>([&](auto j) __attribute__((always_inline)) {
+      right[j] = Form::load(b + j * bytes);
+    });
+    simd::unrolled<Lines>([&](auto i) __attribute__((always_inline)) {
+      __builtin_prefetch(fetch + i * 64, 0, 2);
+    });
+    if constexpr (Lines > 0) fetch += b_step;
+    simd::unrolled<Rows>([&](auto i) __attribute__((always_inline)) {
+      const std::byte* group = i < 4 ? a0 : i < 8 ? a1 : a2;
+      left x;
+      __builtin_memcpy(&x, group + (i % 4 == 3 ? row3 : (i % 4) * row), sizeof x);
+      const auto spread = Form::spread(x);
+      simd::unrolled<vectors>([&](auto j) __attribute__((always_inline)) {
+        acc[i * vectors + j] = Form::add(acc[i * vectors + j], spread, right[j]);
+      });
+    });
+    a0 += sizeof(left);
+    if constexpr (Rows > 4) a1 += sizeof(left);
+    if constexpr (Rows > 8) a2 += sizeof(left);
+    b += b_step;
+  }
+  simd::unrolled<Rows * vectors>([&](auto q) __attribute__((always_inline)) {
+    sums.end(q / vectors, q % vectors, acc[q]);
+  });
+}
+
+// The tallest compiled tile that `left` rows fill: no row outside A is read.
+template <class Form>
+constexpr int dot_rows(std::ptrdiff_t left) {
+  constexpr int most = Form::rows;
+  if (left >= most) return most;
+  return most > 8 && left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+}
+template <class Form>
+constexpr std::ptrdiff_t dot_strips(std::ptrdiff_t rows) {
+  std::ptrdiff_t strips = rows / Form::rows;
+  for (std::ptrdiff_t left = rows % Form::rows; left > 0; left -= dot_rows<Form>(left)) ++strips;
+  return strips;
+}
+
+template <class Form, int Lines, class Sums>
+void multiply_dots_of(int rows, const dot_operands& o, const std::byte* fetch, const Sums& sums) {
+  switch (rows) {
+    case 1:
+      return multiply_dots<Form, 1, Lines>(o, fetch, sums);
+    case 2:
+      return multiply_dots<Form, 2, Lines>(o, fetch, sums);
+    case 4:
+      return multiply_dots<Form, 4, Lines>(o, fetch, sums);
+    case 8:
+      return multiply_dots<Form, std::min(Form::rows, 8), Lines>(o, fetch, sums);
+    default:
+      return multiply_dots<Form, Form::rows, Lines>(o, fetch, sums);
+  }
+}
+
+template <class Form, class Sums>
+void multiply_dots(int rows, const dot_operands& o, line_fetch next, const Sums& sums) {
+  switch (next.lines) {
+    case 0:
+      return multiply_dots_of<Form, 0>(rows, o, nullptr, sums);
+    case 1:
+      return multiply_dots_of<Form, 1>(rows, o, next.from, sums);
+    default:
+      return multiply_dots_of<Form, dot_size<Form>::lines>(rows, o, next.from, sums);
+  }
+}
+
+}  // namespace deepseek::kernels

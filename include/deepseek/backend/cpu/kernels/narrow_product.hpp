@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+// The problem of gemm_dot.hpp for weights of 16 bits and sums in float: weights packed once or
+// brought into panels on the way, results in float, bf16 or f16, rounded once after the epilogue.
+#pragma once
+
+#include <cstddef>
+#include <type_traits>
+
+#include "deepseek/backend/cpu/kernels/gemm_dot.hpp"
+#include "deepseek/backend/cpu/kernels/narrow_panels.hpp"
+#include "deepseek/backend/cpu/kernels/scratch.hpp"
+
+namespace deepseek::kernels {
+
+struct float_sums {
+  float* at;
+  std::ptrdiff_t row;
+  start from;
+
+  bool continues() const { return from == start::from_c; }
+  DEEPSEEK_INLINE simd::vector<float> begin(int i, int j) const {
+    return simd::pack<float>::load(at + i * row + j * simd::pack<float>::width).v;
+  }
+  DEEPSEEK_INLINE void end(int i, int j, simd::vector<float> acc) const {
+    simd::pack<float>{acc}.store(at + i * row + j * simd::pack<float>::width);
+  }
+};
+
+// C[m, n] in T with contiguous columns: c = or += what the epilogue makes of the product.
+template <class T>
+struct narrow_output {
+  T* data;
+  std::ptrdiff_t row;
+  bool adds = false;
+  epilogue<float> then = {};
+};
+
+// The sums of some rows and one panel: C's own place where it can hold them.
+template <class T>
+struct narrow_target {
+  narrow_output<T> c;  // seen from the first element
+  std::ptrdiff_t m, n;
+  float* at;
+  std::ptrdiff_t at_row;
+
+  float_sums sums(std::ptrdiff_t i, std::ptrdiff_t k0) const {
+    return {at + i * at_row, at_row, k0 == 0 ? start::zero : start::from_c};
+  }
+  void close() const {
+    using pack = simd::pack<float>;
+    finish(at, at_row, m, n, c.then);
+    if constexpr (std::is_same_v<T, float>) {
+      if (at == c.data) return;
+    }
+    for (std::ptrdiff_t i = 0; i < m; ++i) {
+      T* const to = c.data + i * c.row;
+      for (std::ptrdiff_t j = 0; j < n; j += pack::width) {
+        pack x = pack::load(at + i * at_row + j);
+        if (c.adds) x = x + simd::load_as_float(to + j, n - j);
+        simd::store_from_float(to + j, x, n - j);
+      }
+    }
+  }
+};
+
+struct narrow_sums;
+
+template <class Form, class T>
+narrow_target<T> open_target(const narrow_output<T>& c, gemm_part at) {
+  constexpr std::ptrdiff_t columns = dot_size<Form>::columns;
+  narrow_output<T> from = c;
+  from.data += at.m0 * c.row + at.n0;
+  from.then = c.then.from(at.m0, at.n0);
+  narrow_target<T> target{from, at.m1 - at.m0, at.n1 - at.n0, nullptr, columns};
+  if constexpr (std::is_same_v<T, float>) {
+    if (!c.adds && target.n == columns) {
+      target.at = from.data, target.at_row = c.row;
+      return target;
+    }
+  }
+  target.at = scratch<narrow_sums, float>(static_cast<std::size_t>(target.m * columns));
+  return target;
+}
+
+// Panels [n / columns][steps][columns], made once.
+template <class Form>
+struct packed_columns_of {
+  static constexpr bool fetches = true;
+  const std::byte* panels;
+  std::ptrdiff_t deep;  // steps of k
+
+  const std::byte* at(std::ptrdiff_t n0, std::ptrdiff_t k0, std::ptrdiff_t) const {
+    using size = dot_size<Form>;
+    return panels + (n0 / size::columns * deep + k0) * size::step_bytes;
+  }
+};
+
+struct pair_panel;
+struct step_panel;
+
+// Panels made on the way, on the thread that needs them.
+template <class Form>
+struct loose_columns_of {
+  static constexpr bool fetches = false;
+  narrow_columns from;
+
+  const std::byte* at(std::ptrdiff_t n0, std::ptrdiff_t k0, std::ptrdiff_t steps) const {
+    const std::ptrdiff_t words = (steps * Form::steps + 1) / 2;
+    const auto size = static_cast<std::size_t>(narrow_columns::panel_words(words));
+    auto* const pairs = scratch<pair_panel, std::int32_t>(size);
+    if constexpr (Form::steps == 2) {
+      from.make_pairs(n0, k0, steps, pairs);
+      return reinterpret_cast<const std::byte*>(pairs);
+    } else {
+      auto* const single = scratch<step_panel, std::uint16_t>(2 * size);
+      from.make_steps(n0, k0, steps, pairs, single);
+      return reinterpret_cast<const std::byte*>(single);
+    }
+  }
+};
+
+template <class Form, class Weights, class T>
+struct narrow_problem {
+  using form = Form;
+  static constexpr bool fetches = Weights::fetches;
+
+  gemm_shape shape;
+  const std::byte* a;
+  std::ptrdiff_t a_row;  // bytes
+  Weights b;
+  narrow_output<T> c;
+
+  const std::byte* left(std::ptrdiff_t m) const { return a + m * a_row; }
+  std::ptrdiff_t row_bytes() const { return a_row; }
+  const std::byte* weights(std::ptrdiff_t n0, std::ptrdiff_t k0, std::ptrdiff_t steps) const {
+    return b.at(n0, k0, steps);
+  }
+  static constexpr std::ptrdiff_t weight_step(std::ptrdiff_t) { return dot_size<Form>::step_bytes; }
+  narrow_target<T> open(std::ptrdiff_t m0, std::ptrdiff_t m1, std::ptrdiff_t n0,
+                        std::ptrdiff_t n) const {
+    return open_target<Form>(c, {m0, m1, n0, n0 + n});
+  }
+};
+
+}  // namespace deepseek::kernels

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+// Elements of 16 and 8 bits in registers: widened exactly, rounded once (ties to even, as the
+// element types do), and multiplied in pairs or fours.
+//   dot_pairs: acc[lane] += a[2 lane] b[2 lane] + a[2 lane + 1] b[2 lane + 1] of bf16. With AVX-512
+//     BF16 the processor's own instruction: one rounding a product, subnormal numbers count as
+//     zero. Elsewhere two fused multiply-adds, the first of the pair first.
+//   dot_bytes: acc[lane] += the four products of unsigned by signed bytes, exact.
+#pragma once
+
+#include "deepseek/backend/cpu/simd.hpp"
+#include "deepseek/core/dtype.hpp"
+
+namespace deepseek::simd {
+
+inline constexpr int half_register = register_bytes / 2;
+using half_words = vector<std::uint16_t, half_register>;  // as many as a pack of floats has lanes
+
+// 16-bit words to float lanes, exactly; `read` elements in memory, the rest zero.
+DEEPSEEK_INLINE half_words load_words(const std::uint16_t* p, int read) {
+  half_words words{};
+  __builtin_memcpy(&words, p, static_cast<std::size_t>(read) * 2);
+  return words;
+}
+DEEPSEEK_INLINE vector<std::int32_t> widen_words(const std::uint16_t* p, int read) {
+  return __builtin_convertvector(load_words(p, read), vector<std::int32_t>);
+}
+
+DEEPSEEK_INLINE pack<float> load_bf16(const std::uint16_t* p, int n = pack<float>::width) {
+  return from_bits<float>(widen_words(p, n) << 16);
+}
+
+// 16-bit words a0 a1 ... and b0 b1 ... as a0 b0 a1 b1 ...: the first half of them, and the second.
+DEEPSEEK_INLINE void interleave_words(vector<std::int32_t>& a, vector<std::int32_t>& b) {
+  using words = vector<std::uint16_t>;
+  constexpr int n = register_bytes / 2;
+  const auto x = std::bit_cast<words>(a), y = std::bit_cast<words>(b);
+  const auto mixed = [&]<int... I>(std::integer_sequence<int, I...>, auto from)
+      __attribute__((always_inline)) {
+    constexpr int first = decltype(from)::value;
+    return __builtin_shufflevector(x, y, (first + I / 2 + (I % 2) * n)...);
+  };
+  constexpr std::make_integer_sequence<int, n> order{};
+  a = std::bit_cast<vector<std::int32_t>>(mixed(order, std::integral_constant<int, 0>{}));
+  b = std::bit_cast<vector<std::int32_t>>(mixed(order, std::integral_constant<int, n / 2>{}));
+}
+
+DEEPSEEK_INLINE pack<float> widen_f16(half_words h) {
+#if defined(__AVX512F__) && defined(__AVX512VL__)
+  return {_mm512_maskz_cvtph_ps(0xffff, std::bit_cast<__m256i>(h))};
+#elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+  return {_mm256_cvtph_ps(std::bit_cast<__m128i>(h))};
+#else
+  const auto words = __builtin_convertvector(h, vector<std::int32_t>);
+  const vector<std::int32_t> magnitude = words & 0x7fff;
+  const auto scaled = from_bits<float>(magnitude << 13) * pack<float>::broadcast(0x1p112F);
+  const vector<std::int32_t> special = (magnitude << 13) | 0x7f800000;
+  const vector<std::int32_t> sign = (words & 0x8000) << 16;
+  return from_bits<float>((magnitude > 0x7bff ? special : bits_of(scaled)) | sign);
+#endif
+}
+DEEPSEEK_INLINE pack<float> load_f16(const std::uint16_t* p, int n = pack<float>::width) {
+  return widen_f16(load_words(p, n));
+}
+
+DEEPSEEK_INLINE half_words narrow_bf16(pack<float> x) {
+  const auto bits = bits_of(x);
+  const vector<std::int32_t> rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  const vector<std::int32_t> quiet = (bits >> 16) | 0x40;
+  return __builtin_convertvector(x.v != x.v ? quiet : rounded, half_words);
+}
+
+#if defined(__AVX512BF16__) && defined(__AVX512VL__)
+inline constexpr bool has_dot_pairs = true;
+#else
+inline constexpr bool has_dot_pairs = false;
+#endif
+
+// Where a subnormal number may become zero: it does with AVX-512 BF16.
+DEEPSEEK_INLINE half_words narrow_normal_bf16(pack<float> x) {
+#if defined(__AVX512BF16__) && defined(__AVX512VL__)
+  return std::bit_cast<half_words>(_mm512_cvtneps_pbh(x.v));
+#else
+  return narrow_bf16(x);
+#endif
+}
+
+DEEPSEEK_INLINE half_words narrow_f16(pack<float> x) {
+#if defined(__AVX512F__) && defined(__AVX512VL__)
+  return std::bit_cast<half_words>(_mm512_maskz_cvtps_ph(0xffff, x.v, _MM_FROUND_TO_NEAREST_INT));
+#elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+  return std::bit_cast<half_words>(_mm256_cvtps_ph(x.v, _MM_FROUND_TO_NEAREST_INT));
+#else
+  half_words out;
+  for (int i = 0; i < pack<float>::width; ++i) out[i] = f16(x.v[i]).bits;
+  return out;
+#endif
+}
+
+// The first n elements of a float, bf16 or f16 row, and back, rounded once.
+template <class T>
+DEEPSEEK_INLINE pack<float> load_as_float(const T* p, std::ptrdiff_t n) {
+  constexpr int width = pack<float>::width;
+  if constexpr (std::is_same_v<T, float>) {
+    return pack<float>::load_up_to(p, n);
+  } else {
+    const auto* from = reinterpret_cast<const std::uint16_t*>(p);
+    const half_words words =
+        n >= width ? load_words(from, width) : load_words(from, static_cast<int>(n));
+    if constexpr (std::is_same_v<T, f16>) {
+      return widen_f16(words);
+    } else {
+      return from_bits<float>(__builtin_convertvector(words, vector<std::int32_t>) << 16);
+    }
+  }
+}
+template <class T>
+DEEPSEEK_INLINE void store_from_float(T* p, pack<float> x, std::ptrdiff_t n) {
+  constexpr std::ptrdiff_t width = pack<float>::width;
+  if constexpr (std::is_same_v<T, float>) {
+    x.store_up_to(p, n);
+  } else {
+    const half_words words = std::is_same_v<T, f16> ? narrow_f16(x) : narrow_bf16(x);
+    auto* const to = reinterpret_cast<unsigned char*>(p);
+    if (n >= width) {
+      __builtin_memcpy(to, &words, sizeof words);
+    } else {
+      __builtin_memcpy(to, &words, static_cast<std::size_t>(n) * 2);
+    }
+  }
+}
+
+// Whether a > b in some lane.
+DEEPSEEK_INLINE bool some_above(pack<float> a, pack<float> b) {
+#if defined(__AVX512F__) && defined(__AVX512VL__)
+  return _mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ) != 0;
+#elif defined(__AVX2__) && defined(__FMA__)
+  return _mm256_movemask_ps(_mm256_cmp_ps(a.v, b.v, _CMP_GT_OQ)) != 0;
+#else
+  const vector<std::int32_t> above = a.v > b.v;
+  std::int32_t all = 0;
+  for (int i = 0; i < pack<float>::width; ++i) all |= above[i];
+  return all != 0;
+#endif
+}
+
+DEEPSEEK_INLINE vector<float> dot_pairs(vector<float> acc, vector<std::int32_t> a,
+                                        vector<std::int32_t> b) {
+#if defined(__AVX512BF16__) && defined(__AVX512VL__)
+  // Spelled out because g++ 12 copies and spills accumulators of the intrinsic.
+  asm("vdpbf16ps %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
+  return acc;
+#else
+  constexpr auto upper = static_cast<std::int32_t>(0xffff0000U);
+  acc = native::fma(from_bits<float>(a << 16).v, from_bits<float>(b << 16).v, acc);
+  return native::fma(from_bits<float>(a & upper).v, from_bits<float>(b & upper).v, acc);
+#endif
+}
+
+DEEPSEEK_INLINE vector<std::int32_t> dot_bytes(vector<std::int32_t> acc, vector<std::int32_t> u,
+                                               vector<std::int32_t> s) {
+#if defined(__AVX512VNNI__) && defined(__AVX512VL__)
+  // Spelled out because g++ 12 copies and spills accumulators of the intrinsic.
+  asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(u), "v"(s));
+  return acc;
+#elif defined(__AVX2__) && defined(__FMA__)
+  using words = vector<std::int16_t>;
+  const words su = std::bit_cast<words>(u), ss = std::bit_cast<words>(s);
+  const words u_even = su & 255, s_even = (ss << 8) >> 8, s_odd = ss >> 8;
+  const words u_odd = std::bit_cast<words>(std::bit_cast<vector<std::uint16_t>>(u) >> 8);
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+  const auto multiply = [](words x, words y) { return _mm512_madd_epi16((__m512i)x, (__m512i)y); };
+#else
+  const auto multiply = [](words x, words y) { return _mm256_madd_epi16((__m256i)x, (__m256i)y); };
+#endif
+  return acc + std::bit_cast<vector<std::int32_t>>(multiply(u_even, s_even)) +
+         std::bit_cast<vector<std::int32_t>>(multiply(u_odd, s_odd));
+#else
+  const auto unsigned_u = std::bit_cast<vector<std::uint32_t>>(u);
+  unrolled<4>([&](auto byte) __attribute__((always_inline)) {
+    const auto a = std::bit_cast<vector<std::int32_t>>((unsigned_u >> (8 * byte)) & 255);
+    acc += a * ((s << (24 - 8 * byte)) >> 24);
+  });
+  return acc;
+#endif
+}
+
+}  // namespace deepseek::simd

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+// The CUDA backend: a device, a stream, a workspace arena, the product library. Work is queued in
+// order on the stream; what a kernel found wrong with indices is thrown by a later call or by
+// synchronize(). After an error that loses the device every call refuses with device_fatal.
+// Moving a context keeps its workspace; a context is not shared by threads that run together.
+#pragma once
+
+#include "deepseek/backend/cuda/block.cuh"
+#include "deepseek/backend/cuda/device_backend.hpp"
+#include "deepseek/backend/cuda/library.cuh"
+#include "deepseek/backend/cuda/memory.cuh"
+
+#include <memory>
+
+namespace deepseek {
+
+struct cuda_config {
+  int device = 0;                                 // >= 0
+  std::size_t memory_limit = 0;                   // bytes of all contexts together; 0: none
+  float_products products = float_products::f32;  // tf32: faster, 10 bits of fraction
+  bool deterministic = true;                      // same bits each run
+  cudaStream_t stream = nullptr;                  // null: a stream of the context's own
+};
+
+// What cuda and a test's backend over managed memory share.
+template <class Space>
+class basic_cuda {
+ public:
+  using space = Space;
+  using runs_kernels = void;
+
+  explicit basic_cuda(const cuda_config& config = {}) : parts_(std::make_unique<parts>(config)) {}
+
+  arena<Space>& workspace() const { return parts_->workspace; }
+  std::string_view name() const { return "cuda"; }
+  int device() const { return parts_->device; }
+  cudaStream_t stream() const { return parts_->stream; }
+  bool deterministic() const { return parts_->deterministic; }
+  fault_place faults() const { return {parts_->found}; }
+
+  template <class Kernel>
+  void launch(const Kernel& kernel) const {
+    const index_t blocks = kernel.blocks();
+    if (blocks <= 0) return;
+    before_work();
+    require(blocks <= std::numeric_limits<std::int32_t>::max(), error_code::overflow,
+            "cuda: ", blocks, " blocks of one launch; use a smaller batch");
+    const std::size_t bytes = shared_bytes_of(kernel);
+    if (bytes > (48U << 10U)) {
+      check(cudaFuncSetAttribute(run_kernel<Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                 static_cast<int>(bytes)),
+            "asking for shared memory");
+    }
+    run_kernel<Kernel>
+        <<<static_cast<unsigned>(blocks), Kernel::threads, bytes, parts_->stream>>>(kernel);
+    check(cudaGetLastError(), "launching a kernel");
+    if constexpr (std::is_same_v<Space, host>) synchronize();
+  }
+
+  bool library_product(const deepseek::library_product& p) const {
+    before_work();
+    const bool taken = parts_->products.run(p, parts_->stream);
+    if constexpr (std::is_same_v<Space, host>) synchronize();
+    return taken;
+  }
+
+  // Waits for all that was launched and throws what went wrong in it.
+  void synchronize() const {
+    refuse_if_lost();
+    check(cudaStreamSynchronize(parts_->stream), "running kernels");
+    throw_if_found();
+  }
+  template <class T>
+  T read(const T* at) const {
+    T value{};
+    before_work();
+    check(cudaMemcpyAsync(&value, at, sizeof(T), cudaMemcpyDefault, parts_->stream), "reading");
+    synchronize();
+    return value;
+  }
+
+ private:
+  struct parts {
+    explicit parts(const cuda_config& config)
+        : device(open(config)), products(config.products), deterministic(config.deterministic) {
+      stream = config.stream;
+      owns_stream = stream == nullptr;
+      if (!owns_stream) require_ordered(stream, device);
+      if (owns_stream) require_cuda(cudaStreamCreate(&stream), "making a stream", device);
+      // Pinned and mapped: a kernel writes a finding, the host looks without a copy.
+      void* pinned = nullptr;
+      require_cuda(cudaHostAlloc(&pinned, sizeof(fault), cudaHostAllocMapped), "pinning memory",
+                   device);
+      found = new (pinned) fault;
+    }
+    parts(const parts&) = delete;
+    parts& operator=(const parts&) = delete;
+    ~parts() {
+      (void)cudaStreamSynchronize(stream);
+      if (owns_stream) (void)cudaStreamDestroy(stream);
+      if (found != nullptr) (void)cudaFreeHost(found);
+    }
+    // Copies and allocations go through the default stream, which a non-blocking stream ignores.
+    static void require_ordered(cudaStream_t given, int device) {
+      unsigned flags = 0;
+      require_cuda(cudaStreamGetFlags(given, &flags), "asking a stream", device);
+      require((flags & cudaStreamNonBlocking) == 0, error_code::invalid_argument,
+              "cuda: the stream given is non-blocking, so copies would not wait for it; make it "
+              "with cudaStreamCreate, or let the context make one");
+    }
+    static int open(const cuda_config& config) {
+      int count = 0;
+      require_cuda(cudaGetDeviceCount(&count), "looking for devices");
+      require(config.device >= 0 && config.device < count, error_code::device, "cuda: device ",
+              config.device, " of ", count, "; pass a number from 0 to ", count - 1);
+      require_cuda(cudaSetDevice(config.device), "opening", config.device);
+      if (config.memory_limit > 0) {
+        device_memory_account::shared().set_limit(config.memory_limit);
+      }
+      return config.device;
+    }
+    int device;
+    cudaStream_t stream = nullptr;
+    bool owns_stream = false;
+    fault* found = nullptr;
+    arena<Space> workspace;
+    product_library products;
+    bool deterministic;
+    bool lost = false;
+  };
+
+  void refuse_if_lost() const {
+    require(!parts_->lost, error_code::device_fatal, "cuda: device ", parts_->device,
+            " was lost by an earlier error; start the program again");
+  }
+  void throw_if_found() const {
+    volatile const std::int32_t& found = parts_->found->found;
+    if (found == 0) return;
+    (void)cudaStreamSynchronize(parts_->stream);  // the rest of the finding, and its readers
+    const fault f = *parts_->found;
+    *parts_->found = {};
+    throw_fault(f);
+  }
+  void before_work() const {
+    refuse_if_lost();
+    throw_if_found();
+    check(cudaSetDevice(parts_->device), "choosing");
+  }
+  void check(cudaError_t status, const char* doing) const {
+    if (loses_device(status)) parts_->lost = true;
+    require_cuda(status, doing, parts_->device);
+  }
+
+  std::unique_ptr<parts> parts_;
+};
+
+using cuda = basic_cuda<deepseek::device>;
+
+}  // namespace deepseek

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// Device memory: allocated and cleared on the default stream of the current device, from its
+// stream-ordered pool, which the contexts' streams wait for. At most `limit` bytes at a time
+// (cuda_config.memory_limit); more is out_of_memory with the numbers, and nothing is lost.
+#pragma once
+
+#include "deepseek/backend/cuda/error.cuh"
+#include "deepseek/core/space.hpp"
+
+#include <atomic>
+#include <limits>
+#include <mutex>
+#include <unordered_map>
+
+namespace deepseek {
+
+class device_memory_account {
+ public:
+  static device_memory_account& shared() {
+    static device_memory_account one;
+    return one;
+  }
+  void set_limit(std::size_t bytes) { limit_ = bytes; }
+  std::size_t used() const { return used_; }
+
+  void add(std::size_t bytes) {
+    const std::size_t before = used_.fetch_add(bytes);
+    if (before + bytes <= limit_) return;
+    used_.fetch_sub(bytes);
+    fail(error_code::out_of_memory, "cuda: ", bytes, " bytes beside ", before,
+         " in use pass the limit of ", limit_.load(),
+         "; use a smaller model or batch, or raise cuda_config.memory_limit");
+  }
+  void give_back(std::size_t bytes) { used_.fetch_sub(bytes); }
+  void remember(void* p, std::size_t bytes) {
+    const std::lock_guard lock(guard_);
+    sizes_[p] = bytes;
+  }
+  std::size_t forget(void* p) {
+    const std::lock_guard lock(guard_);
+    const auto at = sizes_.find(p);
+    const std::size_t bytes = at == sizes_.end() ? 0 : at->second;
+    if (at != sizes_.end()) sizes_.erase(at);
+    return bytes;
+  }
+
+ private:
+  std::atomic<std::size_t> used_{0}, limit_{std::numeric_limits<std::size_t>::max()};
+  std::mutex guard_;
+  std::unordered_map<void*, std::size_t> sizes_;
+};
+
+template <>
+struct memory<device> {
+  static constexpr std::size_t alignment = 256;
+
+  static void* allocate(std::size_t bytes) {
+    auto& account = device_memory_account::shared();
+    account.add(bytes);
+    void* p = nullptr;
+    const cudaError_t status = cudaMallocAsync(&p, bytes, nullptr);
+    if (status != cudaSuccess) account.give_back(bytes);
+    require_cuda(status, "allocating " + std::to_string(bytes) + " bytes");
+    account.remember(p, bytes);
+    return p;
+  }
+  static void deallocate(void* p) noexcept {
+    auto& account = device_memory_account::shared();
+    account.give_back(account.forget(p));
+    (void)cudaFreeAsync(p, nullptr);  // at the end of a program the driver may be gone
+  }
+  static void zero(void* p, std::size_t bytes) {
+    if (bytes > 0) require_cuda(cudaMemsetAsync(p, 0, bytes, nullptr), "clearing memory");
+  }
+  static void copy(void* to, const void* from, std::size_t bytes) {
+    move(to, from, bytes, cudaMemcpyDeviceToDevice);
+  }
+  // Between the host and here; both wait until the bytes are there.
+  static void copy_in(void* to, const void* from_host, std::size_t bytes) {
+    move(to, from_host, bytes, cudaMemcpyHostToDevice);
+  }
+  static void copy_out(void* to_host, const void* from, std::size_t bytes) {
+    move(to_host, from, bytes, cudaMemcpyDeviceToHost);
+  }
+
+ private:
+  static void move(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
+    if (bytes == 0) return;
+    require_cuda(cudaMemcpyAsync(to, from, bytes, kind, nullptr), "copying memory");
+    if (kind != cudaMemcpyDeviceToDevice) {
+      require_cuda(cudaStreamSynchronize(nullptr), "copying memory");
+    }
+  }
+};
+
+}  // namespace deepseek
