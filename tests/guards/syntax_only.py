@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks every source of a build folder with -fsyntax-only: another compiler's warnings, cheaply.
 
-A source that the same compiler has compiled in COMPILED_FOLDER, with the same warnings, is not
-checked again. What uses layers starts from one precompiled header (clang): the parts of its
-parsing that are alike are done once.
+What uses layers starts from one precompiled header (clang): what is alike is parsed once.
 
-usage: syntax_only.py BUILD_FOLDER JOBS [COMPILED_FOLDER]
+usage: syntax_only.py BUILD_FOLDER JOBS
 """
 import concurrent.futures
 import json
@@ -25,25 +23,12 @@ def read(build):
 
 
 def words_of(entry):
-    """The command without its output, and the output."""
-    words, output = shlex.split(entry["command"]), None
+    """The command without its output."""
+    words = shlex.split(entry["command"])
     while "-o" in words:
         at = words.index("-o")
-        output = pathlib.Path(entry["directory"], words[at + 1])
         del words[at:at + 2]
-    return [word for word in words if word != "-c"], output
-
-
-def compiled(build):
-    """The sources whose object files lie in a build folder, newer than they."""
-    done = set()
-    if not pathlib.Path(build, "compile_commands.json").exists():
-        return done
-    for entry in read(build):
-        output, source = words_of(entry)[1], pathlib.Path(entry["file"])
-        if output.exists() and output.stat().st_mtime > source.stat().st_mtime:
-            done.add(entry["file"])
-    return done
+    return [word for word in words if word != "-c"]
 
 
 class precompiled:
@@ -58,7 +43,7 @@ class precompiled:
             if key is None or key in self.made:
                 continue
             path = self.folder / f"{len(self.made)}.pch"
-            flags = words_of(entry)[0][:-1]
+            flags = words_of(entry)[:-1]
             run = subprocess.run(flags + ["-x", "c++-header", "-", "-o", str(path)],
                                  input='#include "deepseek/deepseek.hpp"\n', text=True,
                                  cwd=entry["directory"], capture_output=True)
@@ -67,7 +52,7 @@ class precompiled:
     def key(self, entry):
         if not WHOLE.search(pathlib.Path(entry["file"]).read_text()):
             return None
-        words = words_of(entry)[0]
+        words = words_of(entry)
         return tuple(word for word in words if re.match(r"-(D|U|O|std=|m|f)", word))
 
     def flags(self, entry):
@@ -76,30 +61,27 @@ class precompiled:
 
 
 def check(entry, flags):
-    words = words_of(entry)[0] + flags + ["-fsyntax-only"]
+    words = words_of(entry) + flags + ["-fsyntax-only"]
     run = subprocess.run(words, cwd=entry["directory"], capture_output=True, text=True)
     return entry["file"], run.returncode, run.stdout + run.stderr
 
 
 def main():
     build, jobs = sys.argv[1], int(sys.argv[2])
-    done = compiled(sys.argv[3]) if len(sys.argv) > 3 else set()
     entries = read(build)
-    left = [entry for entry in entries if entry["file"] not in done]
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
         headers = precompiled(folder)
         if "clang" in shlex.split(entries[0]["command"])[0]:
-            headers.make(left)
+            headers.make(entries)
         with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-            for name, status, output in pool.map(lambda e: check(e, headers.flags(e)), left):
+            for name, status, output in pool.map(lambda e: check(e, headers.flags(e)), entries):
                 if output:
                     print(output)
                 if status != 0:
                     failed += 1
                     print(f"{name}: does not compile")
-    print(f"{len(left)} of {len(entries)} sources checked, the others compiled; "
-          f"{failed} do not compile")
+    print(f"{len(entries)} sources, {failed} do not compile")
     return 1 if failed or not entries else 0
 
 
