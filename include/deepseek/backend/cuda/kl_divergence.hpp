@@ -54,10 +54,10 @@ double kl_divergence_impl(const B& b, const P& p, const L& logits) {
 template <DeviceBackend B, class P, class L, class DL>
 void kl_divergence_gradient_impl(const B& b, const P& p, const L& logits, const DL& dlogits,
                                  double factor) {
+  using gradient = cuda_kl_divergence::gradient<P, L, DL>;
   const index_t rows = p.extent(0);
-  run_each_row(b, rows, p.extent(1),
-               cuda_kl_divergence::gradient<P, L, DL>{p, logits, dlogits,
-                                                      factor / static_cast<double>(rows)});
+  // A block for each row, however short: a warp's form of this kernel spills.
+  b.launch(each_row<256, gradient>{rows, {p, logits, dlogits, factor / static_cast<double>(rows)}});
 }
 
 }  // namespace deepseek
