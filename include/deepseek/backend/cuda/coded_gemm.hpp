@@ -5,13 +5,13 @@
 // same bits in every batch, on every device, and whichever of them runs:
 //   few_rows   up to 8 rows of an expert: the weights stream through once, 16 bytes a load, warps
 //              split k, no shared memory but for the slabs' sums
-//   row_tiles  64 x 64 of y by 256 threads, k in steps of 32 through shared memory
+//   tiles      64 x 64 of y by 256 threads, k in steps of 32 through shared memory
 // Numbers are widened to accumulate_t of y. Speed on hardware is unproven.
 #pragma once
 
+#include "deepseek/backend/cuda/block_place.hpp"
 #include "deepseek/backend/cuda/coded_weights.hpp"
-#include "deepseek/backend/cuda/device_backend.hpp"
-#include "deepseek/backend/cuda/expert_tiles.hpp"
+#include "deepseek/backend/cuda/row_tiles.hpp"
 
 #include <cmath>
 
@@ -19,7 +19,7 @@ namespace deepseek {
 
 namespace cuda_coded {
 
-template <class Form, class X, class Y, class Bias>
+template <class Form, class X, class Y, class Bias, class Offsets>
 struct problem {
   using form_type = Form;
   using x_type = typename X::value_type;
@@ -27,11 +27,14 @@ struct problem {
   X x;
   Form w;
   Y y;
-  Bias bias;  // null data: none
-  expert_offsets offsets;
+  Bias bias;           // null data: none
+  Offsets offsets;     // of the experts' rows; [0]: one has all
   fault_place faults;  // null: nothing was checked before
   bool x_whole;        // rows of x may be read 16 bytes at a time
 
+  DEEPSEEK_HOST_DEVICE row_tiles<Offsets> cut(index_t tile) const {
+    return {offsets, y.extent(0), tile};
+  }
   DEEPSEEK_HOST_DEVICE index_t slabs() const { return (w.in + slab - 1) / slab; }
   DEEPSEEK_HOST_DEVICE bool stopped() const { return faults.at != nullptr && faults.found(); }
   DEEPSEEK_HOST_DEVICE void store(index_t m, index_t n, Acc sum) const {
@@ -66,15 +69,15 @@ struct few_rows {
   int deep;  // warps along k, a divisor of 8; the others stand side by side
 
   DEEPSEEK_HOST_DEVICE int block_width() const { return warps / deep * width; }
-  index_t blocks() const { return row_slots(p.offsets, Rows) * blocks_of(p.w.out, block_width()); }
+  index_t blocks() const { return p.cut(Rows).slots() * blocks_of(p.w.out, block_width()); }
   static std::size_t shared_bytes() { return warp_size * 2 * width * Rows * sizeof(Acc); }
 
   template <class Block>
   DEEPSEEK_HOST_DEVICE void operator()(const Block& block) const {
     if (p.stopped()) return;
-    const block_place place(block, row_slots(p.offsets, Rows));
-    const expert_slot at = rows_of_slot(p.offsets, Rows, place.slot);
-    if (at.first == at.last) return;
+    const block_place place(block, p.cut(Rows).slots());
+    const row_tile at = p.cut(Rows).find(block, place.slot);
+    if (at.empty()) return;
     const index_t n0 = place.across * block_width();
     const int group = block.lane() / across + block.warp() % deep * along;
     const int column = block.warp() / deep * width + block.lane() % across * form::columns;
@@ -96,43 +99,43 @@ struct few_rows {
     for (int i = 0; i < owned; ++i) {
       const int out = block.rank() + i * threads;
       const index_t m = at.first + out / block_width(), n = n0 + out % block_width();
-      if (m < at.last && n < p.w.out) p.store(m, n, totals[i]);
+      if (m < at.end && n < p.w.out) p.store(m, n, totals[i]);
     }
   }
 
   template <class Block>
-  DEEPSEEK_HOST_DEVICE void add_round(const Block& block, const expert_slot& at, index_t n0,
+  DEEPSEEK_HOST_DEVICE void add_round(const Block& block, const row_tile& at, index_t n0,
                                       index_t first, Acc (&totals)[owned], const Acc* sums) const {
     const index_t left = p.slabs() - first, round = deep * along;
     const int count = static_cast<int>(left < round ? left : round);
     for (int i = 0; i < owned; ++i) {
       const int out = block.rank() + i * threads;
       const index_t m = at.first + out / block_width(), n = n0 + out % block_width();
-      if (m >= at.last || n >= p.w.out) continue;
+      if (m >= at.end || n >= p.w.out) continue;
       for (int s = 0; s < count; ++s) {
         totals[i] =
-            p.w.added(totals[i], sums[s * Rows * block_width() + out], at.expert, m, n, first + s);
+            p.w.added(totals[i], sums[s * Rows * block_width() + out], at.group, m, n, first + s);
       }
     }
   }
 
   // The sums of one slab for the outputs n .. n + columns - 1 and the rows of the slot; rows that
   // are missing repeat the last.
-  DEEPSEEK_HOST_DEVICE void add_slab(const expert_slot& at, index_t n, index_t k0,
+  DEEPSEEK_HOST_DEVICE void add_slab(const row_tile& at, index_t n, index_t k0,
                                      Acc (&inner)[Rows][form::columns]) const {
     if (n >= p.w.out) n = (p.w.out - 1) / form::columns * form::columns;
     for (index_t k = k0; k < k0 + slab && k < p.w.in; k += scale_steps) {
       add_steps(at, n, k, inner);
     }
   }
-  DEEPSEEK_HOST_DEVICE void add_steps(const expert_slot& at, index_t n, index_t k0,
+  DEEPSEEK_HOST_DEVICE void add_steps(const row_tile& at, index_t n, index_t k0,
                                       Acc (&inner)[Rows][form::columns]) const {
     constexpr int units = scale_steps / form::steps;
-    const auto group = p.w.group(at.expert, n, k0);
+    const auto group = p.w.group(at.group, n, k0);
     const index_t left = p.w.in - k0;
     if (left >= scale_steps) {
       decltype(p.w.load(0, n, k0)) packets[units];
-      for (int u = 0; u < units; ++u) packets[u] = p.w.load(at.expert, n, k0 + u * form::steps);
+      for (int u = 0; u < units; ++u) packets[u] = p.w.load(at.group, n, k0 + u * form::steps);
       unrolled<units>([&](int u) {
         Acc values[form::columns][form::steps];
         p.w.decode(packets[u], group, values);
@@ -141,19 +144,19 @@ struct few_rows {
     } else {
       for (index_t k = k0; k < p.w.in; k += form::steps) {
         Acc values[form::columns][form::steps];
-        p.w.decode(p.w.load(at.expert, n, k), group, values);
+        p.w.decode(p.w.load(at.group, n, k), group, values);
         const index_t rest = p.w.in - k;
         const int count = rest < form::steps ? static_cast<int>(rest) : form::steps;
         add_unit(at, k, values, count, inner);
       }
     }
   }
-  DEEPSEEK_HOST_DEVICE void add_unit(const expert_slot& at, index_t k,
+  DEEPSEEK_HOST_DEVICE void add_unit(const row_tile& at, index_t k,
                                      const Acc (&values)[form::columns][form::steps], int count,
                                      Acc (&inner)[Rows][form::columns]) const {
     unrolled<Rows>([&](int r) {
       Acc x[form::steps];
-      const index_t m = at.first + r < at.last ? at.first + r : at.last - 1;
+      const index_t m = at.first + r < at.end ? at.first + r : at.end - 1;
       load_row(p, m, k, count, x);
       for (int i = 0; i < form::steps; ++i) {
         for (int c = 0; c < form::columns; ++c) {
@@ -165,22 +168,22 @@ struct few_rows {
 };
 
 template <class P>
-struct row_tiles {
+struct tiles {
   using Acc = typename P::Acc;
   using form = typename P::form_type;
   static constexpr int threads = 256, tile = 64, step = scale_steps, each = 4;
   static constexpr int pitch = tile + each;
   P p;
 
-  index_t blocks() const { return row_slots(p.offsets, tile) * blocks_of(p.w.out, tile); }
+  index_t blocks() const { return p.cut(tile).slots() * blocks_of(p.w.out, tile); }
   static std::size_t shared_bytes() { return 2 * step * pitch * sizeof(Acc); }
 
   template <class Block>
   DEEPSEEK_HOST_DEVICE void operator()(const Block& block) const {
     if (p.stopped()) return;
-    const block_place place(block, row_slots(p.offsets, tile));
-    const expert_slot at = rows_of_slot(p.offsets, tile, place.slot);
-    if (at.first == at.last) return;
+    const block_place place(block, p.cut(tile).slots());
+    const row_tile at = p.cut(tile).find(block, place.slot);
+    if (at.empty()) return;
     const index_t n0 = place.across * tile;
     Acc* const xs = reinterpret_cast<Acc*>(block.shared());  // [step][pitch]: k by m
     Acc* const ws = xs + step * pitch;                       // [step][pitch]: k by n
@@ -191,7 +194,7 @@ struct row_tiles {
       Acc inner[each][each] = {};
       for (index_t k0 = s * slab; k0 < (s + 1) * slab && k0 < p.w.in; k0 += step) {
         load_rows(block, at, k0, xs);
-        load_weights(block, at.expert, n0, k0, ws);
+        load_weights(block, at.group, n0, k0, ws);
         block.sync();
         const index_t left = p.w.in - k0;
         add_step(xs + row, ws + column, left < step ? static_cast<int>(left) : step, inner);
@@ -200,15 +203,15 @@ struct row_tiles {
       for (int i = 0; i < each; ++i) {
         for (int j = 0; j < each; ++j) {
           const index_t m = at.first + row + i, n = n0 + column + j;
-          if (m >= at.last || n >= p.w.out) continue;
-          totals[i][j] = p.w.added(totals[i][j], inner[i][j], at.expert, m, n, s);
+          if (m >= at.end || n >= p.w.out) continue;
+          totals[i][j] = p.w.added(totals[i][j], inner[i][j], at.group, m, n, s);
         }
       }
     }
     for (int i = 0; i < each; ++i) {
       for (int j = 0; j < each; ++j) {
         const index_t m = at.first + row + i, n = n0 + column + j;
-        if (m < at.last && n < p.w.out) p.store(m, n, totals[i][j]);
+        if (m < at.end && n < p.w.out) p.store(m, n, totals[i][j]);
       }
     }
   }
@@ -226,11 +229,11 @@ struct row_tiles {
   }
   // Rows that are missing stay what they are: their sums are never stored.
   template <class Block>
-  DEEPSEEK_HOST_DEVICE void load_rows(const Block& block, const expert_slot& at, index_t k0,
+  DEEPSEEK_HOST_DEVICE void load_rows(const Block& block, const row_tile& at, index_t k0,
                                       Acc* xs) const {
     constexpr int run = step * tile / threads;
     const int m = block.rank() / (step / run), k = block.rank() % (step / run) * run;
-    if (at.first + m >= at.last) return;
+    if (at.first + m >= at.end) return;
     Acc values[run];
     load_row(p, at.first + m, k0 + k, p.w.in - k0 - k, values);
     for (int i = 0; i < run; ++i) xs[(k + i) * pitch + m] = values[i];
@@ -261,10 +264,10 @@ void run_few_rows(const B& b, const P& p) {
 
 template <class B, class P>
 void run_product(const B& b, const P& p) {
-  const index_t rows = p.y.extent(0), experts = p.offsets.experts;
-  const index_t most = p.offsets.data == nullptr ? 32 : 8 * experts;
+  const index_t rows = p.y.extent(0), experts = p.cut(1).groups();
+  const index_t most = p.offsets.extent(0) == 0 ? 32 : 8 * experts;
   if (rows > most) {
-    b.launch(row_tiles<P>{p});
+    b.launch(tiles<P>{p});
   } else if (rows <= experts) {
     run_few_rows<B, P, 1>(b, p);
   } else if (rows <= 2 * experts) {
@@ -279,23 +282,28 @@ void run_product(const B& b, const P& p) {
 template <class X>
 bool rows_are_whole(const X& x) {
   constexpr auto bytes = static_cast<index_t>(sizeof(typename X::value_type));
-  return x.stride(1) == 1 && begins_whole(x.data()) && x.stride(0) * bytes % packet_bytes == 0;
+  return x.stride(1) == 1 && begins_at_packet(x.data()) && x.stride(0) * bytes % packet_bytes == 0;
 }
 
+// offsets: of the experts, or {}: one has all rows.
+template <class B>
+using offsets_view = view<const std::int32_t, typename B::space, dyn>;
+
 template <class B, class X, class Form, class Y, class Bias>
-void coded_product(const B& b, const X& x, const Form& w, const expert_offsets& offsets, const Y& y,
-                   const Bias& bias, fault_place faults = {}) {
+void coded_product(const B& b, const X& x, const Form& w, const offsets_view<B>& offsets,
+                   const Y& y, const Bias& bias, fault_place faults = {}) {
   using S = typename B::space;
   using x_view = view<const typename X::value_type, S, dyn, dyn>;
   using y_view = view<typename Y::value_type, S, dyn, dyn>;
+  const auto run = [&](const auto& add) {
+    using bias_view = std::remove_cvref_t<decltype(add)>;
+    run_product(b, problem<Form, x_view, y_view, bias_view, offsets_view<B>>{
+                       x, w, y, add, offsets, faults, rows_are_whole(x)});
+  };
   if constexpr (std::is_same_v<Bias, none>) {
-    using bias_view = view<const typename Y::value_type, S, dyn>;
-    run_product(b, problem<Form, x_view, y_view, bias_view>{
-                       x, w, y, {}, offsets, faults, rows_are_whole(x)});
+    run(view<const typename Y::value_type, S, dyn>{});
   } else {
-    using bias_view = view<const typename Bias::value_type, S, dyn>;
-    run_product(b, problem<Form, x_view, y_view, bias_view>{x, w, y, bias, offsets, faults,
-                                                            rows_are_whole(x)});
+    run(view<const typename Bias::value_type, S, dyn>(bias));
   }
 }
 

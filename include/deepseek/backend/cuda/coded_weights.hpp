@@ -225,7 +225,7 @@ int4_form<Scale> form_of(const int4_operand<S, Scale>& w) {
           w.layout.words(),
           w.layout.groups(),
           log_group,
-          begins_whole(w.q.data())};
+          begins_at_packet(w.q.data())};
 }
 template <class S>
 mxfp4_form form_of(const mxfp4_operand<S>& w) {
@@ -238,7 +238,7 @@ mxfp4_form form_of(const mxfp4_operand<S>& w) {
           w.layout.groups_deep(),
           w.layout.words(),
           w.layout.groups(),
-          begins_whole(w.q.data())};
+          begins_at_packet(w.q.data())};
 }
 template <class W>
 byte_rows byte_rows_of(const W& w) {
@@ -246,7 +246,7 @@ byte_rows byte_rows_of(const W& w) {
           reinterpret_cast<const std::uint8_t*>(w.q.data()),
           w.out(),
           w.in(),
-          begins_whole(w.q.data()) && w.in() % packet_bytes == 0};
+          begins_at_packet(w.q.data()) && w.in() % packet_bytes == 0};
 }
 template <class S>
 int8_form form_of(const int8_channels_operand<S>& w) {

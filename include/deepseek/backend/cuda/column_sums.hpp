@@ -79,14 +79,13 @@ struct element_term {
 
 template <DeviceBackend B, class Term, class Out>
 void add_term_columns(const B& b, index_t rows, const Term& term, const Out& out) {
-  using namespace cuda_column_sums;
   using sum = std::remove_cvref_t<decltype(term(index_t{0}, index_t{0}))>;
   using Partial = view<sum, typename B::space, dyn, dyn>;
-  const index_t columns = out.extent(0), count = blocks_of(rows, slab);
+  const index_t columns = out.extent(0), count = blocks_of(rows, cuda_column_sums::slab);
   const scope freed(b.workspace());
   const Partial partial = b.workspace().template make<sum, dyn, dyn>(count, columns);
-  b.launch(slabs<Term, Partial>{rows, term, partial});
-  b.launch(total<Partial, Out>{partial, out});
+  b.launch(cuda_column_sums::slabs<Term, Partial>{rows, term, partial});
+  b.launch(cuda_column_sums::total<Partial, Out>{partial, out});
 }
 
 template <DeviceBackend B, class X, class Y>

@@ -36,7 +36,7 @@ struct fp8_sums : fp8_form {
 };
 
 template <class B, class X, class S, class Y, class Bias>
-void fp8_product(const B& b, const X& x, const fp8_operand<S>& w, const expert_offsets& offsets,
+void fp8_product(const B& b, const X& x, const fp8_operand<S>& w, const offsets_view<B>& offsets,
                  const Y& y, const Bias& bias) {
   const index_t rows = x.extent(0), depth = x.extent(1), blocks = fp8_blocks_in(depth);
   const scope freed(b.workspace());
@@ -52,13 +52,13 @@ void fp8_product(const B& b, const X& x, const fp8_operand<S>& w, const expert_o
 
 template <DeviceBackend B, class X, class S, class Y, class Bias>
 void fp8_gemm_impl(const B& b, const X& x, const fp8_operand<S>& w, const Y& y, const Bias& bias) {
-  cuda_coded::fp8_product(b, x, w, {nullptr, 1, 1, y.extent(0)}, y, bias);
+  cuda_coded::fp8_product(b, x, w, {}, y, bias);
 }
 
 template <DeviceBackend B, class X, class S, class O, class Y>
 void grouped_fp8_gemm_impl(const B& b, const X& x, const fp8_operand<S>& w, const O& offsets,
                            const Y& y) {
-  cuda_coded::fp8_product(b, x, w, expert_offsets_of(offsets, y.extent(0)), y, none{});
+  cuda_coded::fp8_product(b, x, w, offsets, y, none{});
 }
 
 }  // namespace deepseek

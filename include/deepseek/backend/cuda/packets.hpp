@@ -17,7 +17,7 @@ struct alignas(16) packet {
   std::uint32_t word[4];
 };
 
-inline bool begins_whole(const void* p) {
+inline bool begins_at_packet(const void* p) {
   return reinterpret_cast<std::uintptr_t>(p) % packet_bytes == 0;
 }
 
@@ -43,6 +43,9 @@ DEEPSEEK_HOST_DEVICE packet load_packet(const T* from, bool aligned) {
     for (int i = 0; i < 4; ++i) __builtin_memcpy(&p.word[i], from + i * each, sizeof p.word[i]);
   }
   return p;
+}
+DEEPSEEK_HOST_DEVICE inline void store_packet(const packet& p, void* to) {  // aligned
+  __builtin_memcpy(__builtin_assume_aligned(to, packet_bytes), &p, sizeof p);
 }
 DEEPSEEK_HOST_DEVICE inline packet load_bytes(const std::uint8_t* from, index_t left) {
   packet p{};

@@ -9,7 +9,6 @@
 #pragma once
 
 #include "deepseek/backend/cuda/device_backend.hpp"
-#include "deepseek/backend/cuda/expert_tiles.hpp"
 #include "deepseek/backend/cuda/packets.hpp"
 #include "deepseek/core/view.hpp"
 #include "deepseek/ops/quant_gemm.hpp"
@@ -32,7 +31,9 @@ inline void raise_observed(const fault& f) {
 }
 using raiser = void (*)(const fault&);
 
-// Codes [rows, pitch] and a range for each row (step 1) or for all (step 0).
+inline constexpr std::int32_t code_middle = 128;
+
+// Codes - 128 [rows, pitch] and a range for each row (step 1) or for all (step 0).
 struct byte_rows {
   std::uint8_t* codes = nullptr;
   index_t pitch = 0;  // a multiple of 16
@@ -51,17 +52,20 @@ DEEPSEEK_HOST_DEVICE bool is_finite(A x) {
 }
 
 // A row by the threads of a block, four neighbours each.
-template <class X>
+template <class X, class Offsets>
 struct row_source {
   using A = accumulate_t<typename X::value_type>;
   static constexpr int run = 4;
   X x;
-  expert_offsets offsets;
+  Offsets offsets;  // of the experts' rows; [0]: one has all
   fault_place faults;
   raiser not_finite, range_beyond;
   bool whole;  // four neighbours lie together, aligned
 
-  DEEPSEEK_HOST_DEVICE bool has(index_t row) const { return row < offsets.end(); }
+  DEEPSEEK_HOST_DEVICE bool has(index_t row) const {
+    const index_t experts = offsets.extent(0) - 1;
+    return row < (experts < 0 ? x.extent(0) : index_t{offsets(experts)});
+  }
   // f(k, values, count) for the runs of this thread.
   template <class Block, class F>
   DEEPSEEK_HOST_DEVICE void each_run(const Block& block, index_t row, const F& f) const {
@@ -122,13 +126,13 @@ struct row_source {
   DEEPSEEK_HOST_DEVICE void write_codes(const Block& block, index_t row, const int8_range& r,
                                         const byte_rows& out) const {
     each_run(block, row, [&](index_t k, const A(&values)[run], int count) {
-      std::uint32_t word = 0;
+      std::uint32_t word = 0x80808080U;  // exchanges the sign bits: - 128
       for (int i = 0; i < count; ++i) {
         if (values[i] != values[i]) {
           tell_element(block, row, k + i, values[i]);
           continue;
         }
-        word |= std::uint32_t{int8_code(values[i], r)} << (8 * i);
+        word ^= std::uint32_t{int8_code(values[i], r)} << (8 * i);
       }
       __builtin_memcpy(__builtin_assume_aligned(out.codes + row * out.pitch + k, sizeof word),
                        &word, sizeof word);
@@ -239,7 +243,7 @@ struct coded_rows {
 template <class X>
 bool runs_are_whole(const X& x) {
   constexpr auto bytes = static_cast<index_t>(sizeof(typename X::value_type));
-  return x.stride(1) == 1 && begins_whole(x.data()) && x.stride(0) * bytes % packet_bytes == 0;
+  return x.stride(1) == 1 && begins_at_packet(x.data()) && x.stride(0) * bytes % packet_bytes == 0;
 }
 
 template <class B>
@@ -252,12 +256,15 @@ byte_rows make_byte_rows(const B& b, index_t m, index_t depth, activation_range 
           memory.template make<std::int32_t, dyn>(step == 1 ? m : 1).data(), step};
 }
 
+template <class B>
+using offsets_view = view<const std::int32_t, typename B::space, dyn>;
+
 // In memory of the backend's workspace.
 template <class B, class X>
 byte_rows quantized_rows(const B& b, const X& x_in, const int8_operand<typename B::space>& w,
-                         const expert_offsets& offsets) {
+                         const offsets_view<B>& offsets) {
   using x_view = view<const typename X::value_type, typename B::space, dyn, dyn>;
-  using source = row_source<x_view>;
+  using source = row_source<x_view, offsets_view<B>>;
   const source from{x_in, offsets, b.faults(), raise_not_finite, raise_range, runs_are_whole(x_in)};
   const byte_rows out = make_byte_rows(b, x_in.extent(0), w.depth, w.range);
   switch (w.range) {

@@ -11,12 +11,12 @@ namespace deepseek {
 
 template <DeviceBackend B, class X, class W, class Y, class Bias>
 void weight_gemm_impl(const B& b, const X& x, const W& w, const Y& y, const Bias& bias) {
-  cuda_coded::coded_product(b, x, cuda_coded::form_of(w), {nullptr, 1, 1, y.extent(0)}, y, bias);
+  cuda_coded::coded_product(b, x, cuda_coded::form_of(w), {}, y, bias);
 }
 
 template <DeviceBackend B, class X, class W, class O, class Y>
 void grouped_weight_gemm_impl(const B& b, const X& x, const W& w, const O& offsets, const Y& y) {
-  cuda_coded::coded_product(b, x, cuda_coded::form_of(w), expert_offsets_of(offsets, y.extent(0)),
+  cuda_coded::coded_product(b, x, cuda_coded::form_of(w), offsets,
                             y, none{});
 }
 
