@@ -2,10 +2,12 @@
 // Row kernels where a row takes a warp, 256 threads, 512 threads, or is read again: beside the
 // reference, and with the same bits whether it begins at a multiple of 16 bytes or not.
 #include "deepseek/backend/cuda/cross_entropy.hpp"
+#include "deepseek/backend/cuda/hadamard.hpp"
 #include "deepseek/backend/cuda/layer_norm.hpp"
 #include "deepseek/backend/cuda/rms_norm.hpp"
 #include "deepseek/backend/cuda/softmax.hpp"
 #include "deepseek/backend/reference/cross_entropy.hpp"
+#include "deepseek/backend/reference/hadamard.hpp"
 #include "deepseek/backend/reference/layer_norm.hpp"
 #include "deepseek/backend/reference/rms_norm.hpp"
 #include "deepseek/backend/reference/softmax.hpp"
@@ -89,5 +91,19 @@ TEST_CASE("rows of every length: the host's values, the same bits at any address
     }
     CHECK_MESSAGE(worst < 2e-5, "n = ", n, ": ", worst);
     CHECK_MESSAGE(got == all_of(device, n, 1), "n = ", n, ": other bits at another address");
+  }
+}
+
+TEST_CASE("hadamard of rows in a warp's, a block's and the workspace's memory: the host's bits") {
+  const simulation::host_device device;
+  const ds::reference host;
+  for (const ds::index_t n : {2048, 4096, 65536}) {
+    placed x(rows, n, 0), got(rows, n, 0), want(rows, n, 0);
+    for (ds::index_t i = 0; i < rows * n; ++i) {
+      x.view().data()[i] = std::sin(static_cast<float>(7 * i));
+    }
+    ds::ops::hadamard(device, x.view(), got.view());
+    ds::ops::hadamard(host, x.view(), want.view());
+    CHECK_MESSAGE(got.values() == want.values(), "n = ", n);
   }
 }

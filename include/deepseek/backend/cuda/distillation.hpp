@@ -123,8 +123,9 @@ void distillation_gradient_impl(const B& b, const In& in, const DS& dstudent,
   const scope freed(b.workspace());
   const auto counted = b.workspace().template make<index_t, 1>();
   count(b, in, spec.of.ignore, counted.data());
-  run_each_row(b, in.student.extent(0), in.student.extent(1),
-               gradients_of<In, DS>{in, dstudent, spec, counted.data(), b.faults()});
+  using gradients = gradients_of<In, DS>;
+  b.launch(each_row<512, gradients>{in.student.extent(0),
+                                    {in, dstudent, spec, counted.data(), b.faults()}});
 }
 
 }  // namespace deepseek

@@ -39,7 +39,7 @@ template <class X, class Y>
 struct rows_in_shared {
   using A = accumulate_t<typename Y::value_type>;
   using Work = view<A, typename Y::space, dyn>;
-  static constexpr int threads = 1024;
+  static constexpr int threads = 256;
   X x;
   Y y;
   index_t rows, length;
@@ -82,7 +82,7 @@ void hadamard_impl(const B& b, const X& x, const Y& y) {
   constexpr index_t most_blocks = 64;
   const index_t rows = row_count(x), length = row_length(x);
   const index_t bytes = length * static_cast<index_t>(sizeof(A));
-  if (bytes <= 4096) return b.launch(short_rows<X, Y>{x, y, rows, length});
+  if (bytes <= 8192) return b.launch(short_rows<X, Y>{x, y, rows, length});
   if (bytes <= index_t{128} << 10) return b.launch(rows_in_shared<X, Y>{x, y, rows, length});
   const scope freed(b.workspace());
   const auto work =

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// kl_divergence on the device: the row bodies of backend/rows over a warp or a block; the mean over
-// rows in order. See ops/kl_divergence.hpp.
+// kl_divergence on the device: the row bodies of backend/rows over 256 threads, however short or
+// long a row is (by a warp or 512 threads these kernels spill); the mean over rows in order. See
+// ops/kl_divergence.hpp.
 #pragma once
 
 #include "deepseek/backend/cuda/elementwise.hpp"
@@ -46,7 +47,8 @@ double kl_divergence_impl(const B& b, const P& p, const L& logits) {
   const scope freed(b.workspace());
   const Each each = b.workspace().template make<double, dyn, 1>(rows);
   const auto sum = b.workspace().template make<double, 1>();
-  run_each_row(b, rows, p.extent(1), cuda_kl_divergence::forward<P, L, Each>{p, logits, each});
+  using forward = cuda_kl_divergence::forward<P, L, Each>;
+  b.launch(each_row<256, forward>{rows, {p, logits, each}});
   ordered_sum(b, each, sum);
   return b.read(sum.data()) / static_cast<double>(rows);
 }
@@ -54,10 +56,9 @@ double kl_divergence_impl(const B& b, const P& p, const L& logits) {
 template <DeviceBackend B, class P, class L, class DL>
 void kl_divergence_gradient_impl(const B& b, const P& p, const L& logits, const DL& dlogits,
                                  double factor) {
+  using gradient = cuda_kl_divergence::gradient<P, L, DL>;
   const index_t rows = p.extent(0);
-  run_each_row(b, rows, p.extent(1),
-               cuda_kl_divergence::gradient<P, L, DL>{p, logits, dlogits,
-                                                      factor / static_cast<double>(rows)});
+  b.launch(each_row<256, gradient>{rows, {p, logits, dlogits, factor / static_cast<double>(rows)}});
 }
 
 }  // namespace deepseek
