@@ -33,7 +33,7 @@ struct choose {
 
   index_t blocks() const { return count; }
   std::size_t shared_bytes() const { return room.shared_bytes() + sizeof(tile_room); }
-  static std::size_t answer_bytes(index_t k) {
+  DEEPSEEK_HOST_DEVICE static std::size_t answer_bytes(index_t k) {
     return static_cast<std::size_t>(power_of_two(k)) * sizeof(ranked_key<Key>);
   }
 
@@ -64,7 +64,7 @@ struct choose {
                                      index_t position, index_t h, A* weights, A* importance,
                                      index_t reached) const {
     const A lse = static_cast<A>(in.lse(row, h));
-    if (lse == -std::numeric_limits<A>::infinity()) return;
+    if (lse == -math::infinity<A>) return;
     const auto pattern = bind_pattern(spec.pattern, seq.scope(h));
     const index_t kv = h / (in.q.extent(1) / in.k.extent(1));
     for (index_t e0 = 0; e0 < seq.keys; e0 += threads) {
@@ -107,7 +107,7 @@ struct choose {
                                   index_t reached, ranked_key<Key>* items,
                                   digit_room& digits) const {
     const index_t k = to.extent(0) < reached ? to.extent(0) : reached;
-    constexpr A most = std::numeric_limits<A>::infinity();
+    constexpr A most = math::infinity<A>;
     const auto key_at = [&](index_t b) {
       const bool forced = b < rule.initial || b >= reached - rule.recent;
       return order_key(forced ? most : importance[b]);

@@ -9,9 +9,8 @@
 #include "deepseek/backend/cuda/expert_plan.hpp"
 #include "deepseek/backend/cuda/require_indices.hpp"
 #include "deepseek/backend/cuda/selection.hpp"
+#include "deepseek/core/math.hpp"
 #include "deepseek/ops/expert_capacity.hpp"
-
-#include <limits>
 
 namespace deepseek {
 
@@ -21,7 +20,7 @@ namespace cuda_capacity {
 template <class T>
 DEEPSEEK_HOST_DEVICE key_type<T> score_key(T s) {
   using A = accumulate_t<T>;
-  constexpr A lowest = -std::numeric_limits<A>::infinity();
+  constexpr A lowest = -math::infinity<A>;
   const A x = static_cast<A>(s);
   return order_key(x == x ? x : lowest);
 }
@@ -162,10 +161,10 @@ index_t expert_capacity_impl(const B& b, const capacity_inputs<P, I>& in, const 
   index_t* const room = memory.template make<index_t, dyn>(experts + 1).data();
   using plan = expert_plan_views<list, list, view<std::int32_t, S, dyn, dyn>>;
   expert_plan_impl(b, transposed(in.ids), experts, plan{offsets, source, slot});
-  b.launch(cuda_capacity::keep_first<P, I, Sent, list, list>{in.scores, in.ids, sent, offsets, source, rule,
-                                              b.faults()});
-  b.launch(cuda_capacity::count_and_reroute<P, I, Sent, list>{in.scores, in.ids, sent, offsets, rule, room,
-                                               room + experts, b.faults()});
+  b.launch(cuda_capacity::keep_first<P, I, Sent, list, list>{in.scores, in.ids, sent, offsets,
+                                                             source, rule, b.faults()});
+  b.launch(cuda_capacity::count_and_reroute<P, I, Sent, list>{
+      in.scores, in.ids, sent, offsets, rule, room, room + experts, b.faults()});
   return b.read(room + experts);
 }
 

@@ -40,7 +40,8 @@ DEEPSEEK_HOST_DEVICE void score(const Block& block, Lanes& own, index_t experts,
     }
     return;
   }
-  A top = -std::numeric_limits<A>::infinity(), sum = 0;
+  constexpr A lowest = -math::infinity<A>;
+  A top = lowest, sum = 0;
   for (int j = 0; j < count; ++j) {
     if (exists(j)) top = larger{}(own[j], top);
   }
@@ -79,8 +80,8 @@ DEEPSEEK_HOST_DEVICE C group_value(const Block& block, Lanes& choice, index_t fi
 template <class Block, class Lanes, class C>
 DEEPSEEK_HOST_DEVICE void mask_groups(const Block& block, Lanes& choice, C* values, index_t experts,
                                       const gate_rule& rule) {
-  constexpr C lowest = -std::numeric_limits<C>::infinity();
-  constexpr C out = std::numeric_limits<C>::quiet_NaN();
+  constexpr C lowest = -math::infinity<C>;
+  const C out = static_cast<C>(__builtin_nanf(""));
   const index_t size = experts / rule.groups;
   for (index_t g = 0; g < rule.groups; ++g) {
     const C value = group_value(block, choice, g * size, size, rule.group, lowest);
@@ -189,7 +190,7 @@ struct choose {
                                        C* groups, index_t t) const {
     const index_t experts = scores.extent(1);
     const int n = lane_values<A, N>::count(experts);
-    constexpr C lowest = -std::numeric_limits<C>::infinity();
+    constexpr C lowest = -math::infinity<C>;
     for (int j = 0; j < n; ++j) {
       const index_t e = j * warp_size + block.lane();
       C c = static_cast<C>(s[j]);

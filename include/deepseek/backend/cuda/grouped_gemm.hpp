@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // grouped_gemm, its weight gradient, add_expert_bias and add_expert_sums on the device, offsets
 // read there: blocks for an upper bound of the row tiles find their expert themselves
-// (row_tiles.hpp). This is the form for all types and strides, 64 x 64 tiles as in gemm.hpp, sums
-// over k, or over the rows of an expert, in order. See ops/grouped_gemm.hpp.
+// (row_tiles.hpp). Weights stored [E, N, K], as layers have them, go through coded_gemm.hpp as they
+// are: up to 8 rows an expert stream them once, 16 bytes a load, more rows take 64 x 64 tiles, with
+// the same bits. Other strides, and the gradients: 64 x 64 tiles as in gemm.hpp, sums over k, or
+// over the rows of an expert, in order. See ops/grouped_gemm.hpp. Unproven on hardware: the rates;
+// 16-bit types do not use tensor cores yet.
 #pragma once
 
+#include "deepseek/backend/cuda/coded_gemm.hpp"
 #include "deepseek/backend/cuda/gemm.hpp"
 #include "deepseek/backend/cuda/row_tiles.hpp"
 #include "deepseek/ops/grouped_gemm.hpp"
@@ -14,6 +18,51 @@ namespace deepseek {
 namespace cuda_grouped {
 
 using cuda_gemm::tile;
+
+// Plain numbers as a form of coded_weights.hpp: neighbours along k lie next to each other.
+template <class T>
+struct plain_rows : cuda_coded::plain_slabs {
+  static constexpr int columns = 1, steps = static_cast<int>(packet_bytes / sizeof(T));
+  const T* data;
+  index_t out, in, expert_step, row_step;
+  bool whole;  // rows begin at multiples of 16 bytes
+
+  struct group_of {};
+  DEEPSEEK_HOST_DEVICE packet load(index_t e, index_t n, index_t k) const {
+    const T* const from = data + e * expert_step + n * row_step + k;
+    if (whole && k + steps <= in) return load_packet(from, true);
+    T some[steps] = {};
+    for (int i = 0; i < steps; ++i) {
+      if (k + i < in) some[i] = from[i];
+    }
+    packet p;
+    __builtin_memcpy(&p, static_cast<const void*>(some), sizeof p);
+    return p;
+  }
+  DEEPSEEK_HOST_DEVICE static group_of group(index_t, index_t, index_t) { return {}; }
+  template <class A>
+  DEEPSEEK_HOST_DEVICE static void decode(const packet& p, const group_of&,
+                                          A (&values)[columns][steps]) {
+    T some[steps];
+    __builtin_memcpy(static_cast<void*>(some), &p, sizeof p);
+    for (int i = 0; i < steps; ++i) values[0][i] = static_cast<A>(some[i]);
+  }
+};
+// w [E, K, N] with neighbours along K.
+template <class W>
+plain_rows<typename W::value_type> plain_rows_of(const W& w) {
+  using T = typename W::value_type;
+  constexpr auto bytes = static_cast<index_t>(sizeof(T));
+  plain_rows<T> form{};
+  form.data = w.data();
+  form.out = w.extent(2);
+  form.in = w.extent(1);
+  form.expert_step = w.stride(0);
+  form.row_step = w.stride(2);
+  form.whole = begins_at_packet(w.data()) && w.stride(0) * bytes % packet_bytes == 0 &&
+               w.stride(2) * bytes % packet_bytes == 0;
+  return form;
+}
 
 template <class X, class W, class O, class Y>
 struct product {
@@ -139,6 +188,9 @@ struct add_partials {
 
 template <DeviceBackend B, class X, class W, class O, class Y>
 void grouped_gemm_impl(const B& b, const X& x, const W& w, const O& offsets, const Y& y) {
+  if (w.stride(1) == 1) {
+    return cuda_coded::coded_product(b, x, cuda_grouped::plain_rows_of(w), offsets, y, none{});
+  }
   b.launch(cuda_grouped::product<X, W, O, Y>{x, w, {offsets, y.extent(0), cuda_gemm::tile}, y});
 }
 
@@ -161,7 +213,8 @@ void add_expert_sums_impl(const B& b, const X& x, const O& offsets, const Y& out
   const scope freed(b.workspace());
   const Partial partial = b.workspace().template make<Acc, dyn, dyn>(tiles.slots(), x.extent(1));
   b.launch(cuda_grouped::partial_sums<X, O, Partial>{x, tiles, partial});
-  run_each_element(b, out.size(), cuda_grouped::add_partials<O, Partial, Y>{offsets, tiles.tile, partial, out});
+  run_each_element(b, out.size(),
+                   cuda_grouped::add_partials<O, Partial, Y>{offsets, tiles.tile, partial, out});
 }
 
 }  // namespace deepseek

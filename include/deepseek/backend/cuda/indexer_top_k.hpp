@@ -54,7 +54,7 @@ struct select {
     using A = typename Scores::value_type;
     gather_first<Key>(
         block, known, k, [&](index_t i) { return order_key(from(i)); }, digits, items);
-    constexpr A lowest = -std::numeric_limits<A>::infinity();
+    constexpr A lowest = -math::infinity<A>;
     for (index_t i = block.rank(); i < k; i += block.size()) {
       if (items[i].key == order_key(lowest)) items[i] = {};
     }
