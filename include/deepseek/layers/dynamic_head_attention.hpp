@@ -127,6 +127,11 @@ struct head_gate {
     static void for_each_sequence(const Call& c, index_t tokens, const Fn& f) {
       const auto& offsets = c.options.sequences;
       if (offsets.extent(0) == 0) return f(index_t{0}, index_t{0}, tokens);
+      require(
+          std::is_same_v<typename Call::space, host>, error_code::unsupported,
+          "dynamic_head_attention: offsets of ", offsets.extent(0) - 1,
+          " packed sequences stand in a device's memory, and one gate for a sequence needs them "
+          "on the host; pass one sequence at a time, or gates of each token");
       for (index_t s = 0; s + 1 < offsets.extent(0); ++s) {
         f(s, static_cast<index_t>(offsets(s)), static_cast<index_t>(offsets(s + 1) - offsets(s)));
       }
