@@ -36,7 +36,7 @@ struct plain_rows : cuda_coded::plain_slabs {
       if (k + i < in) some[i] = from[i];
     }
     packet p;
-    __builtin_memcpy(&p, some, sizeof p);
+    __builtin_memcpy(&p, static_cast<const void*>(some), sizeof p);
     return p;
   }
   DEEPSEEK_HOST_DEVICE static group_of group(index_t, index_t, index_t) { return {}; }
@@ -44,7 +44,7 @@ struct plain_rows : cuda_coded::plain_slabs {
   DEEPSEEK_HOST_DEVICE static void decode(const packet& p, const group_of&,
                                           A (&values)[columns][steps]) {
     T some[steps];
-    __builtin_memcpy(some, &p, sizeof p);
+    __builtin_memcpy(static_cast<void*>(some), &p, sizeof p);
     for (int i = 0; i < steps; ++i) values[0][i] = static_cast<A>(some[i]);
   }
 };
@@ -189,8 +189,7 @@ struct add_partials {
 template <DeviceBackend B, class X, class W, class O, class Y>
 void grouped_gemm_impl(const B& b, const X& x, const W& w, const O& offsets, const Y& y) {
   if (w.stride(1) == 1) {
-    return cuda_coded::coded_product(b, x, cuda_grouped::plain_rows_of(w),
-                                     expert_offsets_of(offsets, y.extent(0)), y, none{});
+    return cuda_coded::coded_product(b, x, cuda_grouped::plain_rows_of(w), offsets, y, none{});
   }
   b.launch(cuda_grouped::product<X, W, O, Y>{x, w, {offsets, y.extent(0), cuda_gemm::tile}, y});
 }

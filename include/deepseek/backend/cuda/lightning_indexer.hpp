@@ -244,6 +244,12 @@ struct key_slopes {
   }
 
  private:
+  // n keys from row `key` on, the first of them key k0 of its sequence; m queries from row `query`.
+  struct pairs {
+    index_t key, query, k0;
+    int n, m;
+  };
+
   // Keys k0 .. k0 + n - 1 of the sequence.
   template <class Block, class Seq>
   DEEPSEEK_HOST_DEVICE void part(const Block& block, const Seq& seq, index_t k0, int n) const {
@@ -260,11 +266,12 @@ struct key_slopes {
       for (int j = block.rank(); j < many; j += block.size()) {
         room.columns[j] = i0 + j < i1 ? seen_by(pattern, seq.start + i0 + j, k0, n) : 0;
       }
+      const pairs of{seq.key + k0, seq.query + i0, k0, n, static_cast<int>(i1 - i0)};
       for (index_t h = 0; h < in.q.extent(1); ++h) {
-        weigh(block, room, seq, k0, n, i0, h);
+        weigh(block, room, of, h);
         add_columns(
             block, room, room.weights, width,
-            [&](int j, index_t c) { return static_cast<A>(in.q(seq.query + i0 + j, h, c)); }, dk);
+            [&](int j, index_t c) { return static_cast<A>(in.q(of.query + j, h, c)); }, dk);
       }
     }
     using K = typename decltype(g.dk)::value_type;
@@ -280,24 +287,24 @@ struct key_slopes {
     for (int r = 0; r < n; ++r) bits |= pattern.visible(q, k0 + r) ? 1U << r : 0U;
     return bits;
   }
-  template <class Block, class Seq>
-  DEEPSEEK_HOST_DEVICE void weigh(const Block& block, pair_room<A>& room, const Seq& seq,
-                                  index_t k0, int n, index_t i0, index_t h) const {
+  template <class Block>
+  DEEPSEEK_HOST_DEVICE void weigh(const Block& block, pair_room<A>& room, const pairs& of,
+                                  index_t h) const {
     const In& in = at.in;
     const int r = block.rank() / row_lanes, lane = block.rank() % row_lanes;
     A dots[row_each];
     pair_products(
         block, room, in.q.extent(2),
-        [&](int i, index_t c) { return i < n ? static_cast<A>(in.k(seq.key + k0 + i, c)) : A(0); },
+        [&](int i, index_t c) { return i < of.n ? static_cast<A>(in.k(of.key + i, c)) : A(0); },
         [&](int j, index_t c) {
-          return i0 + j < seq.queries ? static_cast<A>(in.q(seq.query + i0 + j, h, c)) : A(0);
+          return j < of.m ? static_cast<A>(in.q(of.query + j, h, c)) : A(0);
         },
         dots);
     A* const own = room.weights + r * many + lane;  // laid down first: fewer registers
     for (int i = 0; i < row_each; ++i) own[i * row_lanes] = dots[i];
     for (int j = 0; j < many; j += row_lanes) {
       const bool seen = (room.columns[lane + j] >> r & 1U) != 0;
-      own[j] = seen ? at.of_dot(seq.query + i0 + lane + j, h, k0 + r, own[j]) : A(0);
+      own[j] = seen ? at.of_dot(of.query + lane + j, h, of.k0 + r, own[j]) : A(0);
     }
     block.sync();
   }

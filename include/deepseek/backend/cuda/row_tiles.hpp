@@ -56,7 +56,7 @@ struct row_tiles {
     return offsets.extent(0) > 0 ? offsets.extent(0) - 1 : 1;
   }
   DEEPSEEK_HOST_DEVICE index_t slots() const {
-    return offsets.extent(0) > 0 ? rows / tile + groups() : blocks_of(rows, tile);
+    return offsets.extent(0) > 0 ? rows / tile + groups() : (rows + tile - 1) / tile;
   }
   template <class Block>
   DEEPSEEK_HOST_DEVICE row_tile find(const Block& block, index_t slot) const {
