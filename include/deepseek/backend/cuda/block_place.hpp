@@ -8,7 +8,7 @@
 namespace deepseek {
 
 struct block_place {
-  std::uint32_t slot, across;
+  index_t slot, across;
   template <class Block>
   DEEPSEEK_HOST_DEVICE block_place(const Block& block, index_t slots)
       : slot(static_cast<std::uint32_t>(block.index()) % static_cast<std::uint32_t>(slots)),

@@ -114,11 +114,11 @@ struct tiles {
         b[j] = {{both[0], both[1]}};
         b[j + 1] = {{both[2], both[3]}};
       }
-      for (int i = 0; i < down; ++i) {
+      unrolled<down>([&](int i) {
         mma::a_part a;
         mma::load_matrices<false>(block, a.word, unit_at(stage, i * 16 + a_at.row, u + a_at.unit));
-        for (int j = 0; j < across; ++j) mma::multiply_add<code>(block, c[i][j], a, b[j]);
-      }
+        unrolled<across>([&](int j) { mma::multiply_add<code>(block, c[i][j], a, b[j]); });
+      });
     }
   }
   DEEPSEEK_HOST_DEVICE static const std::byte* unit_at(const std::byte* from, int row, int unit) {
@@ -129,15 +129,15 @@ struct tiles {
   DEEPSEEK_HOST_DEVICE void store(const Block& block, const row_tile& at, index_t n0,
                                   const sums (&c)[down][across]) const {
     const index_t first = n0 + block.warp() * across * 8;
-    for (int i = 0; i < down; ++i) {
-      for (int j = 0; j < across; ++j) {
-        for (int e = 0; e < 4; ++e) {
+    unrolled<down>([&](int i) {
+      unrolled<across>([&](int j) {
+        unrolled<4>([&](int e) {
           const mma::place in = mma::c_place(block.lane(), e);
           const index_t m = at.first + i * 16 + in.row, n = first + j * 8 + in.column;
           if (m < at.end && n < p.at.n) p.store(at.group, m, n, c[i][j].x[e]);
-        }
-      }
-    }
+        });
+      });
+    });
   }
 };
 
