@@ -2,9 +2,10 @@
 // Attention backward for any types, strides and widths, in plain multiply-adds (pairs.hpp), with p
 // recomputed from lse:
 //   p = e^(s - lse), dp = do v^T, ds = scale p (dp - sum(do o)), times a score modifier's slope,
-//   dq += ds k (blocks of 16 rows over the keys), dv += p^T do, dk += ds^T q (blocks of 16 keys over
-// the rows). No atomics: each element is one sum in the order of keys or rows. A masked pair is left
-// out of every sum. Source: Dao 2023 (FlashAttention-2), section 3.1.2.
+//   dq += ds k (blocks of 16 rows over the keys), dv += p^T do, dk += ds^T q (blocks of 16 keys
+//   over
+// the rows). No atomics: each element is one sum in the order of keys or rows. A masked pair is
+// left out of every sum. Source: Dao 2023 (FlashAttention-2), section 3.1.2.
 #pragma once
 
 #include "deepseek/backend/cuda/attention/forward.hpp"
@@ -75,7 +76,8 @@ struct query_gradients {
   }
   index_t blocks() const { return launch().blocks(); }
   std::size_t shared_bytes() const {
-    const index_t width = dq.extent(2) < most_gradient_columns ? dq.extent(2) : most_gradient_columns;
+    const index_t width =
+        dq.extent(2) < most_gradient_columns ? dq.extent(2) : most_gradient_columns;
     return sizeof(pair_room<A>) + static_cast<std::size_t>(few * width) * sizeof(A);
   }
 
@@ -93,8 +95,8 @@ struct query_gradients {
       std::uint64_t mine = 0;
       if (block.rank() % row_lanes == 0 && at.rows.holds(r) &&
           !from.saw_nothing(at.seq.query + at.rows.query(r), at.rows.head(r))) {
-        mine = span_bits(0, at.seq.keys, k0) &
-               row_bits(pattern, at.seq.start + at.rows.query(r), k0);
+        mine =
+            span_bits(0, at.seq.keys, k0) & row_bits(pattern, at.seq.start + at.rows.query(r), k0);
       }
       if (share_bits(block, room, mine) == 0) continue;
       weigh(block, at, pattern, k0, room);
@@ -194,9 +196,7 @@ struct key_gradients {
           [&](int j, index_t c) { return from.q(token(j), head(j), column + c); }, k_sums);
       add_columns(
           block, room, room.more_weights, v_columns,
-          [&](int j, index_t c) {
-            return static_cast<A>(from.d_o(token(j), head(j), column + c));
-          },
+          [&](int j, index_t c) { return static_cast<A>(from.d_o(token(j), head(j), column + c)); },
           v_sums);
     }
     write(block, {seq.key + k0, seq.keys - k0, kv, column}, k_sums, k_columns, dk);

@@ -67,8 +67,8 @@ struct pair_forward {
          k0 = next_tile(block, spec.pattern, at.seq, at.rows, k0 + key_tile)) {
       std::uint64_t mine = 0;
       if (block.rank() % row_lanes == 0 && at.rows.holds(r)) {
-        mine = span_bits(0, at.seq.keys, k0) &
-               row_bits(pattern, at.seq.start + at.rows.query(r), k0);
+        mine =
+            span_bits(0, at.seq.keys, k0) & row_bits(pattern, at.seq.start + at.rows.query(r), k0);
       }
       if (share_bits(block, room, mine) == 0) continue;
       weigh(block, at, pattern, k0, room, row);

@@ -2,9 +2,9 @@
 // Attention forward on tensor cores, bf16 and f16: a warp has M blocks of 16 rows and all columns;
 // a block's warps share tiles of 64 keys and of their values, each copied asynchronously while the
 // other is used. Scores, softmax and output stay in registers; the weights, rounded to 16 bits, are
-// the left factor of the second product. The arithmetic of a row is the same in every shape of tile.
-// Tiles that a warp's rows see whole are not masked. A value that is not finite and is hidden from
-// some row is left out of the product and added to the rows that see it (without its weight).
+// the left factor of the second product. The arithmetic of a row is the same in every shape of
+// tile. Tiles that a warp's rows see whole are not masked. A value that is not finite and is hidden
+// from some row is left out of the product and added to the rows that see it (without its weight).
 // Keys are summed in ranges of 512 at fixed positions, then range by range: a block goes over all
 // of them, or a decode step, which has few rows, gives each to a block of its own and merge_ranges
 // makes one of them, with the same bits.
@@ -62,8 +62,8 @@ struct finished_row {
 template <class S>
 struct range_parts {
   index_t count = 1;
-  view<float, S, dyn, dyn, dyn, dyn> o = {};     // [ranges, queries, heads, dv]
-  view<online, S, dyn, dyn, dyn> rows = {};      // [ranges, queries, heads]
+  view<float, S, dyn, dyn, dyn, dyn> o = {};  // [ranges, queries, heads, dv]
+  view<online, S, dyn, dyn, dyn> rows = {};   // [ranges, queries, heads]
 };
 
 template <class Shape, class In, class Out, class Spec>
@@ -88,8 +88,8 @@ struct tensor_forward {
   }
   index_t blocks() const { return launch().blocks() * parts.count; }
   static constexpr std::size_t tile_bytes =
-      sizeof(T) * static_cast<std::size_t>(q_tile::size(Shape::rows + key_tile) +
-                                           v_tile::size(key_tile));
+      sizeof(T) *
+      static_cast<std::size_t>(q_tile::size(Shape::rows + key_tile) + v_tile::size(key_tile));
   static constexpr std::size_t most_bytes = tile_bytes + threads * kept * sizeof(float);
   std::size_t shared_bytes() const {
     const index_t keys = spec.pages.size > 0 ? spec.keys : in.k.extent(0);
@@ -120,8 +120,7 @@ struct tensor_forward {
     float* const between = reinterpret_cast<float*>(block.shared() + tile_bytes);
     bool begun = false;  // some range has been put there
     const index_t first = parts.count == 1 ? 0 : part * range_keys;
-    const index_t end =
-        parts.count == 1 ? at.seq.keys : smaller{}(first + range_keys, at.seq.keys);
+    const index_t end = parts.count == 1 ? at.seq.keys : smaller{}(first + range_keys, at.seq.keys);
     copy_rows<Shape::rows>(block, tiles.q, in.q.data(), [&](int r) -> const T* {
       return at.rows.holds(r) ? &in.q(at.seq.query + at.rows.query(r), at.rows.head(r), 0)
                               : nullptr;
