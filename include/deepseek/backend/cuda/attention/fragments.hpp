@@ -53,6 +53,9 @@ DEEPSEEK_HOST_DEVICE void multiply_rows(const Block& block, sums<T, M, N>& c,
                                         const row_tile<T, Width>& a, int first,
                                         const row_tile<T, Width>& b, int from = 0) {
   const mma::corner at = mma::rows_first(block.lane()), low = mma::units_first(block.lane());
+#if defined(__CUDA_ARCH__)
+#pragma unroll 2  // more would keep addresses in registers
+#endif
   for (int k = 0; k < Width / 16; ++k) {
     mma::a_part left[M];
     DEEPSEEK_UNROLL
