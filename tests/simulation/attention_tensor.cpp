@@ -105,8 +105,7 @@ TEST_CASE("attention tensor cores: NaN") {
   };
   const auto before = outcome(clean);
   constexpr index_t at = 90;
-  const auto reached = [&](const std::vector<bf16>& x, index_t width, index_t first,
-                           index_t last) {
+  const auto reached = [&](const std::vector<bf16>& x, index_t width, index_t first, index_t last) {
     for (index_t i = 0; i < static_cast<index_t>(x.size()); ++i) {
       const bool inside = i / width >= first && i / width < last;
       if (std::isnan(static_cast<float>(x[static_cast<std::size_t>(i)])) != inside) return false;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention on tensor cores, simulated, under patterns of which each head is bound, which hide tiles
-// and parts of tiles; packed sequences; f16.
+// Attention on tensor cores, simulated, under patterns of which each head is bound, which hide
+// tiles and parts of tiles; packed sequences; f16.
 #include "simulation/attention_tensor_case.hpp"
 
 #include "deepseek/pattern/any_pattern.hpp"

@@ -20,3 +20,8 @@ TEST_CASE("attention tensor cores: score modifiers") {
   const scored<scored<causal, alibi<2>>, soft_cap<2>> pattern;
   run<bf16>(b, capped, pattern, causal_rule(), text(capped, "modifiers"), wanted::gradients);
 }
+
+TEST_CASE("attention: heads wider than the columns of a block") {
+  const problem p{.n = 20, .m = 70, .h = 2, .hk = 1, .d = 300, .dv = 270};
+  run<double>(cpu(), p, causal{}, causal_rule(), text(p, "wide"), wanted::gradients);
+}

@@ -23,14 +23,12 @@ struct late_copy {
   void* to;
   const void* from;
   bool there;
-  void land() const {
-    there ? std::memcpy(to, from, 16) : std::memset(to, 0, 16);
-  }
+  void land() const { there ? std::memcpy(to, from, 16) : std::memset(to, 0, 16); }
 };
 struct lane_state {
   fiber run;
   waits on = waits::no;
-  unsigned turn = 0;                            // of this lane's exchanges
+  unsigned turn = 0;                           // of this lane's exchanges
   std::vector<std::vector<late_copy>> copies;  // groups under way, the open one last
 };
 struct warp_state {

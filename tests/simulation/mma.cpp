@@ -73,8 +73,10 @@ template <class T>
 void check_small() {
   constexpr int k = mma::shape<T>::k;
   std::vector<T> a(16 * k), b(k * 8);
-  for (std::size_t i = 0; i < a.size(); ++i) a[i] = static_cast<T>(static_cast<int>(i * 7 % 13) - 6);
-  for (std::size_t i = 0; i < b.size(); ++i) b[i] = static_cast<T>(static_cast<int>(i * 5 % 11) - 5);
+  for (std::size_t i = 0; i < a.size(); ++i)
+    a[i] = static_cast<T>(static_cast<int>(i * 7 % 13) - 6);
+  for (std::size_t i = 0; i < b.size(); ++i)
+    b[i] = static_cast<T>(static_cast<int>(i * 5 % 11) - 5);
   std::vector<typename mma::shape<T>::sum> c(16 * 8);
   simulation::host_device{}.launch(small_product<T>{a.data(), b.data(), c.data()});
   for (std::size_t row = 0; row < 16; ++row) {

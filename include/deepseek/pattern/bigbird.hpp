@@ -62,9 +62,7 @@ struct bigbird {
   pattern_scope scope;
 
   static constexpr bigbird make(const pattern_key& from) { return {from, {}}; }
-  DEEPSEEK_HOST_DEVICE constexpr bigbird bind(const pattern_scope& to) const {
-    return {key, to};
-  }
+  DEEPSEEK_HOST_DEVICE constexpr bigbird bind(const pattern_scope& to) const { return {key, to}; }
   void check(const pattern_scope& of) const {
     if (of.seen == reach::past || of.keys == 0) return;
     require(of.keys % B == 0 && of.keys / B >= 5, error_code::invalid_argument,

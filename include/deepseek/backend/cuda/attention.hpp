@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // attention and its backward on the device; see ops/attention.hpp. bf16 and f16 with heads of 64,
 // 96, 128 elements (or keys of 192 and values of 128), rows aligned to 16 bytes: tensor cores
-// (attention/tensor_forward.hpp, tensor_backward.hpp); all else plain multiply-adds of any types, widths and strides
-// (attention/forward.hpp, backward.hpp). A decode step gives ranges of 512 keys to blocks of their own,
-// to the same bits. Not measured on hardware yet.
+// (attention/tensor_forward.hpp, tensor_backward.hpp); all else plain multiply-adds of any types,
+// widths and strides (attention/forward.hpp, backward.hpp). A decode step gives ranges of 512 keys
+// to blocks of their own, to the same bits. Not measured on hardware yet.
 #pragma once
 
 #include "deepseek/backend/cuda/attention/backward.hpp"
 #include "deepseek/backend/cuda/attention/forward.hpp"
-#include "deepseek/backend/cuda/attention/tensor_backward.hpp"
 #include "deepseek/backend/cuda/attention/tensor_forward.hpp"
+#include "deepseek/backend/cuda/attention/tensor_key_gradients.hpp"
+#include "deepseek/backend/cuda/attention/tensor_query_gradients.hpp"
 #include "deepseek/backend/cuda/elementwise.hpp"
 
 namespace deepseek {
@@ -56,8 +57,8 @@ auto make_ranges(const B& b, const In& in, const Out& out, const Spec& spec) {
   parts.count = blocks_of(keys, range_keys);
   auto& memory = b.workspace();
   const index_t queries = in.q.extent(0), heads = in.q.extent(1);
-  parts.o = memory.template make<float, dyn, dyn, dyn, dyn>(parts.count, queries, heads,
-                                                            out.o.extent(2));
+  parts.o =
+      memory.template make<float, dyn, dyn, dyn, dyn>(parts.count, queries, heads, out.o.extent(2));
   parts.rows = memory.template make<online, dyn, dyn, dyn>(parts.count, queries, heads);
   return parts;
 }
@@ -128,9 +129,8 @@ bool run_tensor_backward(const B& b, const Inputs& from, const G& g) {
     using DK = std::remove_cvref_t<decltype(g.dk)>;
     using DV = std::remove_cvref_t<decltype(g.dv)>;
     const auto& in = from.in;
-    if (!rows_aligned(in.q) || !rows_aligned(in.k) || !rows_aligned(in.v) ||
-        !rows_aligned(g.d_o) || !rows_aligned(g.dq) || !rows_aligned(g.dk) ||
-        !rows_aligned(g.dv) || in.q.extent(1) == 0) {
+    if (!rows_aligned(in.q) || !rows_aligned(in.k) || !rows_aligned(in.v) || !rows_aligned(g.d_o) ||
+        !rows_aligned(g.dq) || !rows_aligned(g.dk) || !rows_aligned(g.dv) || in.q.extent(1) == 0) {
       return false;
     }
     return with_widths(in.q.extent(2), in.v.extent(2), [&](auto w) {

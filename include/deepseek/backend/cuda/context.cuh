@@ -37,6 +37,13 @@ class basic_cuda {
   cudaStream_t stream() const { return parts_->stream; }
   bool deterministic() const { return parts_->deterministic; }
   fault_place faults() const { return {parts_->found}; }
+  // Dynamic shared memory that a kernel may ask for.
+  std::size_t most_shared_bytes() const {
+    int bytes = 0;
+    check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, parts_->device),
+          "asking for its shared memory");
+    return static_cast<std::size_t>(bytes) - reserved_bytes;
+  }
 
   template <class Kernel>
   void launch(const Kernel& kernel) const {

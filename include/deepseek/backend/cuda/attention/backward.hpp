@@ -2,16 +2,18 @@
 // Attention backward for any types, strides and widths, in plain multiply-adds (pairs.hpp), with p
 // recomputed from lse:
 //   p = e^(s - lse), dp = do v^T, ds = scale p (dp - sum(do o)), times a score modifier's slope,
-//   dq += ds k (blocks of 16 rows over the keys), dv += p^T do, dk += ds^T q (blocks of 16 keys over
-// the rows). No atomics: each element is one sum in the order of keys or rows. A masked pair is left
-// out of every sum. Source: Dao 2023 (FlashAttention-2), section 3.1.2.
+//   dq += ds k (blocks of 16 rows over the keys), dv += p^T do, dk += ds^T q (blocks of 16 keys
+//   over
+// the rows). No atomics: each element is one sum in the order of keys or rows. A masked pair is
+// left out of every sum. Source: Dao 2023 (FlashAttention-2), section 3.1.2.
 #pragma once
 
 #include "deepseek/backend/cuda/attention/forward.hpp"
 
 namespace deepseek::cuda_attention {
 
-inline constexpr index_t most_gradient_columns = 256;
+template <class A>
+inline constexpr index_t most_gradient_columns = 1024 / sizeof(A);
 
 // delta = sum(do o) of one query of one head.
 template <class O, class DO, class D>
@@ -71,11 +73,12 @@ struct query_gradients {
 
   DEEPSEEK_HOST_DEVICE auto launch() const {
     return row_launch<few, decltype(from.in.q), decltype(from.in.k), decltype(from.spec)>{
-        from.in.q, from.in.k, from.spec, dq.extent(2), most_gradient_columns};
+        from.in.q, from.in.k, from.spec, dq.extent(2), most_gradient_columns<A>};
   }
   index_t blocks() const { return launch().blocks(); }
   std::size_t shared_bytes() const {
-    const index_t width = dq.extent(2) < most_gradient_columns ? dq.extent(2) : most_gradient_columns;
+    const index_t width =
+        dq.extent(2) < most_gradient_columns<A> ? dq.extent(2) : most_gradient_columns<A>;
     return sizeof(pair_room<A>) + static_cast<std::size_t>(few * width) * sizeof(A);
   }
 
@@ -93,8 +96,8 @@ struct query_gradients {
       std::uint64_t mine = 0;
       if (block.rank() % row_lanes == 0 && at.rows.holds(r) &&
           !from.saw_nothing(at.seq.query + at.rows.query(r), at.rows.head(r))) {
-        mine = span_bits(0, at.seq.keys, k0) &
-               row_bits(pattern, at.seq.start + at.rows.query(r), k0);
+        mine =
+            span_bits(0, at.seq.keys, k0) & row_bits(pattern, at.seq.start + at.rows.query(r), k0);
       }
       if (share_bits(block, room, mine) == 0) continue;
       weigh(block, at, pattern, k0, room);
@@ -158,20 +161,20 @@ struct key_gradients {
     return dk.extent(2) > dv.extent(2) ? dk.extent(2) : dv.extent(2);
   }
   DEEPSEEK_HOST_DEVICE index_t chunks() const {
-    const index_t n = (width() + most_gradient_columns - 1) / most_gradient_columns;
+    const index_t n = (width() + most_gradient_columns<A> - 1) / most_gradient_columns<A>;
     return n > 1 ? n : 1;
   }
   index_t blocks() const {
     return slot_count(from.spec.key_offsets, dk.extent(0), few) * dk.extent(1) * chunks();
   }
   std::size_t shared_bytes() const {
-    const index_t w = width() < most_gradient_columns ? width() : most_gradient_columns;
+    const index_t w = width() < most_gradient_columns<A> ? width() : most_gradient_columns<A>;
     return sizeof(pair_room<A>) + static_cast<std::size_t>(2 * few * w) * sizeof(A);
   }
 
   template <class Block>
   DEEPSEEK_HOST_DEVICE void operator()(const Block& block) const {
-    const index_t column = block.index() % chunks() * most_gradient_columns;
+    const index_t column = block.index() % chunks() * most_gradient_columns<A>;
     const index_t kv = block.index() / chunks() % dk.extent(1);
     const auto where = slot_at(from.spec.key_offsets, few, block.index() / chunks() / dk.extent(1));
     const auto seq =
@@ -194,9 +197,7 @@ struct key_gradients {
           [&](int j, index_t c) { return from.q(token(j), head(j), column + c); }, k_sums);
       add_columns(
           block, room, room.more_weights, v_columns,
-          [&](int j, index_t c) {
-            return static_cast<A>(from.d_o(token(j), head(j), column + c));
-          },
+          [&](int j, index_t c) { return static_cast<A>(from.d_o(token(j), head(j), column + c)); },
           v_sums);
     }
     write(block, {seq.key + k0, seq.keys - k0, kv, column}, k_sums, k_columns, dk);
@@ -206,7 +207,7 @@ struct key_gradients {
  private:
   DEEPSEEK_HOST_DEVICE static index_t here(index_t width, index_t column) {
     const index_t left = width - column;
-    return left < 0 ? 0 : left < most_gradient_columns ? left : most_gradient_columns;
+    return left < 0 ? 0 : left < most_gradient_columns<A> ? left : most_gradient_columns<A>;
   }
   struct place {
     index_t key, keys, kv, column;

@@ -12,7 +12,8 @@
 
 namespace deepseek::cuda_attention {
 
-inline constexpr index_t most_columns = 512;
+template <class A>
+inline constexpr index_t most_columns = 2048 / sizeof(A);
 
 // What this thread's row sees among the keys from k0 on goes to room.bits; then to room.columns.
 // Returns the bits of all rows together. Syncs before and after.
@@ -40,11 +41,11 @@ struct pair_forward {
 
   DEEPSEEK_HOST_DEVICE auto launch() const {
     return row_launch<few, decltype(in.q), decltype(in.k), Spec>{in.q, in.k, spec, in.v.extent(2),
-                                                                 most_columns};
+                                                                 most_columns<A>};
   }
   index_t blocks() const { return launch().blocks(); }
   std::size_t shared_bytes() const {
-    const index_t width = in.v.extent(2) < most_columns ? in.v.extent(2) : most_columns;
+    const index_t width = in.v.extent(2) < most_columns<A> ? in.v.extent(2) : most_columns<A>;
     return sizeof(pair_room<A>) + static_cast<std::size_t>(few * width) * sizeof(A);
   }
 
@@ -67,8 +68,8 @@ struct pair_forward {
          k0 = next_tile(block, spec.pattern, at.seq, at.rows, k0 + key_tile)) {
       std::uint64_t mine = 0;
       if (block.rank() % row_lanes == 0 && at.rows.holds(r)) {
-        mine = span_bits(0, at.seq.keys, k0) &
-               row_bits(pattern, at.seq.start + at.rows.query(r), k0);
+        mine =
+            span_bits(0, at.seq.keys, k0) & row_bits(pattern, at.seq.start + at.rows.query(r), k0);
       }
       if (share_bits(block, room, mine) == 0) continue;
       weigh(block, at, pattern, k0, room, row);

@@ -30,8 +30,8 @@ struct row_tile {
 
 // Copies rows 0 .. Rows - 1; row_at(r) is its address, or null: zeros.
 template <int Rows, class Block, class T, int Width, class Row>
-DEEPSEEK_HOST_DEVICE void copy_rows(const Block& block, const row_tile<T, Width>& to,
-                                    const T* any, const Row& row_at) {
+DEEPSEEK_HOST_DEVICE void copy_rows(const Block& block, const row_tile<T, Width>& to, const T* any,
+                                    const Row& row_at) {
   constexpr int units = row_tile<T, Width>::units;
   for (int i = block.rank(); i < Rows * units; i += block.size()) {
     const int row = i / units, unit = i % units;
@@ -53,6 +53,9 @@ DEEPSEEK_HOST_DEVICE void multiply_rows(const Block& block, sums<T, M, N>& c,
                                         const row_tile<T, Width>& a, int first,
                                         const row_tile<T, Width>& b, int from = 0) {
   const mma::corner at = mma::rows_first(block.lane()), low = mma::units_first(block.lane());
+#if defined(__CUDA_ARCH__)
+#pragma unroll 2  // more would keep addresses in registers
+#endif
   for (int k = 0; k < Width / 16; ++k) {
     mma::a_part left[M];
     DEEPSEEK_UNROLL
@@ -124,8 +127,7 @@ DEEPSEEK_HOST_DEVICE void multiply_columns(const Block& block, sums<T, M, N>& c,
 
 // Whether the first `rows` rows of a tile hold a NaN or an infinity; all lanes get the same.
 template <class Block, class T, int Width>
-DEEPSEEK_HOST_DEVICE bool not_finite(const Block& block, const row_tile<T, Width>& tile,
-                                     int rows) {
+DEEPSEEK_HOST_DEVICE bool not_finite(const Block& block, const row_tile<T, Width>& tile, int rows) {
   const auto* const words = reinterpret_cast<const std::uint32_t*>(tile.data);
   bool found = false;
   for (int i = block.lane(); i < rows * Width / 2; i += warp_size) {
@@ -134,7 +136,8 @@ DEEPSEEK_HOST_DEVICE bool not_finite(const Block& block, const row_tile<T, Width
   return block.ballot(found) != 0;
 }
 
-// The row (of its warp's 16 M) and the column of what a lane has of a product: part[m][n].x[2 h + i].
+// The row (of its warp's 16 M) and the column of what a lane has of a product: part[m][n].x[2 h +
+// i].
 DEEPSEEK_HOST_DEVICE constexpr int part_row(int lane, int m, int h) {
   return m * 16 + h * 8 + lane / 4;
 }
@@ -142,8 +145,8 @@ DEEPSEEK_HOST_DEVICE constexpr int part_column(int lane, int n, int i) {
   return n * 8 + lane % 4 * 2 + i;
 }
 
-// Adds change(x) of each x of the first `rows` rows of b that is not finite to c's rows that see it:
-// sees(m, h, j) of b's row j. What goes with multiply_columns<true>.
+// Adds change(x) of each x of the first `rows` rows of b that is not finite to c's rows that see
+// it: sees(m, h, j) of b's row j. What goes with multiply_columns<true>.
 template <class Block, class T, int M, int N, int Width, class Sees, class Change>
 DEEPSEEK_HOST_DEVICE void add_not_finite(const Block& block, sums<T, M, N>& c,
                                          const row_tile<T, Width>& b, int rows, const Sees& sees,

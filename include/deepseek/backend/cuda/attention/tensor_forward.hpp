@@ -2,9 +2,9 @@
 // Attention forward on tensor cores, bf16 and f16: a warp has M blocks of 16 rows and all columns;
 // a block's warps share tiles of 64 keys and of their values, each copied asynchronously while the
 // other is used. Scores, softmax and output stay in registers; the weights, rounded to 16 bits, are
-// the left factor of the second product. The arithmetic of a row is the same in every shape of tile.
-// Tiles that a warp's rows see whole are not masked. A value that is not finite and is hidden from
-// some row is left out of the product and added to the rows that see it (without its weight).
+// the left factor of the second product. The arithmetic of a row is the same in every shape of
+// tile. Tiles that a warp's rows see whole are not masked. A value that is not finite and is hidden
+// from some row is left out of the product and added to the rows that see it (without its weight).
 // Keys are summed in ranges of 512 at fixed positions, then range by range: a block goes over all
 // of them, or a decode step, which has few rows, gives each to a block of its own and merge_ranges
 // makes one of them, with the same bits.
@@ -27,9 +27,11 @@ struct tensor_shape {
 
 inline constexpr index_t range_keys = 512;
 
+inline constexpr float nothing_seen = -std::numeric_limits<float>::infinity();
+
 // The running maximum (of scores times log2 e) and sum of a row.
 struct online {
-  float top = -std::numeric_limits<float>::infinity(), total = 0;
+  float top = nothing_seen, total = 0;
 };
 // Two ranges of one row: o = o_1 first + o_2 second, for sums that are not divided yet.
 struct merged_ranges {
@@ -41,8 +43,7 @@ struct merged_ranges {
   }
 };
 DEEPSEEK_HOST_DEVICE inline merged_ranges merge_ranges_of(const online& a, const online& b) {
-  constexpr float nothing = -std::numeric_limits<float>::infinity();
-  const float top = larger{}(a.top, b.top), shift = top == nothing ? 0.0F : top;
+  const float top = larger{}(a.top, b.top), shift = top == nothing_seen ? 0.0F : top;
   const float first = std::exp2(a.top - shift), second = std::exp2(b.top - shift);
   return {{top, std::fma(a.total, first, b.total * second)}, first, second};
 }
@@ -52,7 +53,7 @@ struct finished_row {
   float total, lse;
 
   DEEPSEEK_HOST_DEVICE explicit finished_row(const online& row)
-      : empty(row.total == 0), total(row.total), lse(-std::numeric_limits<float>::infinity()) {
+      : empty(row.total == 0), total(row.total), lse(nothing_seen) {
     if (!empty) lse = (row.top + std::log2(total)) * 0.69314718055994530942F;
   }
   DEEPSEEK_HOST_DEVICE float operator()(float o) const { return empty ? 0.0F : o / total; }
@@ -62,8 +63,8 @@ struct finished_row {
 template <class S>
 struct range_parts {
   index_t count = 1;
-  view<float, S, dyn, dyn, dyn, dyn> o = {};     // [ranges, queries, heads, dv]
-  view<online, S, dyn, dyn, dyn> rows = {};      // [ranges, queries, heads]
+  view<float, S, dyn, dyn, dyn, dyn> o = {};  // [ranges, queries, heads, dv]
+  view<online, S, dyn, dyn, dyn> rows = {};   // [ranges, queries, heads]
 };
 
 template <class Shape, class In, class Out, class Spec>
@@ -76,7 +77,6 @@ struct tensor_forward {
   static constexpr int threads = Shape::warps * warp_size, M = Shape::m;
   static constexpr int value_blocks = Shape::value_width / 8, key_blocks = key_tile / 8;
   static constexpr int kept = M * (value_blocks * 4 + 4);  // numbers of a lane between ranges
-  static constexpr float nothing = -std::numeric_limits<float>::infinity();
   static constexpr float log2_e = 1.44269504088896340736F;
   In in;
   Out out;
@@ -88,8 +88,8 @@ struct tensor_forward {
   }
   index_t blocks() const { return launch().blocks() * parts.count; }
   static constexpr std::size_t tile_bytes =
-      sizeof(T) * static_cast<std::size_t>(q_tile::size(Shape::rows + key_tile) +
-                                           v_tile::size(key_tile));
+      sizeof(T) *
+      static_cast<std::size_t>(q_tile::size(Shape::rows + key_tile) + v_tile::size(key_tile));
   static constexpr std::size_t most_bytes = tile_bytes + threads * kept * sizeof(float);
   std::size_t shared_bytes() const {
     const index_t keys = spec.pages.size > 0 ? spec.keys : in.k.extent(0);
@@ -120,8 +120,7 @@ struct tensor_forward {
     float* const between = reinterpret_cast<float*>(block.shared() + tile_bytes);
     bool begun = false;  // some range has been put there
     const index_t first = parts.count == 1 ? 0 : part * range_keys;
-    const index_t end =
-        parts.count == 1 ? at.seq.keys : smaller{}(first + range_keys, at.seq.keys);
+    const index_t end = parts.count == 1 ? at.seq.keys : smaller{}(first + range_keys, at.seq.keys);
     copy_rows<Shape::rows>(block, tiles.q, in.q.data(), [&](int r) -> const T* {
       return at.rows.holds(r) ? &in.q(at.seq.query + at.rows.query(r), at.rows.head(r), 0)
                               : nullptr;
@@ -194,14 +193,14 @@ struct tensor_forward {
       for (int h = 0; h < 2; ++h) {
         const int r = part_row(block.lane(), m, h);
         const std::uint64_t bits = tile.full ? ~std::uint64_t{0} : block.shuffle(tile.bits, r);
-        float top = nothing;
+        float top = nothing_seen;
         scale_row(block, at, tile.k0, block.warp() * M * 16 + r, s.part[m], h);
         DEEPSEEK_UNROLL
         for (int n = 0; n < key_blocks; ++n) {
           DEEPSEEK_UNROLL
           for (int i = 0; i < 2; ++i) {
             float& x = s.part[m][n].x[2 * h + i];
-            if (!tile.full && (bits >> part_column(block.lane(), n, i) & 1) == 0) x = nothing;
+            if (!tile.full && (bits >> part_column(block.lane(), n, i) & 1) == 0) x = nothing_seen;
             top = larger{}(top, x);
           }
         }
@@ -209,7 +208,7 @@ struct tensor_forward {
         top = larger{}(top, block.shuffle_xor(top, 2));
         online& row = state.row[m][h];
         top = larger{}(row.top, top);
-        const float shift = top == nothing ? 0.0F : top;
+        const float shift = top == nothing_seen ? 0.0F : top;
         const float factor = std::exp2(row.top - shift);
         float sum = 0;
         DEEPSEEK_UNROLL

@@ -81,15 +81,13 @@ struct row_group {
 
   DEEPSEEK_HOST_DEVICE index_t query(int r) const { return first_query + r / heads; }
   DEEPSEEK_HOST_DEVICE index_t head(int r) const { return first_head + r % heads; }
-  DEEPSEEK_HOST_DEVICE bool holds(int r) const {
-    return r < queries * heads && r % heads < here;
-  }
+  DEEPSEEK_HOST_DEVICE bool holds(int r) const { return r < queries * heads && r % heads < here; }
 };
 
 // How the query heads of one key-value head are dealt out to tiles of `rows` rows.
 struct head_parts {
-  int heads;      // in a tile
-  index_t parts;  // tiles for all of them
+  int heads;        // in a tile
+  index_t parts;    // tiles for all of them
   index_t queries;  // in a tile
 
   DEEPSEEK_HOST_DEVICE static head_parts of(index_t group, int rows) {
