@@ -19,25 +19,28 @@ namespace cuda_grouped {
 
 using cuda_gemm::tile;
 
-// Plain numbers as a form of coded_weights.hpp: neighbours along k lie next to each other.
-template <class T>
+// Plain numbers as a form of coded_weights.hpp: neighbours along k lie next to each other. Whole:
+// rows begin at multiples of 16 bytes and are as many packets long.
+template <class T, bool Whole>
 struct plain_rows : cuda_coded::plain_slabs {
   static constexpr int columns = 1, steps = static_cast<int>(packet_bytes / sizeof(T));
   const T* data;
   index_t out, in, expert_step, row_step;
-  bool whole;  // rows begin at multiples of 16 bytes
 
   struct group_of {};
   DEEPSEEK_HOST_DEVICE packet load(index_t e, index_t n, index_t k) const {
     const T* const from = data + e * expert_step + n * row_step + k;
-    if (whole && k + steps <= in) return load_packet(from, true);
-    T some[steps] = {};
-    for (int i = 0; i < steps; ++i) {
-      if (k + i < in) some[i] = from[i];
+    if constexpr (Whole) {
+      return load_packet(from, true);
+    } else {
+      T some[steps] = {};
+      for (int i = 0; i < steps; ++i) {
+        if (k + i < in) some[i] = from[i];
+      }
+      packet p;
+      __builtin_memcpy(&p, static_cast<const void*>(some), sizeof p);
+      return p;
     }
-    packet p;
-    __builtin_memcpy(&p, static_cast<const void*>(some), sizeof p);
-    return p;
   }
   DEEPSEEK_HOST_DEVICE static group_of group(index_t, index_t, index_t) { return {}; }
   template <class A>
@@ -48,20 +51,24 @@ struct plain_rows : cuda_coded::plain_slabs {
     for (int i = 0; i < steps; ++i) values[0][i] = static_cast<A>(some[i]);
   }
 };
-// w [E, K, N] with neighbours along K.
-template <class W>
-plain_rows<typename W::value_type> plain_rows_of(const W& w) {
-  using T = typename W::value_type;
-  constexpr auto bytes = static_cast<index_t>(sizeof(T));
-  plain_rows<T> form{};
+template <bool Whole, class B, class X, class W, class O, class Y>
+void run_stored(const B& b, const X& x, const W& w, const O& offsets, const Y& y) {
+  plain_rows<typename W::value_type, Whole> form{};
   form.data = w.data();
   form.out = w.extent(2);
   form.in = w.extent(1);
   form.expert_step = w.stride(0);
   form.row_step = w.stride(2);
-  form.whole = begins_at_packet(w.data()) && w.stride(0) * bytes % packet_bytes == 0 &&
-               w.stride(2) * bytes % packet_bytes == 0;
-  return form;
+  cuda_coded::coded_product(b, x, form, offsets, y, none{});
+}
+// w [E, K, N] with neighbours along K.
+template <class B, class X, class W, class O, class Y>
+void run_as_stored(const B& b, const X& x, const W& w, const O& offsets, const Y& y) {
+  constexpr auto bytes = static_cast<index_t>(sizeof(typename W::value_type));
+  const bool whole = begins_at_packet(w.data()) && w.extent(1) * bytes % packet_bytes == 0 &&
+                     w.stride(0) * bytes % packet_bytes == 0 &&
+                     w.stride(2) * bytes % packet_bytes == 0;
+  return whole ? run_stored<true>(b, x, w, offsets, y) : run_stored<false>(b, x, w, offsets, y);
 }
 
 template <class X, class W, class O, class Y>
@@ -188,9 +195,7 @@ struct add_partials {
 
 template <DeviceBackend B, class X, class W, class O, class Y>
 void grouped_gemm_impl(const B& b, const X& x, const W& w, const O& offsets, const Y& y) {
-  if (w.stride(1) == 1) {
-    return cuda_coded::coded_product(b, x, cuda_grouped::plain_rows_of(w), offsets, y, none{});
-  }
+  if (w.stride(1) == 1) return cuda_grouped::run_as_stored(b, x, w, offsets, y);
   b.launch(cuda_grouped::product<X, W, O, Y>{x, w, {offsets, y.extent(0), cuda_gemm::tile}, y});
 }
 
