@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// y = x w^T with x, w and y in bf16 or f16: weights as a layer holds them (plain) and in panels that
-// were made before (packed). The limit of bf16 is that of its dot products, that of f16 float
+// y = x w^T with x, w and y in bf16 or f16: weights as a layer holds them (plain) and in panels
+// that were made before (packed). The limit of bf16 is that of its dot products, that of f16 float
 // multiply-adds. Few rows go through weights that no cache holds.
 #include "deepseek/ops/weight_gemm.hpp"
 
@@ -54,7 +54,8 @@ struct narrow_case {
     multiply(b, x, weights[static_cast<std::size_t>(next)], y);
   }
   work cost() const {
-    const double weight_bytes = 2.0 * n * k, bytes = weight_bytes + 2.0 * static_cast<double>(m * (n + k));
+    const double weight_bytes = 2.0 * n * k,
+                 bytes = weight_bytes + 2.0 * static_cast<double>(m * (n + k));
     return {2.0 * static_cast<double>(m * n * k), bytes,
             bytes + weight_bytes * static_cast<double>(weights.size() - 1),
             std::is_same_v<T, ds::bf16> ? arithmetic::bf16 : arithmetic::f32, traffic::reads};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // y = x w^T for float x and weights in packed floats, bf16, fp8 blocks, int8 channels, int4
-// groups and mxfp4; fp8_activations: x becomes e4m3 in the call, int4_activations: signed bytes. Few
-// rows are limited by the stored bytes of w, many by float multiply-adds, with rows of bytes by
+// groups and mxfp4; fp8_activations: x becomes e4m3 in the call, int4_activations: signed bytes.
+// Few rows are limited by the stored bytes of w, many by float multiply-adds, with rows of bytes by
 // byte products.
 #include "deepseek/ops/fp8_gemm.hpp"
 #include "deepseek/ops/int4_int8_gemm.hpp"

@@ -24,6 +24,13 @@
 #define DEEPSEEK_EITHER_SIDE
 #endif
 
+// Before a loop whose arrays must stay in the registers of a GPU; host compilers decide themselves.
+#if defined(__CUDACC__)
+#define DEEPSEEK_UNROLL _Pragma("unroll")
+#else
+#define DEEPSEEK_UNROLL
+#endif
+
 // 1 where address sanitizer watches memory: the arena then poisons what is not allocated.
 #if defined(__SANITIZE_ADDRESS__)
 #define DEEPSEEK_ASAN 1

@@ -47,7 +47,8 @@ operands draw(const gemm_case& g) {
   };
   const auto plain =
       g.kind == support::values::integer ? support::values::integer : support::values::normal;
-  return {some(g.kind, g.m * g.k), some(plain, g.k * g.n), some(plain, g.n), some(plain, g.m * g.n)};
+  return {some(g.kind, g.m * g.k), some(plain, g.k * g.n), some(plain, g.n),
+          some(plain, g.m * g.n)};
 }
 
 inline double function(ds::activation act, double x) {
@@ -95,8 +96,7 @@ std::vector<T> run(const B& b, const gemm_case& g, const operands& in) {
     ds::ops::gemm(b, a.matrix(), w.matrix(), c.matrix(),
                   ds::gemm_epilogue{bias.vector(), g.act, g.how});
   } else {
-    ds::ops::gemm(b, a.matrix(), w.matrix(), c.matrix(),
-                  ds::gemm_epilogue<>{{}, g.act, g.how});
+    ds::ops::gemm(b, a.matrix(), w.matrix(), c.matrix(), ds::gemm_epilogue<>{{}, g.act, g.how});
   }
   const bool sound = a.unchanged() && w.unchanged() && bias.unchanged() && c.clean();
   CHECK_MESSAGE(sound, "an operand or memory around the result was written: ", g.text());

@@ -200,8 +200,7 @@ TEST_CASE_TEMPLATE("int4_int8_gemm: what is refused", B, ds::reference, ds::cpu)
   const ds::tensor<float, host, 3, 41> wide;
   CHECK_ERROR(code::shape_mismatch, "x[3, 41]", "expected 40",
               ds::ops::int4_int8_gemm(b, wide, w.operand(), y));
-  CHECK_ERROR(code::shape_mismatch, "2 experts",
-              ds::ops::int4_int8_gemm(b, x, two.operand(), y));
+  CHECK_ERROR(code::shape_mismatch, "2 experts", ds::ops::int4_int8_gemm(b, x, two.operand(), y));
   auto odd = w.operand();
   odd.weights.layout.group = 48;
   CHECK_ERROR(code::config, "48", ds::ops::int4_int8_gemm(b, x, odd, y));

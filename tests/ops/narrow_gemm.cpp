@@ -12,7 +12,8 @@ namespace {
 
 // Sizes around the tiles: 1, 2, 4, 8, 48 of rows and columns, pairs and chunks along k.
 std::vector<gemm_case> narrow_cases() {
-  const std::vector<std::size_t> m = {1, 2, 3, 4, 5, 8, 9, 15, 33}, n = {1, 15, 16, 17, 47, 48, 49, 130},
+  const std::vector<std::size_t> m = {1, 2, 3, 4, 5, 8, 9, 15, 33},
+                                 n = {1, 15, 16, 17, 47, 48, 49, 130},
                                  k = {0, 1, 2, 3, 31, 32, 33, 257};
   std::vector<gemm_case> out;
   for (const auto& at : support::pairwise({m.size(), n.size(), k.size(), 4, 4, 4, 4, 2, 2})) {
@@ -91,13 +92,13 @@ TEST_CASE_TEMPLATE("narrow_gemm: sizes, layouts and epilogues", T, ds::bf16, ds:
 TEST_CASE_TEMPLATE("narrow_gemm: sums of small integers are exact", T, ds::bf16, ds::f16) {
   for (std::size_t m : {1u, 7u, 8u, 30u}) {
     for (layout how : {layout::contiguous, layout::transposed}) {
-      const gemm_case g{m, 50, 65, layout::contiguous, how, layout::contiguous,
-                        support::values::integer};
+      const gemm_case g{
+          m, 50, 65, layout::contiguous, how, layout::contiguous, support::values::integer};
       const operands in = draw<T>(g);
-      support::expect("narrow_gemm", "exact " + g.text(),
-                      support::compare(support::exact(ds::dtype::f32),
-                                       product<T, float>(cpus()[1], g, in), expected(g, in).value,
-                                       g.n));
+      support::expect(
+          "narrow_gemm", "exact " + g.text(),
+          support::compare(support::exact(ds::dtype::f32), product<T, float>(cpus()[1], g, in),
+                           expected(g, in).value, g.n));
     }
   }
 }

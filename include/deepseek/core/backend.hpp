@@ -42,17 +42,25 @@ constexpr void check_spaces(const B&, const V&...) {
   (check_space<B, V>(), ...);
 }
 
+// What the two checks below say: apart, so that every check of every view compiles to a comparison.
+[[noreturn]] inline void fail_extent(const shape_text& shape, int i, index_t expected,
+                                     const char* object) {
+  fail(error_code::shape_mismatch, object, shape, ": extent ", i, " is ", shape.extents[i],
+       ", expected ", expected, "; pass views whose shapes fit together");
+}
+[[noreturn]] inline void fail_data(const shape_text& shape, index_t size, const char* object) {
+  fail(error_code::invalid_argument, object, shape, ": the data pointer is null; pass memory for ",
+       size, " elements");
+}
+
 // One extent checked against another, with the sentence that says which object is wrong.
 template <class View>
 void require_extent(const View& v, int i, index_t expected, const char* object) {
-  require(v.extent(i) == expected, error_code::shape_mismatch, object, shape_string(v), ": extent ",
-          i, " is ", v.extent(i), ", expected ", expected,
-          "; pass views whose shapes fit together");
+  if (v.extent(i) != expected) fail_extent(shape_of(v), i, expected, object);
 }
 template <class View>
 void require_data(const View& v, const char* object) {
-  require(v.data() != nullptr || v.size() == 0, error_code::invalid_argument, object,
-          shape_string(v), ": the data pointer is null; pass memory for ", v.size(), " elements");
+  if (v.data() == nullptr && v.size() != 0) fail_data(shape_of(v), v.size(), object);
 }
 
 }  // namespace deepseek

@@ -113,9 +113,13 @@ template <class P>
 using field_sequence = std::make_index_sequence<std::tuple_size_v<decltype(P::fields())>>;
 
 // The name of a field of what is at `at`: what lies in state is state.
+inline tensor_name below(const tensor_name& at, const char* name, field_role role,
+                         first_value start) {
+  return {join_path(at.path, name), at.role == field_role::state ? at.role : role, start};
+}
 template <class Pointer>
 tensor_name below(const tensor_name& at, const field<Pointer>& m) {
-  return {join_path(at.path, m.name), at.role == field_role::state ? at.role : m.role, m.start};
+  return below(at, m.name, m.role, m.start);
 }
 
 // Calls f(tensor_name, tensor, tensors...) for each tensor of one or several structs of one layer
@@ -132,7 +136,8 @@ void visit_at(const tensor_name& at, F&& f, P& p, Q&... q) {
   } else if constexpr (has_fields<U>) {
     [&]<std::size_t... I>(std::index_sequence<I...>) {
       const auto one = [&]<std::size_t J>(std::integral_constant<std::size_t, J>) {
-        visit_at(below(at, std::get<J>(U::fields())), f, field_of<J>(p), field_of<J>(q)...);
+        const auto m = std::get<J>(U::fields());
+        visit_at(below(at, m.name, m.role, m.start), f, p.*(m.pointer), field_of<J>(q)...);
       };
       (one(std::integral_constant<std::size_t, I>{}), ...);
     }

@@ -6,6 +6,8 @@
 
 #include "deepseek/core/space.hpp"
 
+#include <ostream>
+#include <sstream>
 #include <string>
 #include <type_traits>
 
@@ -97,6 +99,13 @@ template <class T, class S, index_t... E>
 DEEPSEEK_HOST_DEVICE view<const T, S, E...> as_const(const view<T, S, E...>& v) {
   return v;
 }
+// The same view with every extent dynamic: what an op hands to a backend that does not look at
+// static ones, so that matrices of all sizes share one function.
+template <class T, class S, index_t... E>
+DEEPSEEK_HOST_DEVICE view<T, S, (static_cast<void>(E), dyn)...> as_dynamic(
+    const view<T, S, E...>& v) {
+  return v;
+}
 // Accepts views as they are (tensors have an overload in tensor.hpp): what ops do to arguments.
 template <class T, class S, index_t... E>
 DEEPSEEK_HOST_DEVICE view<T, S, E...> as_view(const view<T, S, E...>& v) {
@@ -163,14 +172,34 @@ DEEPSEEK_HOST_DEVICE view<T, S, N, Heads, HeadDim> as_heads(const view<T, S, N, 
       v.data(), {v.extent(0), Heads, HeadDim}, {v.stride(0), HeadDim * v.stride(1), v.stride(1)}};
 }
 
-// "[2, 3, 4]": how shapes appear in messages.
+// The extents of a view, written as "[2, 3, 4]" where a message needs them and not before: a check
+// that holds makes no string.
+struct shape_text {
+  static constexpr int most = 8;
+  int rank = 0;
+  index_t extents[most] = {};
+};
+inline std::ostream& operator<<(std::ostream& out, const shape_text& shape) {
+  out << '[';
+  for (int i = 0; i < shape.rank; ++i) out << (i > 0 ? ", " : "") << shape.extents[i];
+  return out << ']';
+}
+template <class View>
+shape_text shape_of(const View& v) {
+  static_assert(View::rank <= shape_text::most, "deepseek::shape_of: more extents than 8");
+  shape_text shape{View::rank};
+  for (int i = 0; i < View::rank; ++i) shape.extents[i] = v.extent(i);
+  return shape;
+}
+
+inline std::string to_string(const shape_text& shape) {
+  std::ostringstream text;
+  text << shape;
+  return text.str();
+}
 template <class View>
 std::string shape_string(const View& v) {
-  std::string s = "[";
-  for (int i = 0; i < View::rank; ++i) {
-    s += (i > 0 ? ", " : "") + std::to_string(v.extent(i));
-  }
-  return s + "]";
+  return to_string(shape_of(v));
 }
 
 }  // namespace deepseek

@@ -55,7 +55,7 @@ struct window_embedding {
     const scope freed(c.scratch);
     const index_t each = windows_of(x);
     require(x.extent(0) == 0 || each <= C.positions, error_code::index_range,
-            "window_embedding: ", each, " windows of x", shape_string(x), " for ", C.positions,
+            "window_embedding: ", each, " windows of x", shape_of(x), " for ", C.positions,
             " positions; pass smaller items or write more positions");
     const auto windows =
         c.template arena_for<K>().template make<typename Y::value_type, dyn, size>(y.extent(0));

@@ -50,8 +50,8 @@ struct n_of_m_mask_op {
     require_data(mask, "n_of_m_mask: mask");
     require(keep.m > 0 && keep.n >= 0 && keep.n <= keep.m, error_code::invalid_argument,
             "n_of_m_mask: ", keep.n, " of ", keep.m, "; pass 0 <= n <= m, m > 0");
-    require(w.extent(1) % keep.m == 0, error_code::shape_mismatch, "n_of_m_mask: w",
-            shape_string(w), ": ", w.extent(1), " columns are no multiple of ", keep.m,
+    require(w.extent(1) % keep.m == 0, error_code::shape_mismatch, "n_of_m_mask: w", shape_of(w),
+            ": ", w.extent(1), " columns are no multiple of ", keep.m,
             "; choose an m that divides them");
     if (!w.empty()) n_of_m_mask_impl(b, w, mask, keep);
   }

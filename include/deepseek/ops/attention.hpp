@@ -195,8 +195,8 @@ void require_shapes(const In& in, const Out& out) {
   require_extent(out.o, 2, in.v.extent(2), "attention: o");
   const index_t heads = in.q.extent(1), kv_heads = in.k.extent(1);
   require(kv_heads > 0 ? heads % kv_heads == 0 : heads == 0, error_code::shape_mismatch,
-          "attention: ", heads, " heads of q", shape_string(in.q), " do not share the ", kv_heads,
-          " heads of k", shape_string(in.k),
+          "attention: ", heads, " heads of q", shape_of(in.q), " do not share the ", kv_heads,
+          " heads of k", shape_of(in.k),
           " evenly; pass a number of key-value heads that divides the number of heads");
   require_data(in.q, "attention: q");
   require_data(in.k, "attention: k");

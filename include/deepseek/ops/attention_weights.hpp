@@ -42,7 +42,7 @@ struct attention_weights_op {
     for (index_t s = 0; known && s < sequence_count(spec); ++s) {
       const index_t needed = sequence_range(spec, s, in.q.extent(0), in.k.extent(0)).keys;
       require(p.extent(1) >= needed, error_code::shape_mismatch, "attention_weights: p",
-              shape_string(p), " has fewer columns than the ", needed, " keys of sequence ", s,
+              shape_of(p), " has fewer columns than the ", needed, " keys of sequence ", s,
               "; pass one for each key of the longest sequence");
     }
     if (p.empty()) return;
@@ -62,8 +62,8 @@ struct attention_weights_op {
     require_extent(in.lse, 1, heads, "attention_weights: lse");
     require_extent(p, 0, in.q.extent(0), "attention_weights: p");
     require(heads > 0 && kv_heads > 0 && heads % kv_heads == 0, error_code::shape_mismatch,
-            "attention_weights: ", heads, " heads of q", shape_string(in.q), " do not share the ",
-            kv_heads, " heads of k", shape_string(in.k),
+            "attention_weights: ", heads, " heads of q", shape_of(in.q), " do not share the ",
+            kv_heads, " heads of k", shape_of(in.k),
             " evenly; pass a number of key-value heads that divides the number of heads");
     require_data(in.q, "attention_weights: q");
     require_data(in.k, "attention_weights: k");

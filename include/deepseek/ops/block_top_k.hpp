@@ -65,8 +65,8 @@ struct block_top_k_op {
     require_extent(ids, 0, in.q.extent(0), "block_top_k: ids");
     require_extent(ids, 1, kv_heads, "block_top_k: ids");
     require(heads > 0 && kv_heads > 0 && heads % kv_heads == 0, error_code::shape_mismatch,
-            "block_top_k: ", heads, " heads of q", shape_string(in.q), " do not share the ",
-            kv_heads, " heads of k", shape_string(in.k),
+            "block_top_k: ", heads, " heads of q", shape_of(in.q), " do not share the ", kv_heads,
+            " heads of k", shape_of(in.k),
             " evenly; pass a number of key-value heads that divides the number of heads");
     require_data(in.q, "block_top_k: q");
     require_data(in.k, "block_top_k: k");

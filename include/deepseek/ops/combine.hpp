@@ -84,7 +84,7 @@ struct combine_backward_op {
                   "slot[T, K]}, dy[T, D], {dys[R, D], dweights[T, K]}");
     require_same_shape(weights, slot, "combine_backward: weights");
     require(ys.extent(0) <= slot.size(), error_code::shape_mismatch, "combine_backward: ys",
-            shape_string(ys), " has more rows than slot", shape_string(slot),
+            shape_of(ys), " has more rows than slot", shape_of(slot),
             "; pass one row for each slot that is not -1");
     require_extent(dy, 0, slot.extent(0), "combine_backward: dy");
     require_extent(dy, 1, ys.extent(1), "combine_backward: dy");

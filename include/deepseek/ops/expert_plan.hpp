@@ -43,7 +43,7 @@ struct expert_plan_op {
                   "source[R], slot[T, K]");
     require(experts >= 0, error_code::invalid_argument, "expert_plan: experts is ", experts,
             "; pass a number >= 0");
-    require(ids.size() <= INT32_MAX, error_code::overflow, "expert_plan: ids", shape_string(ids),
+    require(ids.size() <= INT32_MAX, error_code::overflow, "expert_plan: ids", shape_of(ids),
             " has more than 2147483647 assignments; pass fewer tokens at once");
     require_extent(offsets, 0, experts + 1, "expert_plan: offsets");
     require_same_shape(slot, ids, "expert_plan: slot");

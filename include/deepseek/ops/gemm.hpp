@@ -50,13 +50,13 @@ struct gemm_op {
     check_extents<rank>(a, w, c);
     if (c.empty()) return;
     if constexpr (std::is_same_v<Bias, none>) {
-      gemm_impl(b, a, w, c, epilogue);
+      gemm_impl(b, as_dynamic(a), as_dynamic(w), as_dynamic(c), epilogue);
     } else {
-      const auto bias = as_const(as_view(epilogue.bias));
+      const auto bias = as_dynamic(as_const(as_view(epilogue.bias)));
       check_spaces(b, bias);
       require_extent(bias, 0, c.extent(rank - 1), "gemm: bias");
       require_data(bias, "gemm: bias");
-      gemm_impl(b, a, w, c,
+      gemm_impl(b, as_dynamic(a), as_dynamic(w), as_dynamic(c),
                 gemm_epilogue<decltype(as_const(bias))>{bias, epilogue.act, epilogue.how});
     }
   }
@@ -73,11 +73,10 @@ struct gemm_op {
   template <int Rank, class A, class W, class C>
   static void check_extents(const A& a, const W& w, const C& c) {
     require(w.extent(Rank - 2) == a.extent(Rank - 1), error_code::shape_mismatch, "gemm: b",
-            shape_string(w), " does not match a", shape_string(a),
-            "; the inner extents must be equal");
+            shape_of(w), " does not match a", shape_of(a), "; the inner extents must be equal");
     require(c.extent(Rank - 2) == a.extent(Rank - 2) && c.extent(Rank - 1) == w.extent(Rank - 1),
-            error_code::shape_mismatch, "gemm: c", shape_string(c), " does not match a",
-            shape_string(a), " times b", shape_string(w), "; pass c[M, N]");
+            error_code::shape_mismatch, "gemm: c", shape_of(c), " does not match a", shape_of(a),
+            " times b", shape_of(w), "; pass c[M, N]");
     if constexpr (Rank == 3) {
       require_extent(a, 0, c.extent(0), "gemm: a");
       require_extent(w, 0, c.extent(0), "gemm: b");

@@ -24,8 +24,8 @@ void require_streams(const Streams& x, const Row& row, const Map& map, const cha
                 "dim], maps[tokens, n], mix[tokens, n, n]");
   require(row.extent(0) == x.extent(0) && row.extent(1) == x.extent(2) &&
               map.extent(0) == x.extent(0) && map.extent(1) == x.extent(1),
-          error_code::shape_mismatch, op, ": streams", shape_string(x), " do not fit row",
-          shape_string(row), " and map", shape_string(map),
+          error_code::shape_mismatch, op, ": streams", shape_of(x), " do not fit row",
+          shape_of(row), " and map", shape_of(map),
           "; pass streams[tokens, n, dim], row[tokens, dim], map[tokens, n]");
   require_data(x, op);
   require_data(row, op);

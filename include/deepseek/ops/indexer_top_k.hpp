@@ -37,8 +37,8 @@ struct indexer_top_k_op {
     attention_checks::require_order(spec, "indexer_top_k");
     require_extent(ids, 0, in.q.extent(0), "indexer_top_k: ids");
     require_data(ids, "indexer_top_k: ids");
-    require(in.k.extent(0) <= INT32_MAX, error_code::overflow, "indexer_top_k: k",
-            shape_string(in.k), " has more than 2147483647 keys; positions are int32");
+    require(in.k.extent(0) <= INT32_MAX, error_code::overflow, "indexer_top_k: k", shape_of(in.k),
+            " has more than 2147483647 keys; positions are int32");
     if (ids.empty()) return;
     indexer_top_k_impl(b, in, ids, attention_checks::resolved(spec, in.q.extent(2)), order);
   }

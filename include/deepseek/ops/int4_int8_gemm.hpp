@@ -2,12 +2,13 @@
 // int4_int8_gemm: rows of x become signed bytes p with one scale a each, then
 //   y[m, n] = a[m] sum_g s[n, g] (sum over k in g of (q[n, k] - z[n, g]) p[m, k]) + bias[n]
 // (formulas: quant/int4_activations.hpp). grouped_int4_int8_gemm: the rows offsets[e] ..
-// offsets[e + 1] - 1 meet the weight of expert e; rows behind belong to none: not read, not written.
-// Shapes: x [M, K], w int4_activations_operand of [N, K] or [E, N, K], y [M, N], bias [N] or none,
-// offsets [E + 1] int32. Types: x and y any floating type; a group's sum is an exact integer; groups
-// in order, one fma each, then one fma with a and bias, in accumulate_t of y. Rows are independent;
-// same bits for any threads. Errors: shape_mismatch, invalid_argument, config (group size),
-// nonfinite (x; y is then untouched). Cost: 2 M N K integer operations, the stored bytes of w once.
+// offsets[e + 1] - 1 meet the weight of expert e; rows behind belong to none: not read, not
+// written. Shapes: x [M, K], w int4_activations_operand of [N, K] or [E, N, K], y [M, N], bias [N]
+// or none, offsets [E + 1] int32. Types: x and y any floating type; a group's sum is an exact
+// integer; groups in order, one fma each, then one fma with a and bias, in accumulate_t of y. Rows
+// are independent; same bits for any threads. Errors: shape_mismatch, invalid_argument, config
+// (group size), nonfinite (x; y is then untouched). Cost: 2 M N K integer operations, the stored
+// bytes of w once.
 #pragma once
 
 #include "deepseek/ops/weight_gemm.hpp"

@@ -65,8 +65,8 @@ void require_scores(const Scores& scores, const Spec& spec, index_t queries, ind
     for (index_t s = 0; s < sequence_count(spec); ++s) {
       const index_t needed = sequence_range(spec, s, queries, keys).keys;
       require(scores.extent(1) >= needed, error_code::shape_mismatch, "lightning_indexer: scores",
-              shape_string(scores), " have fewer columns than the ", needed, " keys of sequence ",
-              s, "; pass one for each key of the longest sequence");
+              shape_of(scores), " have fewer columns than the ", needed, " keys of sequence ", s,
+              "; pass one for each key of the longest sequence");
     }
   }
 }

@@ -30,7 +30,7 @@ void require_sequences(const X& x, const Offsets& offsets, const Y& y, const cha
   const index_t given = offsets.extent(0);
   const index_t sequences = given > 0 ? given - 1 : (x.extent(0) > 0 ? 1 : 0);
   require(y.extent(0) == sequences && y.extent(1) == x.extent(1), error_code::shape_mismatch, op,
-          ": rows", shape_string(x), " of ", sequences, " sequences do not give y", shape_string(y),
+          ": rows", shape_of(x), " of ", sequences, " sequences do not give y", shape_of(y),
           "; pass y[", sequences, ", ", x.extent(1), "]");
   require_data(x, op);
   require_data(offsets, op);

@@ -40,7 +40,7 @@ struct prefix_top_k_op {
     require_data(scores, "prefix_top_k: scores");
     require_data(ids, "prefix_top_k: ids");
     require(scores.extent(0) <= INT32_MAX, error_code::overflow, "prefix_top_k: scores",
-            shape_string(scores), " are more than 2147483647; positions are int32");
+            shape_of(scores), " are more than 2147483647; positions are int32");
     require(spec.start >= 0, error_code::invalid_argument, "prefix_top_k: start is ", spec.start,
             "; pass the position of the first query, >= 0");
     require_sequences(spec, ids.extent(0), scores.extent(0));

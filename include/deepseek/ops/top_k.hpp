@@ -27,9 +27,9 @@ struct top_k_op {
     require_extent(values, 0, x.extent(0), "top_k: values");
     require_same_shape(ids, values, "top_k: ids");
     require(values.extent(1) <= x.extent(1), error_code::invalid_argument, "top_k: k is ",
-            values.extent(1), " but a row of x", shape_string(x), " has ", x.extent(1),
+            values.extent(1), " but a row of x", shape_of(x), " has ", x.extent(1),
             " elements; ask for at most that many");
-    require(x.extent(1) <= INT32_MAX, error_code::overflow, "top_k: a row of x", shape_string(x),
+    require(x.extent(1) <= INT32_MAX, error_code::overflow, "top_k: a row of x", shape_of(x),
             " is longer than 2147483647; positions are int32");
     require_data(x, "top_k: x");
     require_data(values, "top_k: values");

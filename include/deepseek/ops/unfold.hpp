@@ -44,12 +44,12 @@ void require_windows(const X& x, const Y& y, const unfold_spec& s, const char* o
           " and ", s.across, " apart; write numbers >= 1");
   require(x.extent(0) == 0 || (x.extent(2) >= s.height && x.extent(3) >= s.width),
           error_code::shape_mismatch, op, ": a window of ", s.height, " x ", s.width,
-          " does not fit x", shape_string(x), "; pass larger images or a smaller window");
+          " does not fit x", shape_of(x), "; pass larger images or a smaller window");
   const auto grid = unfold_windows(x.extent(2), x.extent(3), s);
   const index_t rows = x.extent(0) * grid.size(), columns = x.extent(1) * s.height * s.width;
   require(y.extent(0) == rows && y.extent(1) == columns, error_code::shape_mismatch, op,
-          ": windows", shape_string(y), " do not match x", shape_string(x), "; pass [", rows, ", ",
-          columns, "]");
+          ": windows", shape_of(y), " do not match x", shape_of(x), "; pass [", rows, ", ", columns,
+          "]");
   require_data(x, op);
   require_data(y, op);
 }

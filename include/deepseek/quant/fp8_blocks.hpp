@@ -49,8 +49,8 @@ template <class Space>
 void require_fp8_scales(const char* object, const fp8_matrix<Space>& w) {
   const index_t n = fp8_blocks_in(w.extent(0)), k = fp8_blocks_in(w.extent(1));
   require(w.scale.extent(0) == n && w.scale.extent(1) == k, error_code::shape_mismatch, object,
-          ": the scales are ", shape_string(w.scale), ", expected [", n, ", ", k, "] for weights ",
-          shape_string(w.q), "; one for each block of 128 x 128");
+          ": the scales are ", shape_of(w.scale), ", expected [", n, ", ", k, "] for weights ",
+          shape_of(w.q), "; one for each block of 128 x 128");
 }
 
 // The weights of one or several experts for ops.

@@ -31,7 +31,9 @@ struct int4_activations_operand {
 template <index_t G, class Scale, class S, index_t O, index_t I>
 struct int4_activations_weight : int4_codes_and_zeros<G, Scale, S, O, I> {
   using base = int4_codes_and_zeros<G, Scale, S, O, I>;
-  int4_activations_operand<typename base::space, Scale> operand() const { return {base::operand()}; }
+  int4_activations_operand<typename base::space, Scale> operand() const {
+    return {base::operand()};
+  }
 };
 
 template <index_t G = 32, class Scale = bf16>

@@ -50,8 +50,8 @@ struct packed_mxfp4 {
   void check(const char* object) const {
     const index_t blocks = (extent(1) + mxfp4_block - 1) / mxfp4_block;
     require(scale.extent(0) == extent(0) && scale.extent(1) == blocks, error_code::shape_mismatch,
-            object, ": the scales are ", shape_string(scale), ", expected [", extent(0), ", ",
-            blocks, "] for codes ", shape_string(q), "; one for each 32 neighbours of a row");
+            object, ": the scales are ", shape_of(scale), ", expected [", extent(0), ", ", blocks,
+            "] for codes ", shape_of(q), "; one for each 32 neighbours of a row");
   }
 };
 

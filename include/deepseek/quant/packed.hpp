@@ -2,9 +2,9 @@
 // packed<B>: weights of the model's own element type in the order in which backend B multiplies by
 // them: panels [out / columns][in / together][columns][together], the last filled up with zeros. No
 // number changes and results have the same bits as with plain weights; a product with few rows runs
-// close to the speed of memory. The panel's width, and how many inputs lie together (2 of bf16), are
-// B's (packing<B>) and follow the instruction set of the build: pack a model after loading it. Both
-// stand in the tensor's name, so that a file of another build is refused instead of misread.
+// close to the speed of memory. The panel's width, and how many inputs lie together (2 of bf16),
+// are B's (packing<B>) and follow the instruction set of the build: pack a model after loading it.
+// Both stand in the tensor's name, so that a file of another build is refused instead of misread.
 //   auto fast = ds::quantize<ds::packed<ds::cpu>>(cpu, m);
 // Source: Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008.
 #pragma once
@@ -109,8 +109,8 @@ struct packed {
   static constexpr const char* name = "packed";
   static constexpr bool stores_elements = true;  // NaN and infinity stay what they are
   template <class T, class S, index_t O, index_t I>
-  using weight = packed_weight<T, S, O, I, packing<B>::template columns<T>,
-                               packing<B>::template together<T>>;
+  using weight =
+      packed_weight<T, S, O, I, packing<B>::template columns<T>, packing<B>::template together<T>>;
 };
 
 template <class B, class M, class T, class S, index_t O, index_t I, index_t C, index_t G>

@@ -10,11 +10,10 @@ void rows(const ds::cuda& b, const matrix<T>& x, const row<T>& w, const matrix<T
   ds::ops::layer_norm_backward(b, ds::layer_norm_inputs{x, w}, y, ds::layer_norm_gradients{x, w, w},
                                1e-6);
   ds::ops::softmax(b, x, y);
-  ds::ops::softmax_backward(b, x, y, y);
-  ds::ops::swiglu(b, x, x, y);
-  ds::ops::swiglu_backward(b, ds::swiglu_inputs{x, x}, y, ds::swiglu_gradients{y, y});
-  ds::ops::gelu(b, x, y);
-  ds::ops::rope(b, as_batch(x), indices{}, as_batch(y), ds::rope_spec{});
+  ds::ops::softmax_backward(b, y, y, x);
+  ds::ops::hadamard(b, x, y);
+  ds::ops::unit_rows(b, x, ds::unit_outputs{y, w});
+  ds::ops::unit_rows_backward(b, ds::unit_outputs{y, w}, x, y);
 }
 template void rows(const ds::cuda&, const matrix<float>&, const row<float>&, const matrix<float>&);
 template void rows(const ds::cuda&, const matrix<ds::bf16>&, const row<ds::bf16>&,

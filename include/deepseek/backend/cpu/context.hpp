@@ -54,8 +54,8 @@ struct cpu : reference {
   std::unique_ptr<problem_lists> problems_ = std::make_unique<problem_lists>();
 };
 
-// What computes `call`, which runs ops on b: "kernels", or "loops: gemm 1" where products of it fell
-// back to plain loops. Runs it once; the counts begin anew.
+// What computes `call`, which runs ops on b: "kernels", or "loops: gemm 1" where products of it
+// fell back to plain loops. Runs it once; the counts begin anew.
 template <class F>
 std::string implementation_name(const cpu& b, const F& call) {
   b.loops().clear();

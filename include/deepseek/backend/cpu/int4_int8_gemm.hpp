@@ -18,8 +18,8 @@ struct signed_row_memory {
   view<float, host, dyn, dyn> sums;         // [m, groups]
 
   kernels::signed_rows from(index_t m) const {
-    return {reinterpret_cast<const std::byte*>(codes.data() + m * codes.stride(0)),
-            codes.stride(0), scale.data() + m, sums.data() + m * sums.stride(0), sums.stride(0)};
+    return {reinterpret_cast<const std::byte*>(codes.data() + m * codes.stride(0)), codes.stride(0),
+            scale.data() + m, sums.data() + m * sums.stride(0), sums.stride(0)};
   }
 };
 

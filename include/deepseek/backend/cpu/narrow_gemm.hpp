@@ -3,11 +3,11 @@
 // float: sums in float over ascending k, rounded once, by the tiles of kernels/dot_tile.hpp.
 //   bf16: pairs of products (simd::dot_pairs; with AVX-512 BF16 subnormal numbers count as zero)
 //   f16:  operands widen to float exactly; fused multiply-adds
-// Weights of any strides become panels on the way; up to 8 rows meet those of a layer, [out, in] seen
-// transposed, in registers. Same bits for any number of rows and threads and as with packed weights
-// (weight_gemm.hpp). An output with contiguous rows instead of columns, and no bias or function, is
-// computed transposed; other outputs take the reference loops. Experts' products run one after the
-// other.
+// Weights of any strides become panels on the way; up to 8 rows meet those of a layer, [out, in]
+// seen transposed, in registers. Same bits for any number of rows and threads and as with packed
+// weights (weight_gemm.hpp). An output with contiguous rows instead of columns, and no bias or
+// function, is computed transposed; other outputs take the reference loops. Experts' products run
+// one after the other.
 #pragma once
 
 #include "deepseek/backend/cpu/kernels/turned_columns.hpp"
@@ -21,8 +21,8 @@ concept Narrow = std::same_as<T, bf16> || std::same_as<T, f16>;
 
 // x and w of one narrow type, y of that type or float.
 template <class X, class W, class Y>
-inline constexpr bool narrow_product = Narrow<typename X::value_type>&&
-    all_elements_are<typename X::value_type, W> &&
+inline constexpr bool narrow_product =
+    Narrow<typename X::value_type>&& all_elements_are<typename X::value_type, W> &&
     (all_elements_are<typename X::value_type, Y> || all_elements_are<float, Y>);
 template <class X, class Bias>
 inline constexpr bool narrow_bias =
@@ -105,11 +105,8 @@ const float* float_bias(const cpu& b, const Bias& bias) {
 template <class Form, class Weights, class C>
 auto narrow_problem_of(const narrow_rows& a, const Weights& w, index_t k, const C& c) {
   using T = typename C::value_type;
-  return kernels::narrow_problem<Form, Weights, T>{{c.extent(0), c.extent(1), k},
-                                                   a.data,
-                                                   a.row,
-                                                   w,
-                                                   {c.data(), c.stride(0)}};
+  return kernels::narrow_problem<Form, Weights, T>{
+      {c.extent(0), c.extent(1), k}, a.data, a.row, w, {c.data(), c.stride(0)}};
 }
 
 template <class A, class W, class C, class Bias>

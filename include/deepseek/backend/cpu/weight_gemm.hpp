@@ -90,8 +90,8 @@ void grouped_weight_gemm_impl(const cpu& b, const X& x, const W& w, const O& off
 // backend, take the reference loops.
 template <class X, class T, class Y>
 bool takes_panels(const X&, const packed_operand<T, host>& w, const Y& y) {
-  return w.layout.columns == panel_columns<T>() &&
-         w.layout.together == packing<cpu>::together<T> && columns_contiguous(y);
+  return w.layout.columns == panel_columns<T>() && w.layout.together == packing<cpu>::together<T> &&
+         columns_contiguous(y);
 }
 template <class X, class T, class Y>
 kernels::packed_problem<T> packed_problem_of(const X& x, const packed_matrix<T, host>& w,
@@ -144,9 +144,10 @@ auto narrow_packed_problem(const cpu& b, const X& x, const packed_matrix<T, host
 }
 
 template <class X, class T, class Y, class Bias>
-requires(narrow_product<X, X, Y>&& all_elements_are<T, X>&& narrow_bias<X, Bias>) void
-    weight_gemm_impl(const cpu& b, const X& x, const packed_operand<T, host>& w, const Y& y,
-                     const Bias& bias) {
+requires(narrow_product<X, X, Y>&& all_elements_are<T, X>&&
+             narrow_bias<X, Bias>) void weight_gemm_impl(const cpu& b, const X& x,
+                                                         const packed_operand<T, host>& w,
+                                                         const Y& y, const Bias& bias) {
   if (!takes_panels(x, w, y)) {
     return weight_gemm_impl(static_cast<const reference&>(b), x, w, y, bias);
   }

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // attention and its backward on the device; see ops/attention.hpp. bf16 and f16 with heads of 64,
 // 96, 128 elements (or keys of 192 and values of 128), rows aligned to 16 bytes: tensor cores
-// (attention/tensor_forward.hpp); all else plain multiply-adds of any types, widths and strides
-// (attention/forward.hpp, backward.hpp). Where equal bits are not asked for (deterministic = false)
-// a few queries over many keys are cut into ranges of keys. Not measured on hardware yet.
+// (attention/tensor_forward.hpp, tensor_backward.hpp); all else plain multiply-adds of any types, widths and strides
+// (attention/forward.hpp, backward.hpp). A decode step gives ranges of 512 keys to blocks of their own,
+// to the same bits. Not measured on hardware yet.
 #pragma once
 
 #include "deepseek/backend/cuda/attention/backward.hpp"
 #include "deepseek/backend/cuda/attention/forward.hpp"
+#include "deepseek/backend/cuda/attention/tensor_backward.hpp"
 #include "deepseek/backend/cuda/attention/tensor_forward.hpp"
 #include "deepseek/backend/cuda/elementwise.hpp"
 
@@ -38,8 +39,6 @@ bool with_widths(index_t d, index_t dv, const F& f) {
   return false;
 }
 
-inline constexpr index_t keys_of_split = 512, most_splits = 64;
-
 // Rows of one key-value head of a sequence, on average.
 template <class In, class Spec>
 index_t rows_of_head(const In& in, const Spec& spec) {
@@ -48,23 +47,49 @@ index_t rows_of_head(const In& in, const Spec& spec) {
          (in.q.extent(1) / in.k.extent(1));
 }
 
-// Ranges of the keys where the rows alone are too few blocks.
+// Ranges of the keys as blocks of their own, where the rows of one sequence are few.
 template <class B, class In, class Out, class Spec>
-auto make_splits(const B& b, const In& in, const Out& out, const Spec& spec) {
-  split_parts<typename B::space> parts;
+auto make_ranges(const B& b, const In& in, const Out& out, const Spec& spec) {
+  range_parts<typename B::space> parts;
   const index_t keys = spec.pages.size > 0 ? spec.keys : in.k.extent(0);
-  if (b.deterministic() || spec.query_offsets.extent(0) > 0 || keys < 2 * keys_of_split) {
-    return parts;
-  }
-  const index_t least = blocks_of(keys, most_splits);
-  parts.split = blocks_of(least < keys_of_split ? keys_of_split : least, key_tile) * key_tile;
-  parts.count = blocks_of(keys, parts.split);
+  if (spec.query_offsets.extent(0) > 0 || keys <= range_keys) return parts;
+  parts.count = blocks_of(keys, range_keys);
   auto& memory = b.workspace();
   const index_t queries = in.q.extent(0), heads = in.q.extent(1);
-  parts.o =
-      memory.template make<float, dyn, dyn, dyn, dyn>(parts.count, queries, heads, out.o.extent(2));
-  parts.lse = memory.template make<float, dyn, dyn, dyn>(parts.count, queries, heads);
+  parts.o = memory.template make<float, dyn, dyn, dyn, dyn>(parts.count, queries, heads,
+                                                            out.o.extent(2));
+  parts.rows = memory.template make<online, dyn, dyn, dyn>(parts.count, queries, heads);
   return parts;
+}
+
+// Shared memory that a block may have; what every GPU since sm_86 gives, where the backend does not
+// say.
+template <class B>
+std::size_t most_shared_bytes(const B& b) {
+  if constexpr (requires { b.most_shared_bytes(); }) {
+    return b.most_shared_bytes();
+  } else {
+    return std::size_t{99} << 10U;
+  }
+}
+
+// Many rows: blocks of 128 where their shared memory can be had, else of 64.
+template <class W, class B, class In, class Out, class Spec>
+void launch_rows(const B& b, const In& in, const Out& out, const Spec& spec) {
+  using T = typename decltype(out.o)::value_type;
+  const range_parts<typename B::space> whole;
+  // Two blocks of rows a warp would not leave wider heads their registers.
+  constexpr int m = W::width == 64 ? 2 : 1;
+  using large = tensor_forward<tensor_shape<T, W::width, W::value_width, 8 / m, m>, In, Out, Spec>;
+  const large kernel{in, out, spec, whole};
+  if constexpr (m == 1) {
+    using small = tensor_forward<tensor_shape<T, W::width, W::value_width, 4, 1>, In, Out, Spec>;
+    if (kernel.shared_bytes() > most_shared_bytes(b)) {
+      b.launch(small{in, out, spec, whole});
+      return;
+    }
+  }
+  b.launch(kernel);
 }
 
 // Whether tensor cores took it.
@@ -78,18 +103,41 @@ bool run_tensor_forward(const B& b, const In& in, const Out& out, const Spec& sp
     }
     return with_widths(in.q.extent(2), in.v.extent(2), [&](auto w) {
       using W = decltype(w);
-      if (rows_of_head(in, spec) > 16) {
-        using shape = tensor_shape<T, W::width, W::value_width, 4, 2>;
-        b.launch(tensor_forward<shape, In, Out, Spec>{in, out, spec, split_parts<S>{}});
-        return;
-      }
+      if (rows_of_head(in, spec) > 16) return launch_rows<W>(b, in, out, spec);
       using shape = tensor_shape<T, W::width, W::value_width, 1, 1>;
       const scope freed(b.workspace());
-      const auto parts = make_splits(b, in, out, spec);
+      const auto parts = make_ranges(b, in, out, spec);
       b.launch(tensor_forward<shape, In, Out, Spec>{in, out, spec, parts});
       if (parts.count == 1) return;
-      run_each_row(b, in.q.extent(0) * in.q.extent(1), out.o.extent(2),
-                   merge_splits<Out, S>{out, parts});
+      using merge = merge_ranges<Out, S>;
+      b.launch(each_short_row<merge>{in.q.extent(0) * in.q.extent(1), merge{out, parts}});
+    });
+  } else {
+    return false;
+  }
+}
+
+// Whether tensor cores took it.
+template <class B, class Inputs, class G>
+bool run_tensor_backward(const B& b, const Inputs& from, const G& g) {
+  using In = decltype(from.in);
+  if constexpr (tensor_types<decltype(In::q), decltype(In::k), decltype(In::v), decltype(g.d_o),
+                             decltype(g.dq), decltype(g.dk), decltype(g.dv)>) {
+    using T = typename decltype(g.dq)::value_type;
+    using DQ = std::remove_cvref_t<decltype(g.dq)>;
+    using DK = std::remove_cvref_t<decltype(g.dk)>;
+    using DV = std::remove_cvref_t<decltype(g.dv)>;
+    const auto& in = from.in;
+    if (!rows_aligned(in.q) || !rows_aligned(in.k) || !rows_aligned(in.v) ||
+        !rows_aligned(g.d_o) || !rows_aligned(g.dq) || !rows_aligned(g.dk) ||
+        !rows_aligned(g.dv) || in.q.extent(1) == 0) {
+      return false;
+    }
+    return with_widths(in.q.extent(2), in.v.extent(2), [&](auto w) {
+      using W = decltype(w);
+      using shape = gradient_shape<T, W::width, W::value_width>;
+      b.launch(tensor_query_gradients<shape, Inputs, DQ>{from, g.dq});
+      b.launch(tensor_key_gradients<shape, Inputs, DK, DV>{from, g.dk, g.dv});
     });
   } else {
     return false;
@@ -119,6 +167,7 @@ void attention_backward_impl(const B& b, const In& in, const Out& out, const G& 
       b, queries * heads, out.o.extent(2),
       parts::output_dots<std::remove_cvref_t<decltype(out.o)>, DO, D>{out.o, g.d_o, delta});
   const Inputs from{in, out.lse, g.d_o, delta, spec};
+  if (parts::run_tensor_backward(b, from, g)) return;
   b.launch(parts::query_gradients<Inputs, std::remove_cvref_t<decltype(g.dq)>>{from, g.dq});
   b.launch(parts::key_gradients<Inputs, std::remove_cvref_t<decltype(g.dk)>,
                                 std::remove_cvref_t<decltype(g.dv)>>{from, g.dk, g.dv});

@@ -140,11 +140,10 @@ auto count_balance(const B& b, const balance_inputs<P, I>& in, const Spec& spec)
 
 template <DeviceBackend B, class P, class I, class Spec>
 double balance_loss_impl(const B& b, const balance_inputs<P, I>& in, const Spec& spec) {
-  using namespace cuda_balance_loss;
   using Terms = view<double, typename B::space, dyn>;
   const index_t tokens = in.scores.extent(0);
   const scope freed(b.workspace());
-  const auto from = count_balance(b, in, spec);
+  const auto from = cuda_balance_loss::count_balance(b, in, spec);
   const Terms terms = b.workspace().template make<double, dyn>(tokens);
   using F = cuda_balance_loss::token_loss<P, std::remove_const_t<decltype(from)>, Terms>;
   run_each_row(b, tokens, in.scores.extent(1), unless_fault(b, F{in.scores, from, terms}));
@@ -154,10 +153,9 @@ double balance_loss_impl(const B& b, const balance_inputs<P, I>& in, const Spec&
 template <DeviceBackend B, class P, class I, class DS, class Spec>
 void balance_loss_backward_impl(const B& b, const balance_inputs<P, I>& in, const DS& dscores,
                                 const Spec& spec) {
-  using namespace cuda_balance_loss;
   const scope freed(b.workspace());
-  const auto from = count_balance(b, in, spec);
-  using F = token_gradient<P, std::remove_const_t<decltype(from)>, DS>;
+  const auto from = cuda_balance_loss::count_balance(b, in, spec);
+  using F = cuda_balance_loss::token_gradient<P, std::remove_const_t<decltype(from)>, DS>;
   run_each_row(b, in.scores.extent(0), in.scores.extent(1),
                unless_fault(b, F{in.scores, from, dscores}));
 }

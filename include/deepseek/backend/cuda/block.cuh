@@ -121,7 +121,7 @@ class cuda_block : public block_collectives<cuda_block> {
 static_assert(Block<cuda_block>);
 
 template <class Kernel>
-__global__ void __launch_bounds__(Kernel::threads)
+__global__ void __launch_bounds__(Kernel::threads, 1)
     run_kernel(const __grid_constant__ Kernel kernel) {
   extern __shared__ __align__(128) std::byte dynamic_shared[];
   __shared__ __align__(16) std::byte reserved[reserved_bytes];

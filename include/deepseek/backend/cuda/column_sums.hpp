@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // add_term_columns(b, rows, term, out): out[j] += sum over rows of term(row, j), in two passes of
-// fixed order: slabs of 64 rows, then the slabs one after the other, so bits do not depend on the
-// device. out is a vector, or has an add_to_column. The column sums of a matrix (add_column_sums,
-// see ops/gemm.hpp) are its first use.
+// fixed order: slabs of 64 rows, then the slabs, so bits do not depend on the device. out is a
+// vector, or has an add_to_column. The column sums of a matrix (add_column_sums, see ops/gemm.hpp)
+// are its first use.
 #pragma once
 
 #include "deepseek/backend/cuda/elementwise.hpp"
@@ -15,13 +15,21 @@ namespace cuda_column_sums {
 
 inline constexpr index_t slab = 64;
 
+// A block for 256 columns of a slab, a thread each.
 template <class Term, class Partial>
 struct slabs {
-  index_t rows, columns;
+  static constexpr int threads = 256;
+  index_t rows;
   Term term;
   Partial partial;  // [slabs, columns]
-  DEEPSEEK_HOST_DEVICE void operator()(index_t i) const {
-    const index_t s = i / columns, j = i % columns;
+
+  DEEPSEEK_HOST_DEVICE index_t tiles() const { return (partial.extent(1) + threads - 1) / threads; }
+  index_t blocks() const { return partial.extent(0) * tiles(); }
+  template <class Block>
+  DEEPSEEK_HOST_DEVICE void operator()(const Block& block) const {
+    const index_t s = block.index() / tiles();
+    const index_t j = block.index() % tiles() * threads + block.rank();
+    if (j >= partial.extent(1)) return;
     const index_t last = (s + 1) * slab < rows ? (s + 1) * slab : rows;
     typename Partial::value_type sum{};
     for (index_t row = s * slab; row < last; ++row) sum += term(row, j);
@@ -33,13 +41,29 @@ template <class T, class S, index_t N, class Sum>
 DEEPSEEK_HOST_DEVICE void add_to_column(const view<T, S, N>& out, index_t j, const Sum& sum) {
   out(j) = static_cast<T>(static_cast<Sum>(out(j)) + sum);
 }
+// A block for 32 columns: each of its warps adds every eighth slab, then the warps in order.
 template <class Partial, class Out>
 struct total {
+  static constexpr int threads = 256, groups = threads / warp_size;
+  using sum_type = typename Partial::value_type;
   Partial partial;
   Out out;
-  DEEPSEEK_HOST_DEVICE void operator()(index_t j) const {
-    typename Partial::value_type sum{};
-    for (index_t s = 0; s < partial.extent(0); ++s) sum += partial(s, j);
+
+  index_t blocks() const { return blocks_of(partial.extent(1), warp_size); }
+  std::size_t shared_bytes() const { return threads * sizeof(sum_type); }
+  template <class Block>
+  DEEPSEEK_HOST_DEVICE void operator()(const Block& block) const {
+    sum_type* const held = reinterpret_cast<sum_type*>(block.shared());
+    const index_t j = block.index() * warp_size + block.lane();
+    const bool mine = j < partial.extent(1);
+    sum_type sum{};
+    for (index_t s = block.warp(); mine && s < partial.extent(0); s += groups) {
+      sum += partial(s, j);
+    }
+    held[block.rank()] = sum;
+    block.sync();
+    if (block.warp() != 0 || !mine) return;
+    for (int g = 1; g < groups; ++g) sum += held[g * warp_size + block.lane()];
     add_to_column(out, j, sum);
   }
 };
@@ -55,14 +79,13 @@ struct element_term {
 
 template <DeviceBackend B, class Term, class Out>
 void add_term_columns(const B& b, index_t rows, const Term& term, const Out& out) {
-  using namespace cuda_column_sums;
   using sum = std::remove_cvref_t<decltype(term(index_t{0}, index_t{0}))>;
   using Partial = view<sum, typename B::space, dyn, dyn>;
-  const index_t columns = out.extent(0), count = blocks_of(rows, slab);
+  const index_t columns = out.extent(0), count = blocks_of(rows, cuda_column_sums::slab);
   const scope freed(b.workspace());
   const Partial partial = b.workspace().template make<sum, dyn, dyn>(count, columns);
-  run_each_element(b, count * columns, slabs<Term, Partial>{rows, columns, term, partial});
-  run_each_element(b, columns, total<Partial, Out>{partial, out});
+  b.launch(cuda_column_sums::slabs<Term, Partial>{rows, term, partial});
+  b.launch(cuda_column_sums::total<Partial, Out>{partial, out});
 }
 
 template <DeviceBackend B, class X, class Y>

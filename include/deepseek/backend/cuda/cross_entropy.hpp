@@ -9,6 +9,7 @@
 #include "deepseek/backend/cuda/held_rows.hpp"
 #include "deepseek/backend/cuda/sums.hpp"
 #include "deepseek/backend/cuda/targets.hpp"
+#include "deepseek/core/math.hpp"
 #include "deepseek/ops/cross_entropy.hpp"
 
 #include <cmath>
@@ -28,7 +29,7 @@ template <class A, int Count, class Team, class Row>
 DEEPSEEK_HOST_DEVICE exponentials<A> exponentials_of_row(const Team& team, const Row& row,
                                                          bool whole) {
   using T = typename Row::value_type;
-  constexpr A lowest = -std::numeric_limits<A>::infinity();
+  constexpr A lowest = -math::infinity<A>;
   A most = lowest, sum = 0;
   const row_span span{static_cast<int>(row.extent(0)), whole};
   for (int first = team.rank() * Count; first < span.n; first += team.size() * Count) {

@@ -60,12 +60,13 @@ struct check_starts {
 template <DeviceBackend B, class O, class So, class Sequences, class Starts>
 void expert_sequences_impl(const B& b, const expert_rows<O, So>& in, const Sequences& sequences,
                            const Starts& starts) {
-  using namespace cuda_expert_sequences;
   using In = expert_rows<O, So>;
   check_offsets(b, in.offsets, in.source.extent(0), "expert_sequences: offsets");
   run_each_element(b, starts.size(),
-                   unless_fault(b, find_start<In, Sequences, Starts>{in, sequences, starts}));
-  b.launch(check_starts<In, Sequences, Starts>{in, sequences, starts, b.faults()});
+                   unless_fault(b, cuda_expert_sequences::find_start<In, Sequences, Starts>{
+                                       in, sequences, starts}));
+  b.launch(cuda_expert_sequences::check_starts<In, Sequences, Starts>{in, sequences, starts,
+                                                                      b.faults()});
 }
 
 }  // namespace deepseek

@@ -111,21 +111,21 @@ void fake_quantize_impl(const B& b, const fake_inputs<X, S>& in, const fake_grid
 template <DeviceBackend B, class X, class S, class DY, class DX, class DS>
 void fake_quantize_backward_impl(const B& b, const fake_inputs<X, S>& in, const fake_grid& grid,
                                  const DY& dy, const fake_gradients<DX, DS>& out) {
-  using namespace cuda_fake_quantize;
   using In = fake_inputs<X, S>;
   using Sums = view<double, typename B::space, dyn, dyn>;
-  require_steps<accumulate_t<typename X::value_type>>(b, in.log_step, grid,
-                                                      "fake_quantize_backward");
+  cuda_fake_quantize::require_steps<accumulate_t<typename X::value_type>>(b, in.log_step, grid,
+                                                                          "fake_quantize_backward");
   const index_t count = in.x.extent(0), groups = grid.groups_of(in.x.extent(1));
   const index_t together = out.dlog_step.stride(0) == 0 ? count : 1;
   const scope freed(b.workspace());
   const Sums sums = b.workspace().template make<double, dyn, dyn>(count, groups);
   const index_t longest = grid.group < in.x.extent(1) ? grid.group : in.x.extent(1);
   run_each_row(b, count * groups, longest,
-               unless_fault(b, cuda_fake_quantize::run_backward<In, DY, DX, Sums>{
-                                   in, grid, dy, out.dx, sums}));
+               unless_fault(b, cuda_fake_quantize::run_backward<In, DY, DX, Sums>{in, grid, dy,
+                                                                                  out.dx, sums}));
   run_each_row(b, count / together * groups, together,
-               unless_fault(b, add_runs<In, Sums, DS>{in, grid, sums, out.dlog_step, together}));
+               unless_fault(b, cuda_fake_quantize::add_runs<In, Sums, DS>{
+                                   in, grid, sums, out.dlog_step, together}));
 }
 
 }  // namespace deepseek

@@ -6,12 +6,14 @@
 //   x.each_run(team, span, f)      f(first, run): elements first .. first + Count - 1
 //   x.sum(team, span, f), x.max(team, span)
 //   run_each_held_row(b, shape, f)     f(team, row, span) for each row; false: rows too long
-// A warp has rows up to 1024, 256 threads up to 8192, 1024 threads up to 32768.
+// A warp has rows up to 1024, 256 threads up to 8192, 512 threads up to 16384. Types wider than
+// float are not held. Unproven on hardware: that this is bound by memory.
 #pragma once
 
 #include "deepseek/backend/cuda/elementwise.hpp"
 #include "deepseek/backend/cuda/vectors.hpp"
 #include "deepseek/core/dtype.hpp"
+#include "deepseek/core/math.hpp"
 
 namespace deepseek {
 
@@ -56,6 +58,9 @@ class held_row {
 
   template <class Team, class Row>
   DEEPSEEK_HOST_DEVICE void load(const Team& team, const Row& row, const row_span& span) {
+#if defined(__CUDA_ARCH__)
+#pragma unroll
+#endif
     for (int r = 0; r < runs; ++r) {
       const int first = begin(team, r);
       if (first < span.n) load_part<Count>(row, first, span, x_ + r * Count);
@@ -63,6 +68,9 @@ class held_row {
   }
   template <class Team, class F>
   DEEPSEEK_HOST_DEVICE void each_run(const Team& team, const row_span& span, const F& f) const {
+#if defined(__CUDA_ARCH__)
+#pragma unroll
+#endif
     for (int r = 0; r < runs; ++r) {
       const int first = begin(team, r);
       if (first < span.n) f(first, x_ + r * Count);
@@ -82,7 +90,7 @@ class held_row {
   // The largest that is not NaN; -infinity where there is none.
   template <class A, class Team>
   DEEPSEEK_HOST_DEVICE A max(const Team& team, const row_span& span) const {
-    constexpr A lowest = -std::numeric_limits<A>::infinity();
+    constexpr A lowest = -math::infinity<A>;
     A most = lowest;
     each_run(team, span, [&](int first, const T* run) {
       for (int k = 0; k < Count; ++k) {
@@ -93,6 +101,15 @@ class held_row {
     return team.max(most);
   }
 
+  // The run of this row that lies where `run` does in the other.
+  template <class U>
+  DEEPSEEK_HOST_DEVICE const T* beside(const held_row<U, Count>& other, const U* run) const {
+    return x_ + (run - other.data());
+  }
+  DEEPSEEK_HOST_DEVICE const T* data() const {
+    return x_;
+  }
+
  private:
   template <class Team>
   DEEPSEEK_HOST_DEVICE static int begin(const Team& team, int r) {
@@ -100,6 +117,27 @@ class held_row {
   }
   alignas(vector_bytes) T x_[held_elements];
 };
+
+// f(first, run of a, run of b) over two rows held alike.
+template <class Team, class A, class B, int Count, class F>
+DEEPSEEK_HOST_DEVICE void each_of_both(const Team& team, const row_span& span,
+                                       const held_row<A, Count>& a, const held_row<B, Count>& b,
+                                       const F& f) {
+  a.each_run(team, span, [&](int first, const A* run) { f(first, run, b.beside(a, run)); });
+}
+// The sum of f(a, b), each as a Sum.
+template <class Sum, class Team, class A, class B, int Count, class F>
+DEEPSEEK_HOST_DEVICE Sum sum_of_both(const Team& team, const row_span& span,
+                                     const held_row<A, Count>& a, const held_row<B, Count>& b,
+                                     const F& f) {
+  Sum partial = 0;
+  each_of_both(team, span, a, b, [&](int first, const A* as, const B* bs) {
+    for (int k = 0; k < Count; ++k) {
+      if (first + k < span.n) partial += f(static_cast<Sum>(as[k]), static_cast<Sum>(bs[k]));
+    }
+  });
+  return team.sum(partial);
+}
 
 template <class F>
 struct spanned {
@@ -118,7 +156,7 @@ inline constexpr bool may_be_held = ((sizeof(T) <= 4) && ...);
 struct row_shape {
   index_t rows, length;
   bool whole;
-  index_t longest = 32768;
+  index_t longest = 16384;
 };
 
 // False where rows are too long to be held; nothing is launched then.

@@ -149,7 +149,6 @@ void hyper_maps_impl(const B& b, const In& in, const Maps& maps, const sinkhorn_
 template <DeviceBackend B, class In, class G, class Out>
 void hyper_maps_backward_impl(const B& b, const In& in, const G& g, const Out& out,
                               const sinkhorn_spec& spec) {
-  using namespace cuda_hyper_maps;
   using DMu = std::remove_cvref_t<decltype(out.mu)>;
   using A = accumulate_t<typename DMu::value_type>;
   using DZ = view<A, typename B::space, dyn, dyn>;
@@ -157,13 +156,13 @@ void hyper_maps_backward_impl(const B& b, const In& in, const G& g, const Out& o
   const scope freed(b.workspace());
   const DZ dz = b.workspace().template make<A, dyn, dyn>(tokens, width);
   const auto products = b.workspace().template make<A, dyn>(width);
-  run_each_matrix<A>(b, tokens, n * n + sinkhorn_memory(spec, n),
-                     token_slopes<A, In, G, DZ>{in, g, dz, spec});
+  cuda_hyper_maps::run_each_matrix<A>(b, tokens, n * n + sinkhorn_memory(spec, n),
+                                      cuda_hyper_maps::token_slopes<A, In, G, DZ>{in, g, dz, spec});
   fill_impl(b, 0, products);
   add_term_columns(b, tokens, cuda_column_sums::element_term<DZ, A>{dz}, out.base);
-  add_term_columns(b, tokens, product_term<In, DZ>{in, dz}, products);
-  run_each_element(b, 1, add_scales<A, Out>{out, products.data(), n});
-  run_each_element(b, tokens * width, mu_gradient<In, DZ, DMu>{in, dz, out.mu, n});
+  add_term_columns(b, tokens, cuda_hyper_maps::product_term<In, DZ>{in, dz}, products);
+  run_each_element(b, 1, cuda_hyper_maps::add_scales<A, Out>{out, products.data(), n});
+  run_each_element(b, tokens * width, cuda_hyper_maps::mu_gradient<In, DZ, DMu>{in, dz, out.mu, n});
 }
 
 }  // namespace deepseek

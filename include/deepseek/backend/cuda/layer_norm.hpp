@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// layer_norm on the device: the row bodies of backend/rows over a warp or a block; dw and dbias in
-// two passes of fixed order (slabs of rows, then the slabs). See ops/layer_norm.hpp.
+// layer_norm on the device: a row kept in registers (held_rows.hpp); longer rows and double by the
+// row bodies of backend/rows over a warp or a block; dw and dbias in two passes of fixed order
+// (slabs of rows, then the slabs). See ops/layer_norm.hpp.
 #pragma once
 
 #include "deepseek/backend/cuda/column_sums.hpp"
+#include "deepseek/backend/cuda/held_rows.hpp"
 #include "deepseek/backend/rows/layer_norm.hpp"
 #include "deepseek/ops/layer_norm.hpp"
 
@@ -84,10 +86,58 @@ struct backward {
   }
 };
 
+template <class X, class Affine, class Y>
+struct held_forward {
+  using W = std::remove_cvref_t<decltype(std::declval<Affine>().w)>;
+  using Bias = std::remove_cvref_t<decltype(std::declval<Affine>().bias)>;
+  static constexpr int count = run_length<typename X::value_type, typename W::value_type,
+                                          typename Bias::value_type, typename Y::value_type>();
+  X x;
+  Affine affine;
+  Y y;
+  double eps;
+  template <class Team>
+  DEEPSEEK_HOST_DEVICE void operator()(const Team& team, index_t row, const row_span& span) const {
+    using T = typename X::value_type;
+    using out = typename Y::value_type;
+    using A = accumulate_t<out>;
+    held_row<T, count> held;
+    held.load(team, slice(x, row), span);
+    const auto to = slice(y, row);
+    const A n = static_cast<A>(span.n);
+    const A mean = held.sum(team, span, [](T v) { return static_cast<A>(v); }) / n;
+    const A squares = held.sum(team, span, [&](T v) {
+      const A away = static_cast<A>(v) - mean;
+      return away * away;
+    });
+    const A scale = A(1) / std::sqrt(squares / n + static_cast<A>(eps));
+    held.each_run(team, span, [&](int first, const T* run) {
+      alignas(vector_bytes) typename W::value_type weight[count];
+      alignas(vector_bytes) typename Bias::value_type bias[count];
+      alignas(vector_bytes) out result[count];
+      load_part<count>(affine.w, first, span, weight);
+      load_part<count>(affine.bias, first, span, bias);
+      for (int k = 0; k < count; ++k) {
+        const A normed = (static_cast<A>(run[k]) - mean) * scale;
+        result[k] = static_cast<out>(static_cast<A>(weight[k]) * normed + static_cast<A>(bias[k]));
+      }
+      store_part<count>(to, first, span, result);
+    });
+  }
+};
+
 }  // namespace cuda_layer_norm
 
 template <DeviceBackend B, class X, class Affine, class Y>
 void layer_norm_impl(const B& b, const X& x, const Affine& affine, const Y& y, double eps) {
+  using held = cuda_layer_norm::held_forward<X, Affine, Y>;
+  if constexpr (may_be_held<typename X::value_type, typename held::W::value_type,
+                            typename held::Bias::value_type, typename Y::value_type>) {
+    const row_shape shape{
+        x.extent(0), x.extent(1),
+        moves_whole(x) && moves_whole(affine.w) && moves_whole(affine.bias) && moves_whole(y)};
+    if (run_each_held_row(b, shape, held{x, affine, y, eps})) return;
+  }
   run_each_row(b, x.extent(0), x.extent(1),
                cuda_layer_norm::forward<X, Affine, Y>{x, affine, y, eps});
 }

@@ -37,15 +37,14 @@ struct element {
 // In the workspace of the caller's scope; n = 0 gives 0.
 template <DeviceBackend B, class Term>
 auto sum_terms(const B& b, index_t n, const Term& term) {
-  using namespace cuda_number_sum;
   using sum = std::remove_cvref_t<decltype(term(index_t{0}))>;
   using Sums = view<sum, typename B::space, dyn>;
-  const index_t blocks = n > 0 ? blocks_of(n, block_terms) : 1;
+  const index_t blocks = n > 0 ? blocks_of(n, cuda_number_sum::block_terms) : 1;
   const Sums sums = b.workspace().template make<sum, dyn>(blocks);
-  const index_t length = n < block_terms ? n : block_terms;
-  run_each_row(b, blocks, length, blocks_of_terms<Term, Sums>{n, term, sums});
+  const index_t length = n < cuda_number_sum::block_terms ? n : cuda_number_sum::block_terms;
+  run_each_row(b, blocks, length, cuda_number_sum::blocks_of_terms<Term, Sums>{n, term, sums});
   if (blocks == 1) return sums;
-  return sum_terms(b, blocks, element<Sums>{sums});
+  return sum_terms(b, blocks, cuda_number_sum::element<Sums>{sums});
 }
 
 template <DeviceBackend B, class Term>

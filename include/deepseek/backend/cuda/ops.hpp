@@ -36,6 +36,7 @@
 #include "deepseek/backend/cuda/hyper_maps.hpp"
 #include "deepseek/backend/cuda/hyper_streams.hpp"
 #include "deepseek/backend/cuda/indexer_top_k.hpp"
+#include "deepseek/backend/cuda/int8_tiles.hpp"
 #include "deepseek/backend/cuda/kl_divergence.hpp"
 #include "deepseek/backend/cuda/latent_attention.hpp"
 #include "deepseek/backend/cuda/layer_norm.hpp"

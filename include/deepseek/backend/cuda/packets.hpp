@@ -44,6 +44,9 @@ DEEPSEEK_HOST_DEVICE packet load_packet(const T* from, bool aligned) {
   }
   return p;
 }
+DEEPSEEK_HOST_DEVICE inline void store_packet(const packet& p, void* to) {  // aligned
+  __builtin_memcpy(__builtin_assume_aligned(to, packet_bytes), &p, sizeof p);
+}
 DEEPSEEK_HOST_DEVICE inline packet load_bytes(const std::uint8_t* from, index_t left) {
   packet p{};
   for (int i = 0; i < packet_bytes; ++i) {

@@ -85,19 +85,20 @@ struct rounded {
 template <DeviceBackend B, class R, class Pairs>
 preference_result preference_impl(const B& b, const R& rewards, const Pairs& pairs,
                                   const preference_spec& spec) {
-  using namespace cuda_preference;
   using A = accumulate_t<typename R::value_type>;
   require_indices(b, pairs, rewards.extent(0), "preference: pairs");
-  const pair_values<A, R, Pairs> values{rewards, pairs, spec};
+  const cuda_preference::pair_values<A, R, Pairs> values{rewards, pairs, spec};
   const double n = static_cast<double>(pairs.extent(0));
-  const double sum = read_sum(b, pairs.extent(0), loss_term<R, Pairs>{values, b.faults()});
-  return {sum / n, read_sum(b, pairs.extent(0), right_term<R, Pairs>{values, b.faults()}) / n};
+  const double sum =
+      read_sum(b, pairs.extent(0), cuda_preference::loss_term<R, Pairs>{values, b.faults()});
+  return {
+      sum / n,
+      read_sum(b, pairs.extent(0), cuda_preference::right_term<R, Pairs>{values, b.faults()}) / n};
 }
 
 template <DeviceBackend B, class R, class Pairs, class DR>
 void preference_gradient_impl(const B& b, const R& rewards, const Pairs& pairs, const DR& drewards,
                               const preference_spec& spec) {
-  using namespace cuda_preference;
   using A = accumulate_t<typename DR::value_type>;
   using Sums = view<A, typename B::space, dyn>;
   const index_t n = pairs.extent(0);
@@ -105,9 +106,11 @@ void preference_gradient_impl(const B& b, const R& rewards, const Pairs& pairs, 
   const scope freed(b.workspace());
   const Sums sums = b.workspace().template make<A, dyn>(rewards.extent(0));
   const A by = n > 0 ? static_cast<A>(spec.scale / static_cast<double>(n)) : A(0);
+  run_each_element(
+      b, rewards.extent(0),
+      unless_fault(b, cuda_preference::gradient<R, Pairs, Sums>{{rewards, pairs, spec}, sums, by}));
   run_each_element(b, rewards.extent(0),
-                   unless_fault(b, gradient<R, Pairs, Sums>{{rewards, pairs, spec}, sums, by}));
-  run_each_element(b, rewards.extent(0), unless_fault(b, rounded<Sums, DR>{sums, drewards}));
+                   unless_fault(b, cuda_preference::rounded<Sums, DR>{sums, drewards}));
 }
 
 }  // namespace deepseek

@@ -1,29 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
-// quant_gemm and grouped_quant_gemm on the device: rows become bytes (quantize_int8.hpp), then
-// products of four bytes an instruction (dot4), exact in 32 bits, so that any order gives the same
-// bits:
-//   few_rows   up to 8 rows of an expert: 32 outputs a block, its warps share k, weights are read
-//              once, a warp 128 bytes at a time
-//   tiles      64 x 64 of y by 256 threads, 64 steps of k through shared memory
+// quant_gemm and grouped_quant_gemm on the device: rows become bytes (quantize_int8.hpp), kept as
+// code - 128 so that both factors are signed, then products that are exact in 32 bits, so that any
+// order gives the same bits:
+//   few_rows  up to 8 rows of an expert: 32 outputs a block, its warps share k, weights are read
+//             once, a warp 128 bytes at a time; four products an instruction (dot4)
+//   tiles     more rows: tensor cores (int8_tiles.hpp)
 // Errors of the rows are told to the context, and y stays untouched. See ops/quant_gemm.hpp. Speed
 // on hardware is unproven.
 #pragma once
 
 #include "deepseek/backend/cuda/block_place.hpp"
+#include "deepseek/backend/cuda/int8_tiles.hpp"
 #include "deepseek/backend/cuda/quantize_int8.hpp"
-#include "deepseek/backend/cuda/row_tiles.hpp"
 
 #include <cmath>
 
 namespace deepseek {
 
-// sum + the four products of unsigned bytes x and signed bytes w.
+// sum + the four products of signed bytes.
 DEEPSEEK_HOST_DEVICE inline std::int32_t dot4(std::uint32_t x, std::uint32_t w, std::int32_t sum) {
 #if defined(__CUDA_ARCH__)
-  asm("dp4a.u32.s32 %0, %1, %2, %0;" : "+r"(sum) : "r"(x), "r"(w));
+  asm("dp4a.s32.s32 %0, %1, %2, %0;" : "+r"(sum) : "r"(x), "r"(w));
 #else
   for (int i = 0; i < 32; i += 8) {
-    sum += static_cast<std::int32_t>((x >> i) & 255U) * static_cast<std::int8_t>((w >> i) & 255U);
+    sum += static_cast<std::int8_t>(x >> i) * static_cast<std::int8_t>(w >> i);
   }
 #endif
   return sum;
@@ -48,10 +48,6 @@ struct problem {
     return {offsets, y.extent(0), tile};
   }
   DEEPSEEK_HOST_DEVICE index_t groups() const { return at.depth() / int8_layout::group; }
-  // The word of four steps: group g of column n.
-  DEEPSEEK_HOST_DEVICE std::uint32_t weights(index_t e, index_t n, index_t g) const {
-    return word_at(q + e * at.size() + at.at(n, g * int8_layout::group));
-  }
   DEEPSEEK_HOST_DEVICE static std::uint32_t word_at(const void* from) {
     std::uint32_t word;
     __builtin_memcpy(&word, __builtin_assume_aligned(from, sizeof word), sizeof word);
@@ -59,7 +55,8 @@ struct problem {
   }
   DEEPSEEK_HOST_DEVICE void store(index_t e, index_t m, index_t n, std::int32_t dots) const {
     const int8_range r = x.range(m);
-    const std::int64_t total = std::int64_t{dots} - std::int64_t{r.zero} * sum[e * at.n + n];
+    const std::int64_t total =
+        std::int64_t{dots} + std::int64_t{code_middle - r.zero} * sum[e * at.n + n];
     A add = 0;
     if (bias.data() != nullptr) add = static_cast<A>(bias(n));
     const A by = static_cast<A>(r.scale) * static_cast<A>(scale[e * at.n + n]);
@@ -116,75 +113,6 @@ struct few_rows {
         const packet x = load_packet(p.x.codes + m * p.x.pitch + g * int8_layout::group, true);
         for (int i = 0; i < quad; ++i) dots[r] = dot4(x.word[i], w[i], dots[r]);
       });
-    }
-  }
-};
-
-template <class P>
-struct tiles {
-  static constexpr int threads = 256, tile = 64, step = 16, each = 4;  // step: groups of k
-  static constexpr int pitch = tile + each;
-  P p;
-
-  index_t blocks() const { return p.cut(tile).slots() * blocks_of(p.at.n, tile); }
-  static std::size_t shared_bytes() { return 2 * step * pitch * sizeof(std::uint32_t); }
-
-  template <class Block>
-  DEEPSEEK_HOST_DEVICE void operator()(const Block& block) const {
-    if (p.faults.found()) return;
-    const block_place place(block, p.cut(tile).slots());
-    const row_tile at = p.cut(tile).find(block, place.slot);
-    if (at.empty()) return;
-    const index_t n0 = place.across * tile;
-    auto* const xs = reinterpret_cast<std::uint32_t*>(block.shared());  // [step][pitch]: k by m
-    std::uint32_t* const ws = xs + step * pitch;                        // [step][pitch]: k by n
-    const int row = block.rank() / (tile / each) * each;
-    const int column = block.rank() % (tile / each) * each;
-    std::int32_t dots[each][each] = {};
-    for (index_t g = 0; g < p.groups(); g += step) {
-      load_rows(block, at, g, xs);
-      load_weights(block, at.group, n0, g, ws);
-      block.sync();
-      add_step(xs + row, ws + column, dots);
-      block.sync();
-    }
-    for (int i = 0; i < each; ++i) {
-      for (int j = 0; j < each; ++j) {
-        const index_t m = at.first + row + i, n = n0 + column + j;
-        if (m < at.end && n < p.at.n) p.store(at.group, m, n, dots[i][j]);
-      }
-    }
-  }
-
-  DEEPSEEK_HOST_DEVICE static void add_step(const std::uint32_t* xs, const std::uint32_t* ws,
-                                            std::int32_t (&dots)[each][each]) {
-    for (int k = 0; k < step; ++k) {
-      const packet x = load_packet(xs + k * pitch, true), w = load_packet(ws + k * pitch, true);
-      for (int i = 0; i < each; ++i) {
-        for (int j = 0; j < each; ++j) dots[i][j] = dot4(x.word[i], w.word[j], dots[i][j]);
-      }
-    }
-  }
-  // A packet of a row for each thread; behind the rows nothing matters, behind k the weights are 0.
-  template <class Block>
-  DEEPSEEK_HOST_DEVICE void load_rows(const Block& block, const row_tile& at, index_t g,
-                                      std::uint32_t* xs) const {
-    constexpr int packets = step / 4;
-    const int m = block.rank() / packets, k = block.rank() % packets * 4;
-    const index_t from = (g + k) * int8_layout::group;
-    packet x{};
-    if (at.first + m < at.end && from < p.x.pitch) {
-      x = load_packet(p.x.codes + (at.first + m) * p.x.pitch + from, true);
-    }
-    for (int i = 0; i < 4; ++i) xs[(k + i) * pitch + m] = x.word[i];
-  }
-  template <class Block>
-  DEEPSEEK_HOST_DEVICE void load_weights(const Block& block, index_t e, index_t n0, index_t g,
-                                         std::uint32_t* ws) const {
-    const int column = block.rank() % tile;
-    for (int k = block.rank() / tile; k < step; k += threads / tile) {
-      const bool exists = n0 + column < p.at.n && g + k < p.groups();
-      ws[k * pitch + column] = exists ? p.weights(e, n0 + column, g + k) : 0U;
     }
   }
 };

@@ -31,7 +31,9 @@ inline void raise_observed(const fault& f) {
 }
 using raiser = void (*)(const fault&);
 
-// Codes [rows, pitch] and a range for each row (step 1) or for all (step 0).
+inline constexpr std::int32_t code_middle = 128;
+
+// Codes - 128 [rows, pitch] and a range for each row (step 1) or for all (step 0).
 struct byte_rows {
   std::uint8_t* codes = nullptr;
   index_t pitch = 0;  // a multiple of 16
@@ -124,13 +126,13 @@ struct row_source {
   DEEPSEEK_HOST_DEVICE void write_codes(const Block& block, index_t row, const int8_range& r,
                                         const byte_rows& out) const {
     each_run(block, row, [&](index_t k, const A(&values)[run], int count) {
-      std::uint32_t word = 0;
+      std::uint32_t word = 0x80808080U;  // exchanges the sign bits: - 128
       for (int i = 0; i < count; ++i) {
         if (values[i] != values[i]) {
           tell_element(block, row, k + i, values[i]);
           continue;
         }
-        word |= std::uint32_t{int8_code(values[i], r)} << (8 * i);
+        word ^= std::uint32_t{int8_code(values[i], r)} << (8 * i);
       }
       __builtin_memcpy(__builtin_assume_aligned(out.codes + row * out.pitch + k, sizeof word),
                        &word, sizeof word);

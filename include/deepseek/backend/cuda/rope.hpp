@@ -36,19 +36,36 @@ struct turns_of {
   }
 };
 
-// Element i: a pair of a head, then (copied, where y is not x) the elements that do not turn.
+// A unit of a head: a pair, or (copied, where y is not x) an element that does not turn. A block
+// has units of one token, neighbours in neighbouring threads.
 template <class X, class Y, class Turns>
 struct rotated {
+  static constexpr int threads = 128, each = 4;
   X x;
   Y y;
   Turns turns;
   rope_spec spec;
-  index_t units;  // of a head: pairs, and elements to copy
-  DEEPSEEK_HOST_DEVICE void operator()(index_t i) const {
+  int units;  // of a head
+
+  DEEPSEEK_HOST_DEVICE index_t tiles() const {
+    return (x.extent(1) * units + threads * each - 1) / (threads * each);
+  }
+  index_t blocks() const { return x.extent(0) * tiles(); }
+  template <class Block>
+  DEEPSEEK_HOST_DEVICE void operator()(const Block& block) const {
+    const index_t token = block.index() / tiles();
+    const int all = static_cast<int>(x.extent(1)) * units;
+    const int first = static_cast<int>(block.index() % tiles()) * (threads * each) + block.rank();
+    for (int i = first; i < first + threads * each && i < all; i += threads) {
+      turn_unit(token, i / units, i % units);
+    }
+  }
+
+ private:
+  DEEPSEEK_HOST_DEVICE void turn_unit(index_t token, index_t head, index_t unit) const {
     using out = typename Y::value_type;
     using A = decltype(turns(0, 0).c);
-    const index_t unit = i % units, row = i / units, heads = x.extent(1);
-    const index_t token = row / heads, head = row % heads, pairs = turns.extent(1);
+    const index_t pairs = turns.extent(1);
     if (unit < pairs) {
       const rope_pair at = rope_pair_at(spec, unit);
       const auto t = turns(token, unit);
@@ -87,8 +104,12 @@ void rope_impl(const B& b, const X& x, const P& positions, const Y& y, const rop
       cuda_rope::turns_of<P, Turns>{positions, spec, rope_amplitude(spec.scaling), turns});
   const index_t others = cuda_rope::coincide(x, y) ? 0 : x.extent(2) - spec.count;
   const index_t units = pairs + others;
-  run_each_element(b, tokens * x.extent(1) * units,
-                   cuda_rope::rotated<X, Y, Turns>{x, y, turns, spec, units});
+  require(x.extent(1) * x.extent(2) < (index_t{1} << 30), error_code::overflow,
+          "rope: ", x.extent(1), " heads of ", x.extent(2),
+          " elements; a token has less than 2^30");
+  if (units > 0) {
+    b.launch(cuda_rope::rotated<X, Y, Turns>{x, y, turns, spec, static_cast<int>(units)});
+  }
 }
 
 }  // namespace deepseek

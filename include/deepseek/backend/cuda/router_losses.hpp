@@ -170,12 +170,12 @@ struct load_gradient {
 
 template <DeviceBackend B, class Z>
 double router_z_loss_impl(const B& b, const Z& logits, double alpha) {
-  using namespace cuda_router_losses;
-  using Squares = numbers<typename B::space>;
+  using Squares = cuda_router_losses::numbers<typename B::space>;
   const index_t tokens = logits.extent(0);
   const scope freed(b.workspace());
   const Squares squares = b.workspace().template make<double, dyn>(tokens);
-  run_each_row(b, tokens, logits.extent(1), squared_logs<Z, Squares>{logits, squares});
+  run_each_row(b, tokens, logits.extent(1),
+               cuda_router_losses::squared_logs<Z, Squares>{logits, squares});
   return alpha * read_sum(b, tokens, cuda_number_sum::element<Squares>{squares}) /
          static_cast<double>(tokens);
 }
@@ -190,45 +190,45 @@ void router_z_loss_backward_impl(const B& b, const Z& logits, const DZ& dlogits,
 template <DeviceBackend B, class W, class I>
 double importance_loss_impl(const B& b, const importance_inputs<W, I>& in, index_t experts,
                             double alpha) {
-  using namespace cuda_router_losses;
   const scope freed(b.workspace());
-  const auto sums = importance_sums(b, in, experts);
-  return alpha * b.read(vary_sums(b, sums).data()).value();
+  const auto sums = cuda_router_losses::importance_sums(b, in, experts);
+  return alpha * b.read(cuda_router_losses::vary_sums(b, sums).data()).value();
 }
 
 template <DeviceBackend B, class W, class I, class DW>
 void importance_loss_backward_impl(const B& b, const importance_inputs<W, I>& in,
                                    const DW& dweights, index_t experts, double alpha) {
-  using namespace cuda_router_losses;
   using In = importance_inputs<W, I>;
   const scope freed(b.workspace());
-  const auto sums = importance_sums(b, in, experts);
-  const auto varied = vary_sums(b, sums);
+  const auto sums = cuda_router_losses::importance_sums(b, in, experts);
+  const auto varied = cuda_router_losses::vary_sums(b, sums);
   using Sums = std::remove_const_t<decltype(sums)>;
   using Varied = std::remove_const_t<decltype(varied)>;
   run_each_element(b, in.ids.size(),
-                   unless_fault(b, importance_gradient<In, DW, Sums, Varied>{in, dweights, sums,
-                                                                             varied, alpha}));
+                   unless_fault(b, cuda_router_losses::importance_gradient<In, DW, Sums, Varied>{
+                                       in, dweights, sums, varied, alpha}));
 }
 
 template <DeviceBackend B, class In>
 double load_loss_impl(const B& b, const In& in, index_t active, double alpha) {
-  using namespace cuda_router_losses;
   const scope freed(b.workspace());
-  return alpha * b.read(vary_sums(b, find_load(b, in, active).load).data()).value();
+  return alpha *
+         b.read(cuda_router_losses::vary_sums(b, cuda_router_losses::find_load(b, in, active).load)
+                    .data())
+             .value();
 }
 
 template <DeviceBackend B, class In, class Out>
 void load_loss_backward_impl(const B& b, const In& in, const Out& out, index_t active,
                              double alpha) {
-  using namespace cuda_router_losses;
   const scope freed(b.workspace());
-  const auto found = find_load(b, in, active);
-  const auto varied = vary_sums(b, found.load);
+  const auto found = cuda_router_losses::find_load(b, in, active);
+  const auto varied = cuda_router_losses::vary_sums(b, found.load);
   using Found = std::remove_const_t<decltype(found)>;
   using Varied = std::remove_const_t<decltype(varied)>;
-  run_each_row(b, in.noisy.extent(0), in.noisy.extent(1),
-               load_gradient<In, Out, Found, Varied>{in, out, found, varied, alpha});
+  run_each_row(
+      b, in.noisy.extent(0), in.noisy.extent(1),
+      cuda_router_losses::load_gradient<In, Out, Found, Varied>{in, out, found, varied, alpha});
 }
 
 }  // namespace deepseek

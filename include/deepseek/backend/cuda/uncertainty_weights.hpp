@@ -66,14 +66,14 @@ struct weigh {
 
 template <DeviceBackend B, class In, class Out>
 double uncertainty_weights_impl(const B& b, const In& in, const Out& out, double scale) {
-  using namespace cuda_uncertainty_weights;
   using Losses = std::remove_cvref_t<decltype(in.losses)>;
   using Total = view<double, typename B::space, dyn>;
   const scope freed(b.workspace());
   const Total total = b.workspace().template make<double, dyn>(index_t{1});
-  b.launch(check_losses<Losses>{in.losses, b.faults()});
-  run_each_row(b, 1, in.losses.extent(0),
-               unless_fault(b, weigh<In, Out, Total>{in, out, total, scale}));
+  b.launch(cuda_uncertainty_weights::check_losses<Losses>{in.losses, b.faults()});
+  run_each_row(
+      b, 1, in.losses.extent(0),
+      unless_fault(b, cuda_uncertainty_weights::weigh<In, Out, Total>{in, out, total, scale}));
   return b.read(total.data());
 }
 

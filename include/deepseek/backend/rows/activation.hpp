@@ -10,8 +10,6 @@
 #include "deepseek/core/view.hpp"
 #include "deepseek/ops/activation.hpp"
 
-#include <limits>
-
 namespace deepseek {
 
 // Far outside, a function has its limit already; without a bound infinity times 0 would be NaN.
@@ -87,14 +85,12 @@ DEEPSEEK_HOST_DEVICE A cut(A x, A low, A high) {
 // One element of swiglu; limit 0: none.
 template <class A>
 DEEPSEEK_HOST_DEVICE A swiglu_bound(double limit) {
-  constexpr A infinity = std::numeric_limits<A>::infinity();
-  return limit > 0 ? static_cast<A>(limit) : infinity;
+  return limit > 0 ? static_cast<A>(limit) : math::infinity<A>;
 }
 template <class A>
 DEEPSEEK_HOST_DEVICE A swiglu_value(A gate, A up, double limit) {
   const A high = swiglu_bound<A>(limit);
-  constexpr A lowest = -std::numeric_limits<A>::infinity();
-  return activation_value(silu_kind{}, cut(gate, lowest, high)) * cut(up, -high, high);
+  return activation_value(silu_kind{}, cut(gate, -math::infinity<A>, high)) * cut(up, -high, high);
 }
 
 template <class A>

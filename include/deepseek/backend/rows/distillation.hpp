@@ -4,9 +4,9 @@
 
 #include "deepseek/backend/rows/row_sum.hpp"
 #include "deepseek/core/dtype.hpp"
+#include "deepseek/core/math.hpp"
 
 #include <cmath>
-#include <limits>
 
 namespace deepseek {
 
@@ -17,7 +17,7 @@ struct tempered_denominator {
 };
 template <class A, class Team, class X>
 DEEPSEEK_HOST_DEVICE tempered_denominator<A> tempered(const Team& team, const X& x, A by) {
-  constexpr A lowest = -std::numeric_limits<A>::infinity();
+  constexpr A lowest = -math::infinity<A>;
   A largest = lowest;
   for (index_t i = team.rank(); i < x.extent(0); i += team.size()) {
     const A v = static_cast<A>(x(i));

@@ -5,9 +5,9 @@
 
 #include "deepseek/backend/rows/row_sum.hpp"
 #include "deepseek/core/dtype.hpp"
+#include "deepseek/core/math.hpp"
 
 #include <cmath>
-#include <limits>
 
 namespace deepseek {
 
@@ -18,7 +18,7 @@ struct softmax_denominator {
 };
 template <class A, class Team, class X>
 DEEPSEEK_HOST_DEVICE softmax_denominator<A> denominator_of(const Team& team, const X& x) {
-  constexpr A lowest = -std::numeric_limits<A>::infinity();
+  constexpr A lowest = -math::infinity<A>;
   const index_t n = x.extent(0);
   A largest = lowest;
   for (index_t i = team.rank(); i < n; i += team.size()) {
@@ -48,9 +48,10 @@ DEEPSEEK_HOST_DEVICE void kl_divergence_gradient_row(const Team& team, const P& 
   using T = typename DX::value_type;
   using A = accumulate_t<T>;
   const index_t n = x.extent(0);
-  const auto [largest, total] = denominator_of<A>(team, x);
   const A given = row_sum(team, n, [&](index_t i) { return static_cast<A>(p(i)); });
-  const A share = given == A(0) ? A(0) : given / total, by = static_cast<A>(factor);
+  const auto [largest, total] = denominator_of<A>(team, x);
+  const A quotient = given / total;  // outside the choice: a GPU's workers take one way
+  const A share = given == A(0) ? A(0) : quotient, by = static_cast<A>(factor);
   const A shift = largest;
   for (index_t i = team.rank(); i < n; i += team.size()) {
     const A wanted = static_cast<A>(p(i));

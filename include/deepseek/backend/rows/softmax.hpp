@@ -5,9 +5,9 @@
 
 #include "deepseek/backend/rows/row_sum.hpp"
 #include "deepseek/core/dtype.hpp"
+#include "deepseek/core/math.hpp"
 
 #include <cmath>
-#include <limits>
 
 namespace deepseek {
 
@@ -15,7 +15,7 @@ template <class Team, class X, class Y>
 DEEPSEEK_HOST_DEVICE void softmax_row(const Team& team, const X& x, const Y& y) {
   using out = typename Y::value_type;
   using sum = accumulate_t<out>;
-  constexpr sum lowest = -std::numeric_limits<sum>::infinity();
+  constexpr sum lowest = -math::infinity<sum>;
   const index_t n = x.extent(0);
   sum largest = lowest;  // NaN never compares larger; the sum below carries it
   for (index_t i = team.rank(); i < n; i += team.size()) {

@@ -153,8 +153,7 @@ struct int4_words {
     const std::ptrdiff_t at = (column / lanes * groups_deep + g) * lanes + column % lanes;
     const pack scale = HalfScales ? simd::load_f16(scales + at) : simd::load_bf16(scales + at);
     if (zeros == nullptr) return {scale, pack::broadcast(8.0F)};
-    return {scale,
-            pack{__builtin_convertvector(widened_bytes(zeros + at), simd::vector<float>)}};
+    return {scale, pack{__builtin_convertvector(widened_bytes(zeros + at), simd::vector<float>)}};
   }
   static DEEPSEEK_INLINE weight_word widened_bytes(const std::uint8_t* p) {
     using pack = simd::pack<float>;

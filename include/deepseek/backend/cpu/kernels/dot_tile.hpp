@@ -58,8 +58,7 @@ struct f16_steps {
   static DEEPSEEK_INLINE right add(right acc, right a, right b) {
     return simd::native::fma(a, b, acc);
   }
-  static DEEPSEEK_INLINE right add_word(right acc, const left* x,
-                                        simd::vector<std::int32_t> word) {
+  static DEEPSEEK_INLINE right add_word(right acc, const left* x, simd::vector<std::int32_t> word) {
     const auto low = __builtin_convertvector(word, simd::half_words);
     const auto high = __builtin_convertvector(word >> 16, simd::half_words);
     acc = add(acc, spread(x[0]), simd::widen_f16(low).v);
@@ -120,7 +119,8 @@ __attribute__((noinline)) void multiply_dots(const dot_operands& o, const std::b
       acc[q] = sums.begin(q / vectors, q % vectors);
     });
   } else {
-    simd::unrolled<Rows * vectors>([&](auto q) __attribute__((always_inline)) { acc[q] = sums_type{}; });
+    simd::unrolled<Rows * vectors>([&](auto q)
+                                       __attribute__((always_inline)) { acc[q] = sums_type{}; });
   }
   const std::ptrdiff_t row = o.a_row, row3 = 3 * row, b_step = o.b_step;
   const std::byte *b = o.b, *a0 = o.a, *a1 = a0 + 4 * row, *a2 = a1 + 4 * row;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// y[m, n] = a[m] sum_g s[n, g] (sum over k in g of (q[n, k] - z[n, g]) p[m, k]) + bias[n]: codes q of
-// 4 bits in the order of int4_layout, p signed bytes. A panel of q becomes bytes once for all rows;
-// a group's sum is exact (byte products, then z times the sum of p, in floats below 2^24), one fma
-// adds it to the element's. While a panel is multiplied the next one is fetched. Bytes of a row lie
-// as words give them: of 8 neighbours the even ones first. Same bits for all cuts and thread counts.
+// y[m, n] = a[m] sum_g s[n, g] (sum over k in g of (q[n, k] - z[n, g]) p[m, k]) + bias[n]: codes q
+// of 4 bits in the order of int4_layout, p signed bytes. A panel of q becomes bytes once for all
+// rows; a group's sum is exact (byte products, then z times the sum of p, in floats below 2^24),
+// one fma adds it to the element's. While a panel is multiplied the next one is fetched. Bytes of a
+// row lie as words give them: of 8 neighbours the even ones first. Same bits for all cuts and
+// thread counts.
 #pragma once
 
 #include <algorithm>
@@ -26,10 +27,10 @@ struct int4_tile {
   std::ptrdiff_t a_row;
   const float* row_sums;  // of p over each group
   std::ptrdiff_t row_sums_row;
-  const std::byte* b;  // [steps][columns][4]
+  const std::byte* b;                 // [steps][columns][4]
   std::ptrdiff_t steps, steps_each;   // in all, in a group
   const float *scales, *minus_zeros;  // [groups][columns]
-  float* sums;                       // [rows][columns]
+  float* sums;                        // [rows][columns]
 };
 
 // What the integers of group g add to the sums.
@@ -61,12 +62,12 @@ __attribute__((noinline)) void multiply_int4(const int4_tile& t, const std::byte
   const std::ptrdiff_t row = t.a_row, row3 = 3 * row;
   const std::byte *b = t.b, *a0 = t.a, *a1 = a0 + 4 * row;
   typename pack::raw sums[Rows * vectors];
-  simd::unrolled<Rows * vectors>([&](auto q) __attribute__((always_inline)) {
-    sums[q] = pack::zero().v;
-  });
+  simd::unrolled<Rows * vectors>([&](auto q)
+                                     __attribute__((always_inline)) { sums[q] = pack::zero().v; });
   for (std::ptrdiff_t k0 = 0, g = 0; k0 < t.steps; k0 += t.steps_each, ++g) {
     words acc[Rows * vectors];
-    simd::unrolled<Rows * vectors>([&](auto q) __attribute__((always_inline)) { acc[q] = words{}; });
+    simd::unrolled<Rows * vectors>([&](auto q)
+                                       __attribute__((always_inline)) { acc[q] = words{}; });
     for (std::ptrdiff_t k = std::min(t.steps_each, t.steps - k0); k > 0; --k) {
       words right[vectors];
       simd::unrolled<vectors>([&](auto j) __attribute__((always_inline)) {
@@ -143,8 +144,8 @@ template <class Words>
 void decode_int4(const Words& w, std::ptrdiff_t n0, int4_tile& t) {
   using pack = simd::pack<float>;
   constexpr std::ptrdiff_t columns = int4_tile::columns, lanes = word_block::lanes;
-  auto* const bytes = scratch<int4_bytes, std::int32_t>(
-      static_cast<std::size_t>(2 * w.words_deep * columns));
+  auto* const bytes =
+      scratch<int4_bytes, std::int32_t>(static_cast<std::size_t>(2 * w.words_deep * columns));
   auto* const factors =
       scratch<int4_factors, float>(static_cast<std::size_t>(2 * w.groups_deep * columns));
   float* const zeros = factors + w.groups_deep * columns;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // 16-bit operands in the order in which dot_tile.hpp reads them. Rows of A, bf16 only: words of two
-// neighbours along k, the first in the lower half; a last neighbour that is missing is zero. A panel
-// of B: [step][columns] such words of bf16, or f16 elements. Blocks turn in registers where the
-// contiguous direction is the other one.
+// neighbours along k, the first in the lower half; a last neighbour that is missing is zero. A
+// panel of B: [step][columns] such words of bf16, or f16 elements. Blocks turn in registers where
+// the contiguous direction is the other one.
 #pragma once
 
 #include <algorithm>
@@ -44,8 +44,8 @@ inline void make_pair_rows(const operand<std::uint16_t>& x, gemm_shape s, std::p
         simd::pack<float> r[width];
         for (std::ptrdiff_t t = 0; t < width; ++t) {
           const std::ptrdiff_t k = 2 * (w + t);
-          r[t] = k < s.k ? simd::from_bits<float>(zip_rows(
-                               x.at(i, k), k + 1 < s.k ? x.at(i, k + 1) : nullptr, width))
+          r[t] = k < s.k ? simd::from_bits<float>(
+                               zip_rows(x.at(i, k), k + 1 < s.k ? x.at(i, k + 1) : nullptr, width))
                          : simd::pack<float>::zero();
         }
         simd::transpose(r);
@@ -123,8 +123,8 @@ struct narrow_columns {
     for (std::ptrdiff_t w = 0; w < words; ++w) {
       const std::ptrdiff_t at = 2 * (w0 + w);
       for (std::ptrdiff_t j = 0; j < columns; j += width) {
-        const weight_word both = zip_rows(
-            b.at(at, n0 + j), at + 1 < k ? b.at(at + 1, n0 + j) : nullptr, width);
+        const weight_word both =
+            zip_rows(b.at(at, n0 + j), at + 1 < k ? b.at(at + 1, n0 + j) : nullptr, width);
         __builtin_memcpy(out + w * columns + j, &both, sizeof both);
       }
     }

@@ -135,9 +135,7 @@ struct narrow_problem {
   const std::byte* weights(std::ptrdiff_t n0, std::ptrdiff_t k0, std::ptrdiff_t steps) const {
     return b.at(n0, k0, steps);
   }
-  static constexpr std::ptrdiff_t weight_step(std::ptrdiff_t) {
-    return dot_size<Form>::step_bytes;
-  }
+  static constexpr std::ptrdiff_t weight_step(std::ptrdiff_t) { return dot_size<Form>::step_bytes; }
   narrow_target<T> open(std::ptrdiff_t m0, std::ptrdiff_t m1, std::ptrdiff_t n0,
                         std::ptrdiff_t n) const {
     return open_target<Form>(c, {m0, m1, n0, n0 + n});

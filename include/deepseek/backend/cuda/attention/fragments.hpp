@@ -55,13 +55,16 @@ DEEPSEEK_HOST_DEVICE void multiply_rows(const Block& block, sums<T, M, N>& c,
   const mma::corner at = mma::rows_first(block.lane()), low = mma::units_first(block.lane());
   for (int k = 0; k < Width / 16; ++k) {
     mma::a_part left[M];
+    DEEPSEEK_UNROLL
     for (int m = 0; m < M; ++m) {
       mma::load_matrices<false>(block, left[m].word,
                                 a.unit(first + m * 16 + at.row, k * 2 + at.unit));
     }
+    DEEPSEEK_UNROLL
     for (int n = 0; n < N; n += 2) {
       std::uint32_t two[4];
       mma::load_matrices<false>(block, two, b.unit(from + n * 8 + low.row, k * 2 + low.unit));
+      DEEPSEEK_UNROLL
       for (int m = 0; m < M; ++m) {
         mma::multiply_add(block, c.part[m][n], left[m], {{two[0], two[1]}});
         mma::multiply_add(block, c.part[m][n + 1], left[m], {{two[2], two[3]}});
@@ -97,15 +100,20 @@ DEEPSEEK_HOST_DEVICE void multiply_columns(const Block& block, sums<T, M, N>& c,
                                            const sums<T, M, 2 * K>& p,
                                            const row_tile<T, Width>& b) {
   const mma::corner at = mma::rows_first(block.lane());
+  DEEPSEEK_UNROLL
   for (int k = 0; k < K; ++k) {
     mma::a_part left[M];
+    DEEPSEEK_UNROLL
     for (int m = 0; m < M; ++m) left[m] = as_left(p, m, k);
+    DEEPSEEK_UNROLL
     for (int n = 0; n < N; n += 2) {
       std::uint32_t two[4];
       mma::load_matrices<true>(block, two, b.unit(k * 16 + at.row, n + at.unit));
       if constexpr (Finite) {
+        DEEPSEEK_UNROLL
         for (auto& word : two) word = finite_or_zero<T>(word);
       }
+      DEEPSEEK_UNROLL
       for (int m = 0; m < M; ++m) {
         mma::multiply_add(block, c.part[m][n], left[m], {{two[0], two[1]}});
         mma::multiply_add(block, c.part[m][n + 1], left[m], {{two[2], two[3]}});
@@ -125,5 +133,54 @@ DEEPSEEK_HOST_DEVICE bool not_finite(const Block& block, const row_tile<T, Width
   }
   return block.ballot(found) != 0;
 }
+
+// The row (of its warp's 16 M) and the column of what a lane has of a product: part[m][n].x[2 h + i].
+DEEPSEEK_HOST_DEVICE constexpr int part_row(int lane, int m, int h) {
+  return m * 16 + h * 8 + lane / 4;
+}
+DEEPSEEK_HOST_DEVICE constexpr int part_column(int lane, int n, int i) {
+  return n * 8 + lane % 4 * 2 + i;
+}
+
+// Adds change(x) of each x of the first `rows` rows of b that is not finite to c's rows that see it:
+// sees(m, h, j) of b's row j. What goes with multiply_columns<true>.
+template <class Block, class T, int M, int N, int Width, class Sees, class Change>
+DEEPSEEK_HOST_DEVICE void add_not_finite(const Block& block, sums<T, M, N>& c,
+                                         const row_tile<T, Width>& b, int rows, const Sees& sees,
+                                         const Change& change) {
+  for (int j = 0; j < rows; ++j) {
+    DEEPSEEK_UNROLL
+    for (int n = 0; n < 2 * N; ++n) {
+      const T x = b.unit(j, n / 2)[part_column(block.lane(), 0, n % 2)];
+      if ((x.bits & full_exponent<T>) != full_exponent<T>) continue;
+      DEEPSEEK_UNROLL
+      for (int r = 0; r < 2 * M; ++r) {
+        if (sees(r / 2, r % 2, j)) {
+          c.part[r / 2][n / 2].x[r % 2 * 2 + n % 2] += change(static_cast<float>(x));
+        }
+      }
+    }
+  }
+}
+
+// c += p b as multiply_columns; where `hidden` pairs are among them (p is 0 there), what is not
+// finite in b reaches only the rows that see it, as change(x).
+template <int K, int M, int N, class Block, class T, int Width, class Sees, class Change>
+DEEPSEEK_HOST_DEVICE void multiply_seen(const Block& block, sums<T, M, N>& c,
+                                        const sums<T, M, 2 * K>& p, const row_tile<T, Width>& b,
+                                        bool hidden, const Sees& sees, const Change& change) {
+  if (!hidden || !not_finite(block, b, 16 * K)) {
+    multiply_columns<false, K>(block, c, p, b);
+  } else {
+    multiply_columns<true, K>(block, c, p, b);
+    add_not_finite(block, c, b, 16 * K, sees, change);
+  }
+}
+struct value_itself {
+  DEEPSEEK_HOST_DEVICE float operator()(float x) const { return x; }
+};
+struct value_as_nan {  // a score with it was not finite
+  DEEPSEEK_HOST_DEVICE float operator()(float x) const { return x - x; }
+};
 
 }  // namespace deepseek::cuda_attention

@@ -4,8 +4,10 @@
 // other is used. Scores, softmax and output stay in registers; the weights, rounded to 16 bits, are
 // the left factor of the second product. The arithmetic of a row is the same in every shape of tile.
 // Tiles that a warp's rows see whole are not masked. A value that is not finite and is hidden from
-// some row is left out of the product and added to the rows that see it.
-// Keys may be cut into ranges of `split` (a decode step has few rows), merged by merge_splits.
+// some row is left out of the product and added to the rows that see it (without its weight).
+// Keys are summed in ranges of 512 at fixed positions, then range by range: a block goes over all
+// of them, or a decode step, which has few rows, gives each to a block of its own and merge_ranges
+// makes one of them, with the same bits.
 // Source: Dao 2023 (FlashAttention-2), section 3.
 #pragma once
 
@@ -23,13 +25,45 @@ struct tensor_shape {
   static constexpr int rows = Warps * M * 16;
 };
 
-// Where a range of the keys is written: o and lse of it alone.
+inline constexpr index_t range_keys = 512;
+
+// The running maximum (of scores times log2 e) and sum of a row.
+struct online {
+  float top = -std::numeric_limits<float>::infinity(), total = 0;
+};
+// Two ranges of one row: o = o_1 first + o_2 second, for sums that are not divided yet.
+struct merged_ranges {
+  online row;
+  float first, second;
+
+  DEEPSEEK_HOST_DEVICE float operator()(float o_1, float o_2) const {
+    return std::fma(o_1, first, o_2 * second);
+  }
+};
+DEEPSEEK_HOST_DEVICE inline merged_ranges merge_ranges_of(const online& a, const online& b) {
+  constexpr float nothing = -std::numeric_limits<float>::infinity();
+  const float top = larger{}(a.top, b.top), shift = top == nothing ? 0.0F : top;
+  const float first = std::exp2(a.top - shift), second = std::exp2(b.top - shift);
+  return {{top, std::fma(a.total, first, b.total * second)}, first, second};
+}
+// Of a whole row: o divided, and lse.
+struct finished_row {
+  bool empty;
+  float total, lse;
+
+  DEEPSEEK_HOST_DEVICE explicit finished_row(const online& row)
+      : empty(row.total == 0), total(row.total), lse(-std::numeric_limits<float>::infinity()) {
+    if (!empty) lse = (row.top + std::log2(total)) * 0.69314718055994530942F;
+  }
+  DEEPSEEK_HOST_DEVICE float operator()(float o) const { return empty ? 0.0F : o / total; }
+};
+
+// Where ranges that have blocks of their own are written. count 1: there are none.
 template <class S>
-struct split_parts {
-  index_t split = no_key;             // keys of a range
-  index_t count = 1;                  // ranges
-  view<float, S, dyn, dyn, dyn, dyn> o = {};  // [ranges, queries, heads, dv]
-  view<float, S, dyn, dyn, dyn> lse = {};     // [ranges, queries, heads]
+struct range_parts {
+  index_t count = 1;
+  view<float, S, dyn, dyn, dyn, dyn> o = {};     // [ranges, queries, heads, dv]
+  view<online, S, dyn, dyn, dyn> rows = {};      // [ranges, queries, heads]
 };
 
 template <class Shape, class In, class Out, class Spec>
@@ -41,27 +75,28 @@ struct tensor_forward {
   using v_tile = row_tile<T, Shape::value_width>;
   static constexpr int threads = Shape::warps * warp_size, M = Shape::m;
   static constexpr int value_blocks = Shape::value_width / 8, key_blocks = key_tile / 8;
+  static constexpr int kept = M * (value_blocks * 4 + 4);  // numbers of a lane between ranges
   static constexpr float nothing = -std::numeric_limits<float>::infinity();
-  static constexpr float log2_e = 1.44269504088896340736F, ln_2 = 0.69314718055994530942F;
+  static constexpr float log2_e = 1.44269504088896340736F;
   In in;
   Out out;
   Spec spec;
-  split_parts<S> parts;
+  range_parts<S> parts;
 
   DEEPSEEK_HOST_DEVICE auto launch() const {
     return row_launch<Shape::rows, decltype(in.q), decltype(in.k), Spec>{in.q, in.k, spec, 1, 1};
   }
   index_t blocks() const { return launch().blocks() * parts.count; }
-  static std::size_t shared_bytes() {
-    return sizeof(T) * static_cast<std::size_t>(q_tile::size(Shape::rows + key_tile) +
-                                                v_tile::size(key_tile));
+  static constexpr std::size_t tile_bytes =
+      sizeof(T) * static_cast<std::size_t>(q_tile::size(Shape::rows + key_tile) +
+                                           v_tile::size(key_tile));
+  static constexpr std::size_t most_bytes = tile_bytes + threads * kept * sizeof(float);
+  std::size_t shared_bytes() const {
+    const index_t keys = spec.pages.size > 0 ? spec.keys : in.k.extent(0);
+    return parts.count == 1 && keys > range_keys ? most_bytes : tile_bytes;
   }
 
-  // The running maximum (of scores times log2 e) and this lane's part of the sum, of a row.
-  struct online {
-    float top = nothing, total = 0;
-  };
-  // A warp's rows: lane / 4 + 8 h + 16 m for h = 0, 1.
+  // A warp's rows: lane / 4 + 8 h + 16 m for h = 0, 1. row.total: this lane's part of the sum.
   struct warp_state {
     sums<T, M, value_blocks> o;
     online row[M][2];
@@ -82,8 +117,11 @@ struct tensor_forward {
                              {memory + q_tile::size(Shape::rows)},
                              {memory + q_tile::size(Shape::rows + key_tile)}};
     warp_state state;
-    const index_t first = part * (parts.count == 1 ? 0 : parts.split);
-    const index_t end = parts.count == 1 ? at.seq.keys : smaller{}(first + parts.split, at.seq.keys);
+    float* const between = reinterpret_cast<float*>(block.shared() + tile_bytes);
+    bool begun = false;  // some range has been put there
+    const index_t first = parts.count == 1 ? 0 : part * range_keys;
+    const index_t end =
+        parts.count == 1 ? at.seq.keys : smaller{}(first + range_keys, at.seq.keys);
     copy_rows<Shape::rows>(block, tiles.q, in.q.data(), [&](int r) -> const T* {
       return at.rows.holds(r) ? &in.q(at.seq.query + at.rows.query(r), at.rows.head(r), 0)
                               : nullptr;
@@ -109,10 +147,14 @@ struct tensor_forward {
       if (next < end) copy_keys(block, at, in.k, tiles.k, next);
       mma::commit_copies(block);
       if (some) add_values(block, {k0, seen, full}, s, tiles.v, state);
+      if (next < end && next / range_keys != k0 / range_keys) {
+        put_range(block, state, between, begun);
+        begun = true;
+      }
       k0 = next;
     }
     mma::wait_copies<0>(block);
-    finish(block, at, part, state);
+    finish(block, at, part, state, begun ? between : nullptr);
   }
 
  private:
@@ -141,27 +183,25 @@ struct tensor_forward {
     const P bound = bind_pattern(spec.pattern, at.seq.scope(at.rows.head(r)));
     return there & row_bits(bound, at.seq.start + at.rows.query(r), k0);
   }
-  DEEPSEEK_HOST_DEVICE static int local_row(int lane, int m, int h) {
-    return m * 16 + h * 8 + lane / 4;
-  }
-  DEEPSEEK_HOST_DEVICE static int column(int lane, int n, int i) {
-    return n * 8 + lane % 4 * 2 + i;
-  }
 
   // Scores of one row become weights; what was summed is scaled to the new maximum.
   template <class Block>
   DEEPSEEK_HOST_DEVICE void weigh(const Block& block, const task& at, const seen_tile& tile,
                                   sums<T, M, key_blocks>& s, warp_state& state) const {
+    DEEPSEEK_UNROLL
     for (int m = 0; m < M; ++m) {
+      DEEPSEEK_UNROLL
       for (int h = 0; h < 2; ++h) {
-        const int r = local_row(block.lane(), m, h);
+        const int r = part_row(block.lane(), m, h);
         const std::uint64_t bits = tile.full ? ~std::uint64_t{0} : block.shuffle(tile.bits, r);
         float top = nothing;
         scale_row(block, at, tile.k0, block.warp() * M * 16 + r, s.part[m], h);
+        DEEPSEEK_UNROLL
         for (int n = 0; n < key_blocks; ++n) {
+          DEEPSEEK_UNROLL
           for (int i = 0; i < 2; ++i) {
             float& x = s.part[m][n].x[2 * h + i];
-            if (!tile.full && (bits >> column(block.lane(), n, i) & 1) == 0) x = nothing;
+            if (!tile.full && (bits >> part_column(block.lane(), n, i) & 1) == 0) x = nothing;
             top = larger{}(top, x);
           }
         }
@@ -172,7 +212,9 @@ struct tensor_forward {
         const float shift = top == nothing ? 0.0F : top;
         const float factor = std::exp2(row.top - shift);
         float sum = 0;
+        DEEPSEEK_UNROLL
         for (int n = 0; n < key_blocks; ++n) {
+          DEEPSEEK_UNROLL
           for (int i = 0; i < 2; ++i) {
             float& x = s.part[m][n].x[2 * h + i];
             x = std::exp2(x - shift);
@@ -181,7 +223,9 @@ struct tensor_forward {
         }
         row.top = top;
         row.total = row.total * factor + sum;
+        DEEPSEEK_UNROLL
         for (int n = 0; n < value_blocks; ++n) {
+          DEEPSEEK_UNROLL
           for (int i = 0; i < 2; ++i) state.o.part[m][n].x[2 * h + i] *= factor;
         }
       }
@@ -195,16 +239,20 @@ struct tensor_forward {
     if constexpr (modifies_scores<P>) {
       const P bound = bind_pattern(spec.pattern, at.seq.scope(at.rows.head(r)));
       const index_t q = at.seq.start + at.rows.query(r);
+      DEEPSEEK_UNROLL
       for (int n = 0; n < key_blocks; ++n) {
+        DEEPSEEK_UNROLL
         for (int i = 0; i < 2; ++i) {
           float& x = s[n].x[2 * h + i];
           x = log2_e *
-              modify_score(bound, x * scale, q, k0 + column(block.lane(), n, i)).score;
+              modify_score(bound, x * scale, q, k0 + part_column(block.lane(), n, i)).score;
         }
       }
     } else {
       const float factor = scale * log2_e;
+      DEEPSEEK_UNROLL
       for (int n = 0; n < key_blocks; ++n) {
+        DEEPSEEK_UNROLL
         for (int i = 0; i < 2; ++i) s[n].x[2 * h + i] *= factor;
       }
     }
@@ -214,108 +262,128 @@ struct tensor_forward {
   DEEPSEEK_HOST_DEVICE void add_values(const Block& block, const seen_tile& tile,
                                        const sums<T, M, key_blocks>& p, const v_tile& v,
                                        warp_state& state) const {
-    if (tile.full || !not_finite(block, v, key_tile)) {
-      multiply_columns<false, key_tile / 16>(block, state.o, p, v);
-    } else {
-      multiply_columns<true, key_tile / 16>(block, state.o, p, v);
-      add_not_finite(block, tile, p, v, state);
+    std::uint64_t bits[M][2];
+    DEEPSEEK_UNROLL
+    for (int r = 0; r < 2 * M; ++r) {
+      bits[r / 2][r % 2] = block.shuffle(tile.bits, part_row(block.lane(), r / 2, r % 2));
     }
+    multiply_seen<key_tile / 16>(
+        block, state.o, p, v, !tile.full,
+        [&](int m, int h, int j) { return (bits[m][h] >> j & 1) != 0; }, value_itself{});
   }
-  // Adds what is not finite in v to the rows that see it.
+
+  // What this lane keeps of o[m][n].x[2 h + i], and of row m, h, between ranges.
   template <class Block>
-  DEEPSEEK_HOST_DEVICE void add_not_finite(const Block& block, const seen_tile& tile,
-                                           const sums<T, M, key_blocks>& p, const v_tile& v,
-                                           warp_state& state) const {
-    for (int j = 0; j < key_tile; ++j) {
-      for (int m = 0; m < M; ++m) {
-        for (int h = 0; h < 2; ++h) {
-          float mine = 0;
-          for (int n = 0; n < key_blocks; ++n) {
-            if (n == j / 8) mine = j % 2 == 0 ? p.part[m][n].x[2 * h] : p.part[m][n].x[2 * h + 1];
-          }
-          const float weight = block.shuffle(mine, block.lane() / 4 * 4 + j % 8 / 2);
-          const auto bits = block.shuffle(tile.bits, local_row(block.lane(), m, h));
-          if ((bits >> j & 1) == 0) continue;
-          for (int n = 0; n < value_blocks; ++n) {
-            for (int i = 0; i < 2; ++i) {
-              const T x = v.unit(j, n)[column(block.lane(), 0, i)];
-              const bool counted = (x.bits & full_exponent<T>) != full_exponent<T>;
-              if (!counted) state.o.part[m][n].x[2 * h + i] += weight * static_cast<float>(x);
-            }
-          }
-        }
+  DEEPSEEK_HOST_DEVICE static float& kept_sum(const Block& block, float* between, int i) {
+    return between[(block.warp() * kept + i) * warp_size + block.lane()];
+  }
+  // The sum of row m, h over its four lanes.
+  template <class Block>
+  DEEPSEEK_HOST_DEVICE static void add_lanes(const Block& block, online& row) {
+    row.total += block.shuffle_xor(row.total, 1);
+    row.total += block.shuffle_xor(row.total, 2);
+  }
+  // The state becomes that of all ranges so far.
+  template <class Block>
+  DEEPSEEK_HOST_DEVICE static void merge_kept(const Block& block, warp_state& state,
+                                              float* between) {
+    DEEPSEEK_UNROLL
+    for (int r = 0; r < 2 * M; ++r) {
+      const int m = r / 2, h = r % 2;
+      online before;
+      if (between != nullptr) {
+        before.top = kept_sum(block, between, M * value_blocks * 4 + 2 * r);
+        before.total = kept_sum(block, between, M * value_blocks * 4 + 2 * r + 1);
+      }
+      add_lanes(block, state.row[m][h]);
+      const merged_ranges merged = merge_ranges_of(before, state.row[m][h]);
+      state.row[m][h] = merged.row;
+      DEEPSEEK_UNROLL
+      for (int n = 0; n < 2 * value_blocks; ++n) {
+        float& x = state.o.part[m][n / 2].x[2 * h + n % 2];
+        const int place = (r * value_blocks * 2) + n;
+        x = merged(between != nullptr ? kept_sum(block, between, place) : 0.0F, x);
       }
     }
+  }
+  template <class Block>
+  DEEPSEEK_HOST_DEVICE static void put_range(const Block& block, warp_state& state, float* between,
+                                             bool begun) {
+    merge_kept(block, state, begun ? between : nullptr);
+    DEEPSEEK_UNROLL
+    for (int r = 0; r < 2 * M; ++r) {
+      const online& row = state.row[r / 2][r % 2];
+      kept_sum(block, between, M * value_blocks * 4 + 2 * r) = row.top;
+      kept_sum(block, between, M * value_blocks * 4 + 2 * r + 1) = row.total;
+      DEEPSEEK_UNROLL
+      for (int n = 0; n < 2 * value_blocks; ++n) {
+        kept_sum(block, between, r * value_blocks * 2 + n) =
+            state.o.part[r / 2][n / 2].x[r % 2 * 2 + n % 2];
+      }
+    }
+    state = warp_state{};
   }
 
   template <class Block>
   DEEPSEEK_HOST_DEVICE void finish(const Block& block, const task& at, index_t part,
-                                   warp_state& state) const {
-    for (int m = 0; m < M; ++m) {
-      for (int h = 0; h < 2; ++h) {
-        online& row = state.row[m][h];
-        row.total += block.shuffle_xor(row.total, 1);
-        row.total += block.shuffle_xor(row.total, 2);
-        const int r = block.warp() * M * 16 + local_row(block.lane(), m, h);
-        if (!at.rows.holds(r)) continue;
-        const bool empty = row.total == 0;
-        const float lse = empty ? nothing : (row.top + std::log2(row.total)) * ln_2;
-        const index_t token = at.seq.query + at.rows.query(r), head = at.rows.head(r);
-        for (int n = 0; n < value_blocks; ++n) {
-          const auto& x = state.o.part[m][n].x;
-          const float low = empty ? 0.0F : x[2 * h] / row.total;
-          const float high = empty ? 0.0F : x[2 * h + 1] / row.total;
-          write(token, head, part, column(block.lane(), n, 0), low, high);
+                                   warp_state& state, float* between) const {
+    merge_kept(block, state, between);
+    DEEPSEEK_UNROLL
+    for (int r = 0; r < 2 * M; ++r) {
+      const int row = block.warp() * M * 16 + part_row(block.lane(), r / 2, r % 2);
+      if (!at.rows.holds(row)) continue;
+      const online& sum = state.row[r / 2][r % 2];
+      const finished_row done(sum);
+      const index_t token = at.seq.query + at.rows.query(row), head = at.rows.head(row);
+      DEEPSEEK_UNROLL
+      for (int n = 0; n < value_blocks; ++n) {
+        const auto& x = state.o.part[r / 2][n].x;
+        const float low = x[r % 2 * 2], high = x[r % 2 * 2 + 1];
+        const int c = part_column(block.lane(), n, 0);
+        if (parts.count > 1) {
+          float* const to = &parts.o(part, token, head, c);
+          to[0] = low;
+          to[1] = high;
+        } else {
+          *reinterpret_cast<std::uint32_t*>(&out.o(token, head, c)) =
+              mma::pack<T>(done(low), done(high));
         }
-        if (block.lane() % 4 == 0) write_lse(token, head, part, lse);
       }
-    }
-  }
-  DEEPSEEK_HOST_DEVICE void write(index_t token, index_t head, index_t part, int c, float low,
-                                  float high) const {
-    if (parts.count > 1) {
-      float* const to = &parts.o(part, token, head, c);
-      to[0] = low;
-      to[1] = high;
-    } else {
-      *reinterpret_cast<std::uint32_t*>(&out.o(token, head, c)) = mma::pack<T>(low, high);
-    }
-  }
-  DEEPSEEK_HOST_DEVICE void write_lse(index_t token, index_t head, index_t part, float lse) const {
-    if (parts.count > 1) {
-      parts.lse(part, token, head) = lse;
-    } else if constexpr (is_view<std::remove_cvref_t<decltype(out.lse)>>) {
-      out.lse(token, head) = static_cast<typename decltype(out.lse)::value_type>(lse);
+      if (block.lane() % 4 != 0) continue;
+      if (parts.count > 1) {
+        parts.rows(part, token, head) = sum;
+      } else if constexpr (is_view<std::remove_cvref_t<decltype(out.lse)>>) {
+        out.lse(token, head) = static_cast<typename decltype(out.lse)::value_type>(done.lse);
+      }
     }
   }
 };
 
-// The ranges of the keys of one query of one head become one, in order.
+// The ranges of one query of one head become one, in order.
 template <class Out, class S>
-struct merge_splits {
+struct merge_ranges {
   using T = typename decltype(Out::o)::value_type;
   Out out;
-  split_parts<S> parts;
+  range_parts<S> parts;
   template <class Team>
   DEEPSEEK_HOST_DEVICE void operator()(const Team& team, index_t i) const {
-    constexpr float nothing = -std::numeric_limits<float>::infinity();
     const index_t token = i / out.o.extent(1), head = i % out.o.extent(1);
-    float top = nothing, total = 0;
-    for (index_t s = 0; s < parts.count; ++s) top = larger{}(top, parts.lse(s, token, head));
-    const float shift = top == nothing ? 0.0F : top;
-    for (index_t s = 0; s < parts.count; ++s) total += std::exp(parts.lse(s, token, head) - shift);
-    for (index_t c = team.rank(); c < out.o.extent(2); c += team.size()) {
-      float sum = 0;
+    for (index_t c = 2 * team.rank(); c < out.o.extent(2); c += 2 * team.size()) {
+      online row;
+      float sum[2] = {};
       for (index_t s = 0; s < parts.count; ++s) {
-        const float share = std::exp(parts.lse(s, token, head) - shift);
-        if (share != 0) sum += share * parts.o(s, token, head, c);
+        const merged_ranges merged = merge_ranges_of(row, parts.rows(s, token, head));
+        row = merged.row;
+        for (int e = 0; e < 2; ++e) sum[e] = merged(sum[e], parts.o(s, token, head, c + e));
       }
-      out.o(token, head, c) = static_cast<T>(total == 0 ? 0.0F : sum / total);
-    }
-    if constexpr (is_view<std::remove_cvref_t<decltype(out.lse)>>) {
-      if (team.rank() != 0) return;
-      out.lse(token, head) = static_cast<typename decltype(out.lse)::value_type>(
-          total == 0 ? nothing : shift + std::log(total));
+      const finished_row done(row);
+      *reinterpret_cast<std::uint32_t*>(&out.o(token, head, c)) =
+          mma::pack<T>(done(sum[0]), done(sum[1]));
+      if constexpr (is_view<std::remove_cvref_t<decltype(out.lse)>>) {
+        if (c == 0) {
+          out.lse(token, head) = static_cast<typename decltype(out.lse)::value_type>(done.lse);
+        }
+      }
     }
   }
 };
