@@ -78,7 +78,7 @@ struct few_rows {
     const block_place place(block, p.cut(Rows).slots());
     const row_tile at = p.cut(Rows).find(block, place.slot);
     if (at.empty()) return;
-    const index_t n0 = place.across * block_width();
+    const index_t n0 = static_cast<index_t>(place.across) * block_width();
     const int group = block.lane() / across + block.warp() % deep * along;
     const int column = block.warp() / deep * width + block.lane() % across * form::columns;
     Acc* const sums = reinterpret_cast<Acc*>(block.shared());
