@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Kernels of experts that small cases do not reach: tiles of rows proven to cover every row once;
 // plans by one large block and by many warps; gates of more experts than registers hold, of more
-// than shared memory holds; long selections outside shared memory.
+// than shared memory holds; long selections outside shared memory; products with weights that are
+// read 16 bytes at a time, where a row of many has the bits of the row alone.
 #include "simulation/as_cpu.hpp"
 
 #include "support/poison.hpp"
 #include "support/seed.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <vector>
 
@@ -86,7 +88,60 @@ void check_gate(std::size_t experts, std::size_t active, ds::gate_rule rule) {
   }
 }
 
+// y[r] = x[r] w[e], weights stored [experts, out, in].
+template <class T>
+void check_stored(const std::vector<std::int32_t>& offsets, ds::index_t in, ds::index_t out) {
+  const auto experts = static_cast<ds::index_t>(offsets.size()) - 1;
+  const ds::index_t rows = offsets.back();
+  support::numbers from("stored");
+  const auto drawn = [&](ds::index_t n) {
+    std::vector<T> v;
+    for (ds::index_t i = 0; i < n; ++i) v.push_back(static_cast<T>(from.normal()));
+    return v;
+  };
+  std::vector<T> x = drawn(rows * in), w = drawn(experts * out * in);
+  std::vector<float> y(static_cast<std::size_t>(rows * out)), alone(static_cast<std::size_t>(out));
+  std::vector<std::int32_t> starts = offsets;
+  const ds::view<T, ds::host, ds::dyn, ds::dyn, ds::dyn> weights(w.data(), {experts, out, in});
+  const ds::cpu b;
+  const auto run = [&](ds::index_t first, ds::index_t n, float* to) {
+    ds::ops::grouped_gemm(
+        b, ds::view<T, ds::host, ds::dyn, ds::dyn>(x.data() + first * in, {n, in}),
+        ds::transposed(weights), list_view(starts.data(), {experts + 1}), matrix(to, {n, out}));
+  };
+  run(0, rows, y.data());
+  bool near = true, same = true;
+  for (ds::index_t e = 0; e < experts; ++e) {
+    for (ds::index_t r = offsets[static_cast<std::size_t>(e)];
+         r < offsets[static_cast<std::size_t>(e + 1)]; ++r) {
+      for (ds::index_t g = 0; g <= experts; ++g) starts[static_cast<std::size_t>(g)] = g > e;
+      run(r, 1, alone.data());
+      for (ds::index_t n = 0; n < out; ++n) {
+        double sum = 0;
+        for (ds::index_t k = 0; k < in; ++k) {
+          sum += static_cast<double>(x[static_cast<std::size_t>(r * in + k)]) *
+                 static_cast<double>(w[static_cast<std::size_t>((e * out + n) * in + k)]);
+        }
+        const float got = y[static_cast<std::size_t>(r * out + n)];
+        near = near && std::fabs(static_cast<double>(got) - sum) < 1e-3;
+        same = same && got == alone[static_cast<std::size_t>(n)];
+      }
+    }
+  }
+  CHECK(near);
+  CHECK(same);
+}
+
 }  // namespace
+
+TEST_CASE("grouped_gemm: weights as they are stored; few rows and many have the same bits") {
+  for (const ds::index_t in : {64, 160, 400, 77}) {
+    check_stored<float>({0, 1, 1, 3}, in, 70);        // one row an expert, at most
+    check_stored<ds::bf16>({0, 7, 7, 20}, in, 33);    // up to eight
+    check_stored<ds::bf16>({0, 40, 40, 41}, in, 70);  // tiles
+    check_stored<float>({0, 0, 30}, in, 9);
+  }
+}
 
 TEST_CASE("row tiles: every row of every group is in exactly one tile") {
   support::numbers from("row tiles");
@@ -128,7 +183,7 @@ TEST_CASE("expert_plan: one large block, and many warps") {
 }
 
 TEST_CASE("gate: more experts than registers hold") {
-  check_gate(300, 6, {});
+  check_gate(300, 6, {});  // 256
   check_gate(512, 33, {.groups = 8, .top_groups = 3, .group = ds::group_score::best_two});
   check_gate(1000, 8, {.groups = 40, .top_groups = 7});
   check_gate(20000, 5, {.norm = ds::renormalize::yes});  // and than shared memory

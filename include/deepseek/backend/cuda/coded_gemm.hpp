@@ -78,7 +78,7 @@ struct few_rows {
     const block_place place(block, p.cut(Rows).slots());
     const row_tile at = p.cut(Rows).find(block, place.slot);
     if (at.empty()) return;
-    const index_t n0 = place.across * block_width();
+    const index_t n0 = static_cast<index_t>(place.across) * block_width();
     const int group = block.lane() / across + block.warp() % deep * along;
     const int column = block.warp() / deep * width + block.lane() % across * form::columns;
     Acc* const sums = reinterpret_cast<Acc*>(block.shared());
@@ -266,10 +266,11 @@ template <class B, class P>
 void run_product(const B& b, const P& p) {
   const index_t rows = p.y.extent(0), experts = p.cut(1).groups();
   const index_t most = p.offsets.extent(0) == 0 ? 32 : 8 * experts;
+  if constexpr (P::form_type::single_rows) {
+    if (rows <= experts && rows <= most) return run_few_rows<B, P, 1>(b, p);
+  }
   if (rows > most) {
     b.launch(tiles<P>{p});
-  } else if (rows <= experts) {
-    run_few_rows<B, P, 1>(b, p);
   } else if (rows <= 2 * experts) {
     run_few_rows<B, P, 2>(b, p);
   } else if (rows <= 4 * experts) {

@@ -22,6 +22,7 @@ inline constexpr int scale_steps = 32;
 
 // Slab sums are added as they are; a form may weigh them (fp8_gemm.hpp).
 struct plain_slabs {
+  static constexpr bool single_rows = true;  // one row an expert has a kernel of its own
   template <class A>
   DEEPSEEK_HOST_DEVICE static A added(A total, A inner, index_t /*e*/, index_t /*m*/, index_t /*n*/,
                                       index_t /*slab*/) {

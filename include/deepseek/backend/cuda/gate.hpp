@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // gate and its backward on the device: a warp for each token, which reads its logits once: scores,
-// bias, groups, choice and weights in one kernel, in registers for up to 512 experts, else in
+// bias, groups, choice and weights in one kernel, in registers for up to 256 experts, else in
 // memory of the warp. See ops/gate.hpp. A token's bits do not depend on the batch. Unproven on
 // hardware: the rates.
 #pragma once
@@ -56,8 +56,9 @@ DEEPSEEK_HOST_DEVICE void score(const Block& block, Lanes& own, index_t experts,
 
 // The two largest of a group over the warp: what it counts.
 template <class Block, class Lanes, class C>
-DEEPSEEK_HOST_DEVICE C group_value(const Block& block, Lanes& choice, index_t first, index_t size,
-                                   group_score how, C lowest) {
+DEEPSEEK_HOST_DEVICE C group_value(const Block& block, Lanes& choice, index_t experts, index_t g,
+                                   const gate_rule& rule, C lowest) {
+  const index_t size = experts / rule.groups, first = g * size;
   C best = lowest, second = lowest;
   const auto meet = [&](C b, C s) {  // two sorted pairs become one
     const C lower = b > best ? best : b;
@@ -65,15 +66,16 @@ DEEPSEEK_HOST_DEVICE C group_value(const Block& block, Lanes& choice, index_t fi
     second = s > second ? s : second;
     second = lower > second ? lower : second;
   };
-  for (index_t j = first / warp_size; j * warp_size < first + size; ++j) {
+  const int count = Lanes::count(experts);
+  for (int j = 0; j < count; ++j) {  // all: an array in registers has no index but constants
     const index_t e = j * warp_size + block.lane();
-    if (e >= first && e < first + size) meet(choice[static_cast<int>(j)], lowest);
+    if (e >= first && e < first + size) meet(choice[j], lowest);
   }
   for (int bit = warp_size / 2; bit > 0; bit /= 2) {
     const C b = block.shuffle_xor(best, bit), s = block.shuffle_xor(second, bit);
     meet(b, s);
   }
-  return how == group_score::best || size < 2 ? best : best + second;
+  return rule.group == group_score::best || size < 2 ? best : best + second;
 }
 
 // Experts of groups that are out get NaN, which goes last. values: [groups], of the warp.
@@ -84,7 +86,7 @@ DEEPSEEK_HOST_DEVICE void mask_groups(const Block& block, Lanes& choice, C* valu
   const C out = static_cast<C>(__builtin_nanf(""));
   const index_t size = experts / rule.groups;
   for (index_t g = 0; g < rule.groups; ++g) {
-    const C value = group_value(block, choice, g * size, size, rule.group, lowest);
+    const C value = group_value(block, choice, experts, g, rule, lowest);
     if (block.lane() == 0) values[g] = value == value ? value : lowest;
   }
   block.sync_warp();
@@ -310,8 +312,6 @@ void gate_impl(const B& b, const P& scores, const Bias& bias, const gate_outputs
   }
   if (scores.extent(1) <= 256) {
     cuda_gate::run<8>(b, scores, bias, out, rule);
-  } else if (scores.extent(1) <= 512) {
-    cuda_gate::run<16>(b, scores, bias, out, rule);
   } else {
     cuda_gate::run<0>(b, scores, bias, out, rule);
   }

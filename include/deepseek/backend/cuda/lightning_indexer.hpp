@@ -129,8 +129,9 @@ struct slopes {
   In in;
   DS dscores;
   Spec spec;
+  A scale;
   DEEPSEEK_HOST_DEVICE A given(index_t query, index_t key) const {
-    return static_cast<A>(dscores(query, key)) * static_cast<A>(spec.scale);
+    return static_cast<A>(dscores(query, key)) * scale;
   }
   DEEPSEEK_HOST_DEVICE A of_dot(index_t query, index_t h, index_t key, A r) const {
     return r > A(0) ? given(query, key) * static_cast<A>(in.w(query, h)) : A(0);
@@ -302,6 +303,9 @@ struct key_slopes {
         dots);
     A* const own = room.weights + r * many + lane;  // laid down first: fewer registers
     for (int i = 0; i < row_each; ++i) own[i * row_lanes] = dots[i];
+#if defined(__CUDA_ARCH__)
+#pragma unroll 1
+#endif
     for (int j = 0; j < many; j += row_lanes) {
       const bool seen = (room.columns[lane + j] >> r & 1U) != 0;
       own[j] = seen ? at.of_dot(of.query + lane + j, h, of.k0 + r, own[j]) : A(0);
@@ -330,7 +334,7 @@ void lightning_indexer_backward_impl(const B& b, const In& in, const DS& dscores
   using by_query = cuda_indexer::query_slopes<In, DS, G, Spec>;
   using by_key = cuda_indexer::key_slopes<In, DS, G, Spec>;
   using A = typename by_query::A;
-  const cuda_indexer::slopes<A, In, DS, Spec> at{in, dscores, spec};
+  const cuda_indexer::slopes<A, In, DS, Spec> at{in, dscores, spec, static_cast<A>(spec.scale)};
   const auto bytes = static_cast<std::size_t>(cuda_indexer::few * in.q.extent(2)) * sizeof(A);
   run_with_room(b, blocks_of(in.q.extent(0), cuda_indexer::few) * in.q.extent(1), bytes,
                 [&](index_t first, index_t count, const block_room& room) {
