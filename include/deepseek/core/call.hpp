@@ -13,7 +13,7 @@ enum class mode { inference, training };
 
 // How latent attention is computed: keys and values of every head formed, or their weights absorbed
 // into queries and outputs; by_cost: what the layer says, else the cheaper of the two.
-enum class latent_form { by_cost, naive, absorbed };
+enum class latent_form : index_t { by_cost, naive, absorbed };
 
 // What layers report while they run: the sum of auxiliary losses (already weighted).
 struct run_report {

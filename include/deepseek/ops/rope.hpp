@@ -16,7 +16,7 @@
 
 namespace deepseek {
 
-enum class rope_layout { interleaved, half };
+enum class rope_layout : index_t { interleaved, half };
 enum class rope_turn { forward, inverse };
 
 struct rope_spec {

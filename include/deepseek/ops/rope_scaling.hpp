@@ -18,7 +18,7 @@
 
 namespace deepseek {
 
-enum class rope_scaling_kind { none, linear, dynamic_ntk, llama3, yarn };
+enum class rope_scaling_kind : index_t { none, linear, dynamic_ntk, llama3, yarn };
 
 struct rope_scaling {
   rope_scaling_kind kind = rope_scaling_kind::none;
