@@ -22,10 +22,13 @@ struct check {
   template <class Block>
   DEEPSEEK_HOST_DEVICE void operator()(const Block& block) const {
     const index_t first = block.index() * (threads * per_thread) + block.rank(), n = ids.size();
+    index_t wrong = n;  // the first of the block
     for (index_t i = first; i < first + threads * per_thread && i < n; i += threads) {
       const index_t id = element_at(ids, i);
-      if (id < least || id >= size) tell(block, i, id);
+      if ((id < least || id >= size) && i < wrong) wrong = i;
     }
+    wrong = block.combine(wrong, smaller{});
+    if (block.rank() == 0 && wrong < n) tell(block, wrong, element_at(ids, wrong));
   }
   template <class Block>
   DEEPSEEK_HOST_DEVICE void tell(const Block& block, index_t i, index_t id) const {
