@@ -3,7 +3,7 @@
 // derivatives: what balance losses make of sums over experts. Sums of zero: 0.
 #pragma once
 
-#include "deepseek/backend/rows/row_sum.hpp"
+#include "deepseek/core/team.hpp"
 #include "deepseek/core/view.hpp"
 
 namespace deepseek {
@@ -13,18 +13,18 @@ struct variation {
 
   variation() = default;
   template <class V>
-  DEEPSEEK_HOST_DEVICE explicit variation(const V& v) : count(static_cast<double>(v.extent(0))) {
-    for (index_t e = 0; e < v.extent(0); ++e) {
-      sum += v(e);
-      squares += v(e) * v(e);
-    }
-  }
+  DEEPSEEK_HOST_DEVICE explicit variation(const V& v) : variation(serial_team{}, v) {}
   // By a team: every worker gets it.
   template <class Team, class V>
   DEEPSEEK_HOST_DEVICE variation(const Team& team, const V& v)
-      : sum(row_sum(team, v.extent(0), [&](index_t e) { return v(e); })),
-        squares(row_sum(team, v.extent(0), [&](index_t e) { return v(e) * v(e); })),
-        count(static_cast<double>(v.extent(0))) {}
+      : count(static_cast<double>(v.extent(0))) {
+    for (index_t e = team.rank(); e < v.extent(0); e += team.size()) {
+      sum += v(e);
+      squares += v(e) * v(e);
+    }
+    sum = team.sum(sum);
+    squares = team.sum(squares);
+  }
 
   DEEPSEEK_HOST_DEVICE double value() const {
     return sum == 0 ? 0.0 : count * squares / (sum * sum) - 1;
