@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "corpus.hpp"
-#include "language_model.hpp"
+#include "net.hpp"
 
 namespace demo {
 

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "batches.hpp"
+#include "language_model.hpp"
 
 namespace demo {
 

@@ -1,45 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// The demo's language model: bytes in, bytes out, DeepSeek-V3 in small, composed from types: latent
-// attention, experts that a bias keeps balanced and one that every byte meets, and one layer that
-// predicts the byte after the next.
+// The demo's language model on the CPU, and what is counted of it.
 #pragma once
 
 #include <deepseek/deepseek.hpp>
 
+#include "net.hpp"
+
 namespace demo {
 
-namespace ds = deepseek;
-
-inline constexpr ds::index_t window = 256;  // bytes of context in training and evaluation
-inline constexpr ds::index_t layers = 4;
-
-// One form in every call: the text does not depend on how many bytes a call takes.
-inline constexpr ds::mla_config latent{.dim = 192,
-                                       .heads = 6,
-                                       .kv_rank = 64,
-                                       .nope_dim = 32,
-                                       .rope_dim = 16,
-                                       .v_dim = 32,
-                                       .form = ds::latent_form::absorbed};
-inline constexpr ds::moe_config experts{
-    .dim = 192, .hidden = 256, .routed = 8, .shared = 1, .active = 2};
-
-// The bias moves ten times as fast as in V3: a run of minutes has hundreds of steps, not millions.
-inline constexpr ds::gate_config routing{.score = ds::gate_score::sigmoid,
-                                         .bias = ds::selection_bias::present,
-                                         .norm = ds::renormalize::yes,
-                                         .bias_step = 1e-2};
-
-using layer = ds::transformer_block<ds::latent_attention<latent, ds::causal>,
-                                    ds::moe<experts, ds::top_k_gate<routing>>>;
-
-struct net : ds::with_mtp<ds::embedding<256, 192>,    // a byte becomes a vector
-                          ds::repeat<layers, layer>,  // attention, then experts, four times
-                          ds::mtp_layer<layer>,       // once more, for the byte after the next
-                          ds::called<"head", ds::linear<192, 256>>> {};  // scores of a byte
-
 using model = ds::model<net, float, ds::cpu>;
-using token_ids = ds::view<const std::int32_t, ds::host, ds::dyn>;
 
 // Parameters that one token meets when the next is predicted: of the routed experts only the active
 // ones, and nothing of what predicts further.

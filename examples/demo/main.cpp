@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Trains a small language model of DeepSeek-V3's kind on the bytes of real text, on the CPU: by
-// default on this project's own sources and documents. Then shrinks it to int8, measures both, with
-// and without speculative decoding, and lets it write.
-// smoke: --steps 3 --text @source@/README.md
+// Trains a small language model of DeepSeek-V3's kind on the bytes of real text, by default on this
+// project's own sources and documents, on the CPU or a GPU. Then, on the CPU, shrinks it to int8,
+// measures both, with and without speculative decoding, and lets it write. smoke: --steps 3 --text
+// @source@/README.md
 #include <cstdio>
 #include <thread>
 
@@ -10,6 +10,7 @@
 #include "byte_models.hpp"
 #include "full.hpp"
 #include "loss_curve.hpp"
+#include "on_cuda.hpp"
 #include "progress.hpp"
 #include "report.hpp"
 #include "small.hpp"
@@ -22,7 +23,7 @@ using namespace demo;
 
 struct arguments {
   std::string text, project = ".", save, load, curve = "demo_loss.svg";
-  std::string prompt = "template <class ";
+  std::string prompt = "template <class ", backend = "cpu";
   int threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   training_settings training;
 
@@ -31,6 +32,8 @@ struct arguments {
     app.add_option("--project", project, "folder whose sources and documents are learned");
     app.add_option("--steps", training.steps, "optimizer steps");
     app.add_option("--seed", training.seed, "of first values and batches");
+    app.add_option("--backend", backend, "where to train: cpu or cuda")
+        ->check(CLI::IsMember({"cpu", "cuda"}));
     app.add_option("--threads", threads, "threads; results do not depend on it");
     app.add_option("--save", save, "write the trained model to this file (safetensors)");
     app.add_option("--load", load, "load a model instead of training");
@@ -68,6 +71,19 @@ void train(const ds::cpu& b, const arguments& a, const corpus& text, training& r
   out.train_seconds = seconds_since(start) - looking;
 }
 
+// The same on a GPU; the held-out text is looked at when it is done.
+void train_there(const arguments& a, const corpus& text, training& run, loss_curve& curve,
+                 figures& out) {
+  progress bar(a.training.steps);
+  const auto start = std::chrono::steady_clock::now();
+  train_on_cuda(a.training, text.train, run.net().parameters(), [&](const ds::train_result& r) {
+    out.train_tokens += r.tokens;
+    curve.training.push_back({static_cast<double>(r.step), r.loss / std::log(2.0)});
+    bar.update(r.step, out.train_tokens, r.loss);
+  });
+  out.train_seconds = seconds_since(start);
+}
+
 void demonstrate(const arguments& a) {
   const corpus text = read_corpus(a);
   const ds::cpu b{{.threads = a.threads}};
@@ -86,7 +102,11 @@ void demonstrate(const arguments& a) {
   out.bpb_xz = xz_bits_per_byte(text);
   if (a.load.empty()) {
     loss_curve curve;
-    train(b, a, text, run, curve, out);
+    if (a.backend == "cuda") {
+      train_there(a, text, run, curve, out);
+    } else {
+      train(b, a, text, run, curve, out);
+    }
     curve.baselines = {
         {"order 0", out.bpb_order0}, {"order 2", out.bpb_order2}, {"xz", out.bpb_xz}};
     write_loss_curve(a.curve, curve);

@@ -8,27 +8,16 @@
 #include <memory>
 
 #include "batches.hpp"
+#include "language_model.hpp"
 
 namespace demo {
-
-struct training_settings {
-  ds::index_t steps = 340;
-  std::uint64_t seed = 1;
-  int windows = 8;     // per optimizer step
-  double peak = 3e-3;  // learning rate
-};
 
 class training {
  public:
   training(const ds::cpu& b, const training_settings& settings)
       : settings_(settings),
         model_(b, ds::scaled_init{.gain = 1, .seed = settings.seed}),
-        trainer_(b, model_, ds::adamw{.beta2 = 0.98, .weight_decay = 0.1},
-                 ds::warmup_cosine{.peak = settings.peak,
-                                   .floor = settings.peak / 20,
-                                   .warmup = settings.steps / 20 + 1,
-                                   .total = settings.steps + settings.steps / 20 + 1},
-                 {.clip = 1, .seed = settings.seed}) {
+        trainer_(b, model_, optimizer_rule(), learning_rate(settings), trainer_settings(settings)) {
     ds::require(settings.steps >= 1, ds::error_code::invalid_argument, "training: ", settings.steps,
                 " steps; write a number >= 1");
   }
