@@ -117,8 +117,8 @@ class op_case {
     const ds::tensor_entry& entry = file_.at(name);
     typename array<T, Rank>::extents_array extents = {};
     ds::require(entry.shape.size() == Rank, error_code::shape_mismatch, op_, ": ", name,
-                ds::shape_text(entry.shape), " has ", entry.shape.size(), " extents, expected ",
-                Rank, "; write the shape that docs/run_op.md gives");
+                ds::file_shape_text(entry.shape), " has ", entry.shape.size(),
+                " extents, expected ", Rank, "; write the shape that docs/run_op.md gives");
     for (std::size_t i = 0; i < Rank; ++i) extents[i] = entry.shape[i];
     bool fits = false;
     for (std::string_view one : stored) fits = fits || one == ds::to_string(entry.dtype);

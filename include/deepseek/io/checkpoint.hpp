@@ -32,7 +32,7 @@ constexpr file_dtype file_dtype_of() {
 }
 
 template <class Tensor>
-std::vector<std::int64_t> shape_of(const Tensor& t) {
+std::vector<std::int64_t> file_shape_of(const Tensor& t) {
   std::vector<std::int64_t> shape;
   for (int i = 0; i < t.view().rank; ++i) shape.push_back(t.view().extent(i));
   return shape;
@@ -50,7 +50,7 @@ class checkpoint_writer {
     const auto bytes = static_cast<std::size_t>(t.size()) * sizeof(T);
     sources_.push_back({name,
                         file_dtype_of<T>(),
-                        shape_of(t),
+                        file_shape_of(t),
                         {reinterpret_cast<const std::byte*>(t.data()), bytes}});
   }
   template <class P>
@@ -86,9 +86,10 @@ class checkpoint_reader {
     require(entry.dtype == file_dtype_of<T>(), error_code::dtype, "checkpoint ", file_.name(),
             ": tensor ", deepseek::escaped(name), " is ", to_string(entry.dtype), ", expected ",
             to_string(file_dtype_of<T>()), "; convert the file or choose another element type");
-    require(entry.shape == shape_of(t), error_code::shape_mismatch, "checkpoint ", file_.name(),
-            ": tensor ", deepseek::escaped(name), " is ", shape_text(entry.shape), ", expected ",
-            shape_text(shape_of(t)), "; the file belongs to another model");
+    require(entry.shape == file_shape_of(t), error_code::shape_mismatch, "checkpoint ",
+            file_.name(), ": tensor ", deepseek::escaped(name), " is ",
+            file_shape_text(entry.shape), ", expected ", file_shape_text(file_shape_of(t)),
+            "; the file belongs to another model");
     file_.read(entry, {reinterpret_cast<std::byte*>(t.data()),
                        static_cast<std::size_t>(t.size()) * sizeof(T)});
     used_.insert(name);

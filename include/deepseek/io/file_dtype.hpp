@@ -74,7 +74,7 @@ inline std::string known_file_dtypes() {
   return all;
 }
 
-inline std::string shape_text(std::span<const std::int64_t> shape) {
+inline std::string file_shape_text(std::span<const std::int64_t> shape) {
   constexpr std::size_t shown = 16;
   std::string text = "[";
   for (std::size_t i = 0; i < shape.size() && i < shown; ++i) {
@@ -102,17 +102,17 @@ inline std::uint64_t byte_count(std::string_view name, file_dtype type,
   std::optional<std::uint64_t> bits = 1;
   for (std::int64_t extent : shape) {
     require(extent >= 0, error_code::invalid_argument, "tensor ", deepseek::escaped(name),
-            ": shape ", shape_text(shape), " has the negative extent ", extent,
+            ": shape ", file_shape_text(shape), " has the negative extent ", extent,
             "; extents count elements");
     bits = detail::checked_product(*bits, static_cast<std::uint64_t>(extent));
     if (!bits) break;
   }
   if (bits) bits = detail::checked_product(*bits, bits_of(type));
   require(bits.has_value(), error_code::overflow, "tensor ", deepseek::escaped(name), ": shape ",
-          shape_text(shape), " of ", to_string(type),
+          file_shape_text(shape), " of ", to_string(type),
           " needs more than 2^64 bits; no file holds such a tensor");
   require(*bits % 8 == 0, error_code::sub_byte, "tensor ", deepseek::escaped(name), ": shape ",
-          shape_text(shape), " of ", to_string(type), " is ", *bits,
+          file_shape_text(shape), " of ", to_string(type), " is ", *bits,
           " bits, not whole bytes; pad the last extent");
   return *bits / 8;
 }

@@ -39,7 +39,7 @@ void for_each_part(const std::string& path, Tensor& t, const F& f) {
   static_assert(std::is_same_v<typename Tensor::space, host>,
                 "deepseek::checkpoint: files are read and written from host memory; use a host "
                 "model and ds::transfer_all");
-  auto shape = shape_of(t);
+  auto shape = file_shape_of(t);
   if constexpr (is_stacked<std::remove_const_t<Tensor>>) {
     shape.erase(shape.begin());
     const index_t experts = t.view().extent(0), size = t.size() / experts;

@@ -31,7 +31,7 @@ inline weight_masks load_masks(const std::filesystem::path& path) {
             escaped(entry.name), " is ", to_string(entry.dtype), ", expected ",
             to_string(file_dtype::u8), "; the file holds no masks");
     require(entry.shape.size() == 1, error_code::shape_mismatch, "masks ", file.name(), ": tensor ",
-            escaped(entry.name), " is ", shape_text(entry.shape),
+            escaped(entry.name), " is ", file_shape_text(entry.shape),
             ", expected one extent; the file holds no masks");
     auto& mask = masks.at(entry.name, entry.shape[0]);
     file.read(entry, std::as_writable_bytes(std::span(mask)));

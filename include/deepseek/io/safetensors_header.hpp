@@ -87,7 +87,7 @@ class safetensors_header {
             entry.end, "; swap the offsets");
     const std::uint64_t wanted = byte_count(entry.name, entry.dtype, entry.shape);
     require(wanted == entry.bytes(), error_code::size_mismatch, what, ": tensor ",
-            deepseek::escaped(entry.name), ": shape ", shape_text(entry.shape), " of ",
+            deepseek::escaped(entry.name), ": shape ", file_shape_text(entry.shape), " of ",
             to_string(entry.dtype), " is ", wanted, " bytes but its offsets hold ", entry.bytes(),
             "; make them agree");
   }

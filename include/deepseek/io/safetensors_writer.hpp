@@ -52,7 +52,7 @@ inline void check_sources(std::span<const tensor_source> tensors) {
             " can be read again; merge some");
     const std::uint64_t wanted = byte_count(tensor.name, tensor.dtype, tensor.shape);
     require(wanted == tensor.bytes.size(), error_code::size_mismatch, "write_safetensors: tensor ",
-            deepseek::escaped(tensor.name), ": shape ", shape_text(tensor.shape), " of ",
+            deepseek::escaped(tensor.name), ": shape ", file_shape_text(tensor.shape), " of ",
             to_string(tensor.dtype), " is ", wanted, " bytes but ", tensor.bytes.size(),
             " are given; make them agree");
   }

@@ -28,7 +28,7 @@ class tensor_reader {
             "the files belong to another model");
     tensor_ = *found;
     require(entry().shape == shape, error_code::shape_mismatch, what(), " is ",
-            shape_text(entry().shape), ", expected ", shape_text(shape),
+            file_shape_text(entry().shape), ", expected ", file_shape_text(shape),
             "; the files belong to another model");
     if (entry().dtype == file_dtype::f8_e4m3 && meaning == f8_meaning::scaled) find_scales(from);
   }
@@ -125,7 +125,7 @@ class tensor_reader {
             " has 8-bit elements but no ", deepseek::escaped(stem + "weight_scale_inv"),
             "; fetch the files again");
     require(entry().shape.size() == 2, error_code::shape_mismatch, what(), " is ",
-            shape_text(entry().shape), ", but only matrices have scales of blocks");
+            file_shape_text(entry().shape), ", but only matrices have scales of blocks");
     if (from.config() && from.config()->fp8_block_rows > 0) {
       block_rows_ = from.config()->fp8_block_rows;
       block_columns_ = from.config()->fp8_block_columns;
@@ -133,9 +133,9 @@ class tensor_reader {
     const std::vector<std::int64_t> grid{ceil_div(entry().shape[0], block_rows_),
                                          ceil_div(entry().shape[1], block_columns_)};
     require(scales_.entry->shape == grid, error_code::shape_mismatch, what(), " of ",
-            shape_text(entry().shape), " has scales ", shape_text(scales_.entry->shape),
-            ", expected ", shape_text(grid), " for blocks of ", block_rows_, " x ", block_columns_,
-            "; check quantization_config");
+            file_shape_text(entry().shape), " has scales ", file_shape_text(scales_.entry->shape),
+            ", expected ", file_shape_text(grid), " for blocks of ", block_rows_, " x ",
+            block_columns_, "; check quantization_config");
     const file_dtype type = scales_.entry->dtype;
     require(type == file_dtype::f8_e8m0 ||
                 (significand_bits(type) > 0 && significand_bits(type) <= 24 &&
