@@ -36,7 +36,7 @@ class basic_cuda {
   int device() const { return parts_->device; }
   cudaStream_t stream() const { return parts_->stream; }
   bool deterministic() const { return parts_->deterministic; }
-  fault_place faults() const { return {parts_->found}; }
+  fault_place faults() const { return {parts_->asked.data(), parts_->found}; }
   // Dynamic shared memory that a kernel may ask for.
   std::size_t most_shared_bytes() const {
     int bytes = 0;
@@ -129,7 +129,8 @@ class basic_cuda {
     int device;
     cudaStream_t stream = nullptr;
     bool owns_stream = false;
-    fault* found = nullptr;
+    fault* found = nullptr;                     // pinned and mapped
+    storage<fault, deepseek::device> asked{1};  // the same, near the kernels
     arena<Space> workspace;
     product_library products;
     bool deterministic;
@@ -146,6 +147,7 @@ class basic_cuda {
     (void)cudaStreamSynchronize(parts_->stream);  // the rest of the finding, and its readers
     const fault f = *parts_->found;
     *parts_->found = {};
+    memory<deepseek::device>::zero(parts_->asked.data(), sizeof(fault));
     throw_fault(f);
   }
   void before_work() const {

@@ -36,9 +36,11 @@ struct fault {
   void (*raise)(const fault&) = nullptr;  // throws another error than those above; on the host
 };
 
-// Whom a kernel tells.
+// Whom a kernel tells: `at`, in the memory that kernels ask, and `shown`, which the host sees
+// without a copy (null: the host sees `at`).
 struct fault_place {
   fault* at = nullptr;
+  fault* shown = nullptr;
 
   DEEPSEEK_HOST_DEVICE bool found() const { return at->found != 0; }
   template <class Block>
@@ -46,6 +48,7 @@ struct fault_place {
     if (block.atomic_exchange_if(&at->found, std::int32_t{0}, std::int32_t{1}) != 0) return;
     f.found = 1;
     *at = f;
+    if (shown != nullptr) *shown = f;  // the host waits for the stream before it reads the rest
   }
 };
 
