@@ -37,7 +37,7 @@ double largest_difference(const A& a, const B& b) {
 
 }  // namespace
 
-TEST_CASE("a model on the device gives what the reference gives") {
+TEST_CASE("a model on the device gives what plain loops give") {
   const ds::reference host;
   const gpu device(simulation::library::plain_loops);
   ds::model<net, float, ds::reference> m(host, ds::normal_init{.stddev = 0.3f, .seed = 3});

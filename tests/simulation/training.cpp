@@ -84,7 +84,7 @@ std::vector<double> train(const B& b, Model& m, const Place& place) {
 
 }  // namespace
 
-TEST_CASE("training and generation on the device are those of the reference") {
+TEST_CASE("training and generation on the device are those of plain loops") {
   const ds::reference host;
   const gpu device(simulation::library::plain_loops);
   ds::model<net, float, ds::reference> m(host, ds::scaled_init{.gain = 1, .seed = 5});

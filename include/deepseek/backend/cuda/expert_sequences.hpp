@@ -39,12 +39,18 @@ struct check_starts {
   Sequences sequences;
   Starts starts;
   fault_place faults;
-  index_t blocks() const { return blocks_of(starts.extent(0), threads); }
+  static index_t blocks() { return 1; }
   template <class Block>
   DEEPSEEK_HOST_DEVICE void operator()(const Block& block) const {
-    const index_t e = block.index() * threads + block.rank(), last = starts.extent(1) - 1;
-    if (e >= starts.extent(0) || faults.found()) return;
-    if (starts(e, 0) == 0 && starts(e, last) == in.offsets(e + 1) - in.offsets(e)) return;
+    const index_t experts = starts.extent(0), last = starts.extent(1) - 1;
+    if (faults.found()) return;
+    index_t e = block.rank();
+    while (e < experts && starts(e, 0) == 0 &&
+           starts(e, last) == in.offsets(e + 1) - in.offsets(e)) {
+      e += threads;
+    }
+    e = block.combine(e, smaller{});  // the first that got others
+    if (e >= experts || block.rank() != 0) return;
     fault f;
     f.kind = fault_kind::expert_sequences;
     f.object = "expert_sequences";
