@@ -25,7 +25,7 @@
 #endif
 
 // Before a loop whose arrays must stay in the registers of a GPU; host compilers decide themselves.
-#if defined(__CUDACC__)
+#if defined(__CUDA_ARCH__)
 #define DEEPSEEK_UNROLL _Pragma("unroll")
 #else
 #define DEEPSEEK_UNROLL
