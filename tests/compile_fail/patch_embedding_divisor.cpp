@@ -10,5 +10,5 @@ constexpr ds::index_t patch = 4;
 constexpr ds::index_t patch = 5;
 #endif
 
-static_assert(ds::patch_embedding<
-                  ds::patch_config{.height = 8, .width = 12, .patch = patch, .dim = 16}>::out == 16);
+static_assert(ds::patch_embedding<ds::patch_config{
+                  .height = 8, .width = 12, .patch = patch, .dim = 16}>::out == 16);

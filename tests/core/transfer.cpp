@@ -42,8 +42,7 @@ TEST_CASE("transfer: what does not fit is refused and nothing is written") {
   ds::tensor<float, ds::host, ds::dyn, ds::dyn> y({3, 2});
   for (int i = 0; i < 6; ++i) x.data()[i] = 1;
   CHECK_ERROR(error_code::shape_mismatch, "transfer: to[3, 2]", "expected 2", ds::transfer(x, y));
-  CHECK_ERROR(error_code::unsupported, "not contiguous",
-              ds::transfer(ds::transposed(x.view()), y));
+  CHECK_ERROR(error_code::unsupported, "not contiguous", ds::transfer(ds::transposed(x.view()), y));
   for (int i = 0; i < 6; ++i) CHECK(y.data()[i] == 0);
 }
 

@@ -47,7 +47,7 @@ TEST_CASE("attention layer: no rows, one row, threads, float against double") {
   }
   // Errors of four products and one softmax in float: a few hundred roundings at most.
   const auto want = exact.backward(b, exact_x.view());
-  const auto difference = support::compare({.type = ds::dtype::f32, .relative = 256 * 0x1p-24},
-                                           dx, want, 16);
+  const auto difference =
+      support::compare({.type = ds::dtype::f32, .relative = 256 * 0x1p-24}, dx, want, 16);
   support::expect("attention layer", "dx in float", difference);
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // checkpointed layers: the gradients of plain ones, bit for bit, dropout and random patterns among
 // them, from a smaller tape; the balance loss is reported once.
-#include "deepseek/layers/attention.hpp"
 #include "deepseek/layers/checkpointed.hpp"
+#include "deepseek/layers/attention.hpp"
 #include "deepseek/layers/moe.hpp"
 #include "deepseek/layers/repeat.hpp"
 #include "deepseek/layers/transformer_block.hpp"

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // dropout as a layer: the identity in inference, the same bits when recomputed, others for another
 // step, seed or place; gradients.
-#include "deepseek/layers/chain.hpp"
 #include "deepseek/layers/dropout.hpp"
+#include "deepseek/layers/chain.hpp"
 #include "deepseek/layers/residual.hpp"
 
 #include "deepseek/backend/cpu/add.hpp"
@@ -32,7 +32,8 @@ TEST_CASE_TEMPLATE("dropout layer: training and inference", B, ds::reference, ds
   bool right = true;
   for (std::size_t i = 0; i < y.size(); ++i) {
     dropped += y[i] == 0 ? 1 : 0;
-    right = right && (y[i] == 0 || std::fabs(y[i] - x.values()[i] / 0.75f) <= 1e-6f * std::fabs(y[i]));
+    right =
+        right && (y[i] == 0 || std::fabs(y[i] - x.values()[i] / 0.75f) <= 1e-6f * std::fabs(y[i]));
   }
   support::expect_true("dropout layer", "values", right, "neither 0 nor x / (1 - rate)");
   CHECK(std::abs(dropped - 800) < 5 * 25);  // 3200 of 1/4: deviation sqrt(600)

@@ -45,8 +45,7 @@ auto flat(P& p) {
   std::vector<double> all;
   ds::visit(
       [&](const ds::tensor_name&, const auto& t) {
-        for (ds::index_t i = 0; i < t.size(); ++i)
-          all.push_back(static_cast<double>(t.data()[i]));
+        for (ds::index_t i = 0; i < t.size(); ++i) all.push_back(static_cast<double>(t.data()[i]));
       },
       p);
   return all;

@@ -26,9 +26,9 @@ TEST_CASE_TEMPLATE("linear: values and gradients", B, ds::reference, ds::cpu) {
   layer_test::trial<with_bias, double> t;
   for (ds::index_t i = 0; i < 7; ++i) t.p.bias.data()[i] = 0.25 * static_cast<double>(i) - 1;
   const auto want = oracle::linear(x.values(), values(t.p.weight), values(t.p.bias), {6, 5, 7});
-  support::expect("linear", "with bias",
-                  support::compare(support::gemm_limits(ds::dtype::f64, 16),
-                                   t.forward(b, x.view()), want, 7));
+  support::expect(
+      "linear", "with bias",
+      support::compare(support::gemm_limits(ds::dtype::f64, 16), t.forward(b, x.view()), want, 7));
   layer_test::expect_layer_gradient<with_bias>(b, "linear", x.view());
   layer_test::expect_layer_gradient<ds::linear<5, 3>>(b, "linear", x.view());
   support::facet("linear", "forward");
@@ -50,8 +50,7 @@ TEST_CASE_TEMPLATE("linear: stacked weights meet the rows of their segments", B,
   const auto c = plain.template with<ds::segments>(offsets);
   ds::keep<ds::for_backward, layer, double, ds::host> kept;
   ds::run_forward(c, p, ds::as_const(x.view()), y.view(), kept);
-  const auto want =
-      oracle::grouped_linear(x.values(), values(p.weight), {0, 2, 2, 5}, {5, 3, 4});
+  const auto want = oracle::grouped_linear(x.values(), values(p.weight), {0, 2, 2, 5}, {5, 3, 4});
   support::expect("linear", "stacked",
                   support::compare(support::gemm_limits(ds::dtype::f64, 8), y.values(), want, 4));
   ds::run_backward(c, p, ds::as_const(x.view()), ds::as_const(dy.view()), dx.view(), kept, g);

@@ -42,17 +42,17 @@ void check(const B& b) {
   rows_of<double, dim> x(rows);
   layer_test::trial<layer, double> t;
   away_from_zero(t.p);
-  auto before = oracle::linear(x.values(), values(t.p.w1.weight), values(t.p.w1.bias),
-                               {rows, dim, hidden});
+  auto before =
+      oracle::linear(x.values(), values(t.p.w1.weight), values(t.p.w1.bias), {rows, dim, hidden});
   for (double& e : before) {
     CHECK(std::fabs(e) > 0.4);
     e = function(Act, e);
   }
-  const auto want = oracle::linear(before, values(t.p.w2.weight), values(t.p.w2.bias),
-                                   {rows, hidden, dim});
+  const auto want =
+      oracle::linear(before, values(t.p.w2.weight), values(t.p.w2.bias), {rows, hidden, dim});
   support::expect("mlp", std::string(b.name()),
-                  support::compare(support::gemm_limits(ds::dtype::f64, 64),
-                                   t.forward(b, x.view()), want, dim));
+                  support::compare(support::gemm_limits(ds::dtype::f64, 64), t.forward(b, x.view()),
+                                   want, dim));
   layer_test::expect_layer_gradient<layer>(b, "mlp", x.view(), layer_test::train,
                                            [](auto& p) { away_from_zero(p); });
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // model: equal paths, capacity, rewind, backward without forward (also after one that failed), and
 // one constant model used from four threads.
+#include "deepseek/layers/model.hpp"
 #include "deepseek/layers/attention.hpp"
 #include "deepseek/layers/chain.hpp"
 #include "deepseek/layers/embedding.hpp"
 #include "deepseek/layers/mlp.hpp"
-#include "deepseek/layers/model.hpp"
 #include "deepseek/layers/transformer_block.hpp"
 
 #include "deepseek/pattern/band.hpp"
@@ -23,10 +23,10 @@ namespace {
 
 inline constexpr ds::attention_config heads{.dim = 8, .heads = 2};
 struct net
-    : ds::chain<ds::embedding<11, 8>,
-                ds::transformer_block<ds::multi_head_attention<heads, ds::causal>,
-                                      ds::swiglu<8, 12>>,
-                ds::called<"head", ds::linear<8, 11>>> {};
+    : ds::chain<
+          ds::embedding<11, 8>,
+          ds::transformer_block<ds::multi_head_attention<heads, ds::causal>, ds::swiglu<8, 12>>,
+          ds::called<"head", ds::linear<8, 11>>> {};
 using model = ds::model<net, float, ds::cpu>;
 using ids = ds::view<const std::int32_t, ds::host, ds::dyn>;
 const std::int32_t tokens[] = {1, 5, 2, 9, 10, 0, 3, 3, 7};

@@ -16,8 +16,8 @@ using layer_test::rows_of;
 namespace {
 
 constexpr std::size_t dim = 5, experts = 6, hidden = 3;
-inline constexpr ds::moe_config config{.dim = 5, .hidden = 3, .routed = 6, .shared = 1, .active = 2,
-                                       .balance = 0.3};
+inline constexpr ds::moe_config config{
+    .dim = 5, .hidden = 3, .routed = 6, .shared = 1, .active = 2, .balance = 0.3};
 inline constexpr ds::moe_config bare{.dim = 5, .hidden = 3, .routed = 6, .active = 3};
 template <ds::moe_config C, ds::renormalize N>
 using layer = ds::moe<C, ds::softmax_top_k<N>>;
@@ -57,10 +57,10 @@ std::vector<double> swiglu(const P& p, std::size_t i, const std::vector<double>&
 oracle::gate_result route(const std::vector<double>& x, const std::vector<double>& gate,
                           std::size_t active, ds::renormalize norm) {
   const auto logits = oracle::linear(x, gate, {}, {x.size() / dim, dim, experts});
-  return oracle::gate_top_k(
-      logits, {x.size() / dim, experts, active,
-               norm == ds::renormalize::yes ? oracle::gate_weights::divided_by_sum
-                                            : oracle::gate_weights::as_they_are});
+  return oracle::gate_top_k(logits,
+                            {x.size() / dim, experts, active,
+                             norm == ds::renormalize::yes ? oracle::gate_weights::divided_by_sum
+                                                          : oracle::gate_weights::as_they_are});
 }
 
 template <ds::moe_config C, ds::renormalize N, class B>

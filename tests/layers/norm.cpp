@@ -20,8 +20,7 @@ TEST_CASE_TEMPLATE("norms: values and gradients", B, ds::reference, ds::cpu) {
   layer_test::trial<wide, double> t;
   const std::vector<double> w(t.p.weight.data(), t.p.weight.data() + 6);
   support::expect("norm layer", "eps of the config",
-                  support::compare(support::gemm_limits(ds::dtype::f64, 16),
-                                   t.forward(b, x.view()),
+                  support::compare(support::gemm_limits(ds::dtype::f64, 16), t.forward(b, x.view()),
                                    oracle::rms_norm(x.values(), w, 6, 0.5), 6));
   layer_test::expect_layer_gradient<ds::rms_norm<6>>(b, "norm layer", x.view());
   layer_test::expect_layer_gradient<wide>(b, "norm layer", x.view());

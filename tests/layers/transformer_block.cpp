@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // transformer_block with layer_norm and mlp: gradient, names, threads.
+#include "deepseek/layers/transformer_block.hpp"
 #include "deepseek/layers/attention.hpp"
 #include "deepseek/layers/mlp.hpp"
-#include "deepseek/layers/transformer_block.hpp"
 
 #include "deepseek/pattern/band.hpp"
 

@@ -8,7 +8,8 @@ using namespace gemm_test;
 namespace {
 
 std::vector<gemm_case> size_cases() {
-  const std::vector<std::size_t> m = {1, 2, 3, 7, 8, 9, 17, 33, 65}, n = {1, 3, 8, 15, 16, 17, 33, 65, 100},
+  const std::vector<std::size_t> m = {1, 2, 3, 7, 8, 9, 17, 33, 65},
+                                 n = {1, 3, 8, 15, 16, 17, 33, 65, 100},
                                  k = {0, 1, 2, 7, 16, 33, 65, 257};
   constexpr std::size_t kinds = sizeof support::every_class / sizeof support::every_class[0];
   std::vector<gemm_case> out;
@@ -34,8 +35,15 @@ TEST_CASE("gemm: sizes, layouts, values and types") {
 TEST_CASE("gemm: sums of small integers are exact") {
   for (std::size_t size : {1u, 5u, 16u, 31u, 64u, 97u}) {
     for (auto how : {ds::update::write, ds::update::add}) {
-      const gemm_case g{size, size + 3, 2 * size, layout::contiguous, layout::transposed,
-                        layout::padded, support::values::integer, ds::activation::none, how};
+      const gemm_case g{size,
+                        size + 3,
+                        2 * size,
+                        layout::contiguous,
+                        layout::transposed,
+                        layout::padded,
+                        support::values::integer,
+                        ds::activation::none,
+                        how};
       on_both([&](const auto& b) {
         const operands in = draw<float>(g);
         support::expect("gemm", "exact " + g.text(),
@@ -106,7 +114,8 @@ TEST_CASE("gemm: NaN and infinity arrive where they belong") {
     for (std::size_t i = 0; i < in.b.size(); ++i) in.b[i] += in.b[i] >= 0 ? 0.5 : -0.5;
     in.a = support::rounded_to<float>(in.a), in.b = support::rounded_to<float>(in.b);
     const answer want = expected(g, in);
-    judge("gemm", "not finite", limits_of(ds::dtype::f32, 17), want.value, run<float>(b, g, in), 20);
+    judge("gemm", "not finite", limits_of(ds::dtype::f32, 17), want.value, run<float>(b, g, in),
+          20);
   });
 }
 
@@ -131,7 +140,9 @@ TEST_CASE("gemm: batches, one factor for all by stride 0") {
             return std::vector<float>(first, first + static_cast<std::ptrdiff_t>(size));
           };
           const operands in{support::to_double(part(a, 7 * 23, same_a)),
-                            support::to_double(part(w, 23 * 19, same_b)), {}, {}};
+                            support::to_double(part(w, 23 * 19, same_b)),
+                            {},
+                            {}};
           operands alone = in;
           alone.bias.resize(19), alone.c.resize(7 * 19);
           const answer want = expected(g, in);

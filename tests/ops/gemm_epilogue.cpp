@@ -6,7 +6,8 @@
 using namespace gemm_test;
 
 TEST_CASE("gemm: bias, functions and addition") {
-  const std::vector<std::size_t> m = {1, 3, 8, 17, 40}, n = {1, 7, 16, 33, 70}, k = {0, 1, 9, 64, 130};
+  const std::vector<std::size_t> m = {1, 3, 8, 17, 40}, n = {1, 7, 16, 33, 70},
+                                 k = {0, 1, 9, 64, 130};
   for (const auto& at : support::pairwise({m.size(), n.size(), k.size(), 4, 4, 2, 2, 2})) {
     gemm_case g{m[at[0]], n[at[1]], k[at[2]]};
     g.c = static_cast<layout>(at[3]);
@@ -30,9 +31,8 @@ TEST_CASE("gemm: gradients by differences") {
       sheet<double> a(m, k, how, in.a), w(k, n, how, in.b), dc(m, n, layout::padded, weights);
       sheet<double> da(m, k, how), dw(k, n, how, reals(k * n)), dbias(1, n, how, reals(n));
       const auto once = [&] {
-        ds::ops::gemm_backward(
-            b, ds::gemm_inputs{a.matrix(), w.matrix()}, dc.matrix(),
-            ds::gemm_gradients{da.matrix(), dw.matrix(), dbias.vector()});
+        ds::ops::gemm_backward(b, ds::gemm_inputs{a.matrix(), w.matrix()}, dc.matrix(),
+                               ds::gemm_gradients{da.matrix(), dw.matrix(), dbias.vector()});
       };
       once();
       CHECK((a.unchanged() && w.unchanged() && dc.unchanged()));

@@ -124,7 +124,8 @@ std::vector<T> check_backward(const B& b, const shape_case& c, const reals& x, c
   ds::ops::grouped_gemm_backward(
       b, ds::grouped_gemm_inputs{from.matrix(), weights.view(), offsets.vector()}, slope.matrix(),
       ds::grouped_gemm_gradients{dx.matrix(), dw.view()});
-  CHECK((from.unchanged() && weights.unchanged() && slope.unchanged() && dx.clean() && dw.intact()));
+  CHECK(
+      (from.unchanged() && weights.unchanged() && slope.unchanged() && dx.clean() && dw.intact()));
   judge(op, "dx " + where<T>(b, c), support::doubled(limits_of(type_of<T>, c.extra)),
         input_gradient(c, dy, w), dx.values(), c.columns,
         input_gradient(c, oracle::absolute(dy), oracle::absolute(w)));
@@ -193,16 +194,16 @@ TEST_CASE("grouped_gemm: small integers are exact; a row has the bits of the row
   on_both([&](const auto& b) {
     const reals x = drawn<float>(c, c.size(), " x"), w = drawn<float>(c, experts * 64 * 17, " w");
     const auto y = check_forward<float>(b, c, x, w);
-    support::expect(op, "exact", support::compare(support::exact(ds::dtype::f32), y,
-                                                  product(c, x, w), c.extra));
+    support::expect(op, "exact",
+                    support::compare(support::exact(ds::dtype::f32), y, product(c, x, w), c.extra));
     // Row 30 is of expert 3: alone it is the only row of that expert.
     sheet<float> from(1, 64, layout::contiguous, reals(x.begin() + 30 * 64, x.begin() + 31 * 64));
     sheet<float> alone(1, 17, layout::contiguous);
     sheet<std::int32_t> offsets(experts + 1, 1, layout::contiguous, ints{0, 0, 0, 0, 1, 1});
     stack_of<float> stack(64, 17, layout::contiguous, w);
     ds::ops::grouped_gemm(b, from.matrix(), stack.view(), offsets.vector(), alone.matrix());
-    CHECK(support::same_bits(alone.values(), std::vector<float>(y.begin() + 30 * 17,
-                                                                y.begin() + 31 * 17)));
+    CHECK(support::same_bits(alone.values(),
+                             std::vector<float>(y.begin() + 30 * 17, y.begin() + 31 * 17)));
   });
 }
 

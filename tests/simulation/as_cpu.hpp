@@ -35,4 +35,4 @@ static_assert(DeviceBackend<cpu> && Block<simulation::block>);
 namespace deepseek::simd {
 inline constexpr bool has_dot_pairs = false;
 inline constexpr bool has_fma = true;  // what tests ask of the cpu's registers
-}
+}  // namespace deepseek::simd

@@ -16,8 +16,8 @@
 #include "deepseek/core/dtype.hpp"
 #include "deepseek/layers/layer.hpp"
 #include "deepseek/ops/gate.hpp"
-#include "deepseek/ops/load_state.hpp"
 #include "deepseek/ops/gemm.hpp"
+#include "deepseek/ops/load_state.hpp"
 
 namespace deepseek {
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // soft_cap<C>: scores stay between -c and c, a score modifier: s' = c tanh(s / c), ds'/ds = 1 -
-// tanh(s / c)^2 = 4 e / (1 + e)^2 with e = e^(-2 |s / c|), which keeps its digits near 0. C is a whole number or a ratio, soft_cap<5, 2>; soft_cap<>(2.5) is one of
-// this run. cap = infinity leaves scores as they are. Errors: invalid_argument (cap not > 0).
-// Source: Gemma Team 2024 (Gemma 2), section 2.
+// tanh(s / c)^2 = 4 e / (1 + e)^2 with e = e^(-2 |s / c|), which keeps its digits near 0. C is a
+// whole number or a ratio, soft_cap<5, 2>; soft_cap<>(2.5) is one of this run. cap = infinity
+// leaves scores as they are. Errors: invalid_argument (cap not > 0). Source: Gemma Team 2024 (Gemma
+// 2), section 2.
 #pragma once
 
 #include "deepseek/pattern/score.hpp"

@@ -46,8 +46,8 @@ template <class A>
 DEEPSEEK_HOST_DEVICE int8_range int8_range_with(A step, A low) {
   int8_range r{static_cast<float>(step), 0};
   if (!(r.scale > 0)) return {};
-  r.zero = static_cast<std::int32_t>(
-      clamped_to_byte(std::nearbyint(-low / static_cast<A>(r.scale))));
+  r.zero =
+      static_cast<std::int32_t>(clamped_to_byte(std::nearbyint(-low / static_cast<A>(r.scale))));
   return r;
 }
 template <class A>

@@ -21,13 +21,17 @@ struct int8_layout {
   DEEPSEEK_HOST_DEVICE constexpr index_t size() const {
     return (n * depth() + register_bytes + alignment - 1) / alignment * alignment;
   }
-  DEEPSEEK_HOST_DEVICE constexpr index_t first_of_panel(index_t column) const { return column / panel * panel; }
+  DEEPSEEK_HOST_DEVICE constexpr index_t first_of_panel(index_t column) const {
+    return column / panel * panel;
+  }
   DEEPSEEK_HOST_DEVICE constexpr index_t panel_width(index_t column) const {
     const index_t left = n - first_of_panel(column);
     return left < panel ? left : panel;
   }
   // Bytes from one group of 4 steps to the next, in the panel of this column.
-  DEEPSEEK_HOST_DEVICE constexpr index_t group_step(index_t column) const { return panel_width(column) * group; }
+  DEEPSEEK_HOST_DEVICE constexpr index_t group_step(index_t column) const {
+    return panel_width(column) * group;
+  }
   DEEPSEEK_HOST_DEVICE constexpr index_t at(index_t column, index_t step) const {
     const index_t first = first_of_panel(column);
     return first * depth() + step / group * group_step(column) + (column - first) * group +

@@ -16,8 +16,7 @@ void weight_gemm_impl(const B& b, const X& x, const W& w, const Y& y, const Bias
 
 template <DeviceBackend B, class X, class W, class O, class Y>
 void grouped_weight_gemm_impl(const B& b, const X& x, const W& w, const O& offsets, const Y& y) {
-  cuda_coded::coded_product(b, x, cuda_coded::form_of(w), offsets,
-                            y, none{});
+  cuda_coded::coded_product(b, x, cuda_coded::form_of(w), offsets, y, none{});
 }
 
 }  // namespace deepseek
