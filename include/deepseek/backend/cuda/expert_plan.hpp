@@ -14,6 +14,17 @@ namespace deepseek {
 
 namespace cuda_plan {
 
+// An id outside the experts has a table's columns; a plan of another number of rows has none.
+inline void raise_plan(const fault& f) {
+  require(f.columns > 0, error_code::shape_mismatch, "expert_plan: source[", f.size,
+          "]: extent 0 is ", f.size, ", expected ", f.value,
+          "; pass views whose shapes fit together");
+  fault id = f;
+  id.object = "expert_plan: ids";
+  id.raise = nullptr;
+  throw_fault(id);
+}
+
 // counts[u, e]: how many ids of part u are e; then the same of the parts before u.
 // starts[e]: the first row of e.
 template <class Ids, class Plan>
@@ -36,7 +47,6 @@ struct sort {
     f.value = id;
     f.least = -1;
     f.size = experts;
-    f.object = "expert_plan: ids";
     faults.tell(block, f);
     return -1;
   }
@@ -90,10 +100,8 @@ struct sort {
   template <class Block>
   DEEPSEEK_HOST_DEVICE void tell_rows(const Block& block, index_t sent) const {
     fault f;
-    f.kind = fault_kind::extent;
     f.value = sent;
     f.size = plan.source.extent(0);
-    f.object = "expert_plan: source";
     faults.tell(block, f);
   }
   template <class Block>
@@ -184,7 +192,13 @@ template <DeviceBackend B, class Ids, class Plan>
 void expert_plan_impl(const B& b, const Ids& ids, index_t experts, const Plan& plan) {
   using Sort = cuda_plan::sort<Ids, Plan>;
   constexpr index_t few = 4096, most = 65536, part = 1024;
-  Sort sort{ids, plan, experts, 0, part, cuda_plan::bits_below(experts), b.faults()};
+  Sort sort{ids,
+            plan,
+            experts,
+            0,
+            part,
+            cuda_plan::bits_below(experts),
+            b.faults().raising(cuda_plan::raise_plan)};
   if (experts <= 512 && ids.size() <= few) return cuda_plan::launch_in_one<256>(b, sort);
   if (experts <= 512 && ids.size() <= most) return cuda_plan::launch_in_one<1024>(b, sort);
   sort.parts = blocks_of(ids.size(), part);

@@ -11,6 +11,11 @@ namespace deepseek {
 
 namespace cuda_expert_sequences {
 
+inline void raise_others(const fault& f) {
+  fail(error_code::offsets, "expert_sequences: sequences hold tokens ", f.least, " .. ", f.size - 1,
+       " but expert ", f.position, " got others; pass offsets from 0 to the number of tokens");
+}
+
 // Element (e, q) of starts.
 template <class In, class Sequences, class Starts>
 struct find_start {
@@ -52,8 +57,6 @@ struct check_starts {
     e = block.combine(e, smaller{});  // the first that got others
     if (e >= experts || block.rank() != 0) return;
     fault f;
-    f.kind = fault_kind::expert_sequences;
-    f.object = "expert_sequences";
     f.position = e;
     f.least = sequences(0);
     f.size = sequences(last);
@@ -71,8 +74,8 @@ void expert_sequences_impl(const B& b, const expert_rows<O, So>& in, const Seque
   run_each_element(b, starts.size(),
                    unless_fault(b, cuda_expert_sequences::find_start<In, Sequences, Starts>{
                                        in, sequences, starts}));
-  b.launch(cuda_expert_sequences::check_starts<In, Sequences, Starts>{in, sequences, starts,
-                                                                      b.faults()});
+  b.launch(cuda_expert_sequences::check_starts<In, Sequences, Starts>{
+      in, sequences, starts, b.faults().raising(cuda_expert_sequences::raise_others)});
 }
 
 }  // namespace deepseek

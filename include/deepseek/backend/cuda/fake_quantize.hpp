@@ -13,6 +13,13 @@ namespace deepseek {
 
 namespace cuda_fake_quantize {
 
+inline void raise_step(const fault& f) {
+  fail(error_code::nonfinite, f.object, ": a step is ", f.number,
+       "; steps are exp(log_step), positive numbers: make the model with fake_quantize, or lower "
+       "the "
+       "learning rate");
+}
+
 template <class A, class S>
 struct check_steps {
   static constexpr int threads = 256;
@@ -26,7 +33,6 @@ struct check_steps {
     const index_t i = block.index() * threads + block.rank(), groups = log_step.extent(1);
     if (i >= log_step.size()) return;
     fault f;
-    f.kind = fault_kind::step;
     f.object = op;
     f.number = static_cast<double>(grid.step(static_cast<A>(log_step(i / groups, i % groups))));
     if (!(f.number > 0 && f.number < math::infinity<double>)) faults.tell(block, f);
@@ -36,7 +42,7 @@ template <class A, DeviceBackend B, class S>
 void require_steps(const B& b, const S& log_step, const fake_grid& grid, const char* op) {
   // Rows that share their steps are looked at once.
   const S own = log_step.stride(0) == 0 ? S(rows(log_step, 0, 1)) : log_step;
-  b.launch(check_steps<A, S>{own, grid, op, b.faults()});
+  b.launch(check_steps<A, S>{own, grid, op, b.faults().raising(raise_step)});
 }
 
 template <class X, class S, class Y>

@@ -13,6 +13,28 @@ namespace cuda_offsets {
 
 enum class empty_sequence { allowed, refused };
 
+// `least` is the offset before it.
+inline void raise_offsets(const fault& f) {
+  constexpr auto code = error_code::offsets;
+  if (f.position == 0 && f.value != 0) {
+    fail(code, f.object, "[0] is ", f.value, "; the first sequence begins at 0");
+  }
+  if (f.value < f.least) {
+    fail(code, f.object, "[", f.position, "] is ", f.value, ", less than ", f.least,
+         " before it; a sequence has >= 0 rows");
+  }
+  fail(code, f.object, "[", f.position, "] is ", f.value, " for ", f.size,
+       " rows; the last sequence ends at the last row");
+}
+inline void raise_empty_or_offsets(const fault& f) {
+  if (f.position > 0 && f.value == f.least) {
+    fail(error_code::offsets, f.object, "[", f.position, "] is ", f.value,
+         " like the one before it: sequence ", f.position - 1,
+         " has no rows to pool; leave it out");
+  }
+  raise_offsets(f);
+}
+
 template <class Offsets>
 struct offsets_of {
   static constexpr int threads = 256;
@@ -32,23 +54,12 @@ struct offsets_of {
     f.value = offsets(i);
     f.size = rows;
     f.object = object;
-    if (i == 0 && f.value != 0) {
-      f.kind = fault_kind::first_offset;
-      return faults.tell(block, f);
-    }
+    if (i == 0 && f.value != 0) return faults.tell(block, f);
     f.least = i > 0 ? static_cast<index_t>(offsets(i - 1)) : 0;
-    if (f.value < f.least) {
-      f.kind = fault_kind::falling_offset;
+    if (f.value < f.least) return faults.tell(block, f);
+    if (i > 0 && f.value == f.least && empty == empty_sequence::refused)
       return faults.tell(block, f);
-    }
-    if (i > 0 && f.value == f.least && empty == empty_sequence::refused) {
-      f.kind = fault_kind::no_rows;
-      return faults.tell(block, f);
-    }
-    if (i == last && f.value != rows) {
-      f.kind = fault_kind::last_offset;
-      return faults.tell(block, f);
-    }
+    if (i == last && f.value != rows) return faults.tell(block, f);
   }
 };
 
@@ -57,7 +68,10 @@ struct offsets_of {
 template <DeviceBackend B, class Offsets>
 void check_offsets(const B& b, const Offsets& offsets, index_t rows, const char* object,
                    cuda_offsets::empty_sequence empty = cuda_offsets::empty_sequence::allowed) {
-  b.launch(cuda_offsets::offsets_of<Offsets>{offsets, rows, empty, b.faults(), object});
+  const bool refused = empty == cuda_offsets::empty_sequence::refused;
+  const raiser how = refused ? cuda_offsets::raise_empty_or_offsets : cuda_offsets::raise_offsets;
+  b.launch(
+      cuda_offsets::offsets_of<Offsets>{offsets, rows, empty, b.faults().raising(how), object});
 }
 
 // The sequence that holds row i: the last s with offsets[s] <= i. Offsets that were checked.

@@ -14,8 +14,8 @@ namespace deepseek {
 namespace cuda_fp8 {
 
 inline void raise_not_finite(const fault& f) {
-  fail(error_code::nonfinite, f.object, f.position / f.size, ", ", f.position % f.size, "] is ",
-       f.number, "; e4m3 needs finite numbers, look for what made it in the layer before");
+  fail(error_code::nonfinite, "quantize_fp8: x[", f.position / f.size, ", ", f.position % f.size,
+       "] is ", f.number, "; e4m3 needs finite numbers, look for what made it in the layer before");
 }
 
 // A warp's share of one block of a row: elements lane, lane + 32 ...
@@ -47,7 +47,6 @@ struct block_of_row {
   }
   DEEPSEEK_HOST_DEVICE fault fault_of(const values& v) const {
     fault f;
-    f.object = "quantize_fp8: x[";
     f.position = v.row * x.extent(1) + v.bad;
     f.size = x.extent(1);
     f.number = static_cast<double>(static_cast<float>(x(v.row, v.bad)));
@@ -61,7 +60,7 @@ struct check {
   static constexpr int threads = 256;
   block_of_row<X> from;
   fault_place faults;
-  void (*raise)(const fault&);
+  raiser raise;
 
   index_t blocks() const { return blocks_of(from.items(), threads / warp_size); }
   template <class Block>
@@ -89,7 +88,7 @@ struct quantize {
   fp8_scales kind;
   checked when;
   fault_place faults;
-  void (*raise)(const fault&);
+  raiser raise;
 
   index_t blocks() const { return blocks_of(from.items(), threads / warp_size); }
   DEEPSEEK_HOST_DEVICE static code as_code(f8_e4m3 q) {

@@ -29,7 +29,6 @@ inline void raise_observed(const fault& f) {
        " and its zero point ", f.value,
        "; expected a scale > 0 and a zero point from 0 to 255: quantize or load the weights");
 }
-using raiser = void (*)(const fault&);
 
 inline constexpr std::int32_t code_middle = 128;
 

@@ -16,6 +16,11 @@ struct target_rule {
 
 namespace cuda_targets {
 
+inline void raise_target(const fault& f) {
+  fail(error_code::index_range, f.object, "[", f.position, "] is ", f.value, ", outside 0 .. ",
+       f.size - 1, "; pass a column of the logits, or ", f.least, " to leave the row out");
+}
+
 template <class Targets>
 struct count {
   static constexpr int threads = 1024;
@@ -34,7 +39,6 @@ struct count {
       ++mine;
       if (target >= 0 && target < rule.columns) continue;
       fault f;
-      f.kind = fault_kind::target;
       f.position = i;
       f.value = target;
       f.least = rule.ignore;
@@ -52,7 +56,8 @@ struct count {
 template <DeviceBackend B, class Targets>
 void count_targets_on(const B& b, const Targets& targets, const target_rule& rule,
                       index_t* counted) {
-  b.launch(cuda_targets::count<Targets>{targets, rule, b.faults(), counted});
+  b.launch(cuda_targets::count<Targets>{targets, rule,
+                                        b.faults().raising(cuda_targets::raise_target), counted});
 }
 
 }  // namespace deepseek

@@ -15,6 +15,11 @@ namespace deepseek {
 
 namespace cuda_uncertainty_weights {
 
+inline void raise_loss(const fault& f) {
+  fail(error_code::nonfinite, "uncertainty_weights: losses[", f.position, "] is ", f.number,
+       "; look at that task before it is weighted");
+}
+
 template <class Losses>
 struct check_losses {
   static constexpr int threads = 32;
@@ -26,8 +31,6 @@ struct check_losses {
     const index_t k = block.index() * threads + block.rank();
     if (k >= losses.extent(0)) return;
     fault f;
-    f.kind = fault_kind::loss;
-    f.object = "uncertainty_weights: losses";
     f.position = k;
     f.number = convert_to<double>(losses(k));
     if (!(std::fabs(f.number) < math::infinity<double>)) faults.tell(block, f);
@@ -70,7 +73,8 @@ double uncertainty_weights_impl(const B& b, const In& in, const Out& out, double
   using Total = view<double, typename B::space, dyn>;
   const scope freed(b.workspace());
   const Total total = b.workspace().template make<double, dyn>(index_t{1});
-  b.launch(cuda_uncertainty_weights::check_losses<Losses>{in.losses, b.faults()});
+  b.launch(cuda_uncertainty_weights::check_losses<Losses>{
+      in.losses, b.faults().raising(cuda_uncertainty_weights::raise_loss)});
   run_each_row(
       b, 1, in.losses.extent(0),
       unless_fault(b, cuda_uncertainty_weights::weigh<In, Out, Total>{in, out, total, scale}));
