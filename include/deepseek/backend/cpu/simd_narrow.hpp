@@ -160,20 +160,6 @@ DEEPSEEK_INLINE void store_narrow(T* p, pack<accumulate_t<T>> x, std::ptrdiff_t 
   }
 }
 
-// Whether a > b in some lane.
-DEEPSEEK_INLINE bool some_above(pack<float> a, pack<float> b) {
-#if defined(__AVX512F__) && defined(__AVX512VL__)
-  return _mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ) != 0;
-#elif defined(__AVX2__) && defined(__FMA__)
-  return _mm256_movemask_ps(_mm256_cmp_ps(a.v, b.v, _CMP_GT_OQ)) != 0;
-#else
-  const vector<std::int32_t> above = a.v > b.v;
-  std::int32_t all = 0;
-  for (int i = 0; i < pack<float>::width; ++i) all |= above[i];
-  return all != 0;
-#endif
-}
-
 // Bit i tells whether a >= b in lane i; false where either is NaN.
 template <class T>
 DEEPSEEK_INLINE std::uint32_t lanes_at_least(pack<T> a, pack<T> b) {
@@ -188,6 +174,20 @@ DEEPSEEK_INLINE std::uint32_t lanes_at_least(pack<T> a, pack<T> b) {
   std::uint32_t bits = 0;
   for (int i = 0; i < pack<T>::width; ++i) bits |= holds[i] != 0 ? 1U << i : 0U;
   return bits;
+}
+
+// Whether a > b in some lane.
+DEEPSEEK_INLINE bool some_above(pack<float> a, pack<float> b) {
+#if defined(__AVX512F__) && defined(__AVX512VL__)
+  return _mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ) != 0;
+#elif defined(__AVX2__) && defined(__FMA__)
+  return _mm256_movemask_ps(_mm256_cmp_ps(a.v, b.v, _CMP_GT_OQ)) != 0;
+#else
+  const vector<std::int32_t> above = a.v > b.v;
+  std::int32_t all = 0;
+  for (int i = 0; i < pack<float>::width; ++i) all |= above[i];
+  return all != 0;
+#endif
 }
 
 DEEPSEEK_INLINE vector<float> dot_pairs(vector<float> acc, vector<std::int32_t> a,
