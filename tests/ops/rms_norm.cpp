@@ -127,6 +127,30 @@ TEST_CASE("rms_norm: golden values; tensors are borrowed, weights may be bf16") 
     CHECK(dw.data()[i] == doctest::Approx(want));
   }
 }
+TEST_CASE("rms_norm: bf16 rows beside weights and results of float") {
+  constexpr ds::index_t rows = 3, dim = 45;
+  ds::tensor<ds::bf16, ds::host, rows, dim> x, dy, dx;
+  ds::tensor<float, ds::host, rows, dim> wide_x, wide_dy, y, want, want_dx;
+  ds::tensor<float, ds::host, dim> w, dw, want_dw;
+  for (ds::index_t i = 0; i < x.size(); ++i) {
+    wide_x.data()[i] = x.data()[i] = ds::bf16(std::sin(static_cast<float>(i)));
+    wide_dy.data()[i] = dy.data()[i] = ds::bf16(std::cos(2 * static_cast<float>(i)));
+    w.data()[i % dim] = 1 + std::sin(3 * static_cast<float>(i));
+  }
+  const ds::cpu b;
+  ds::ops::rms_norm(b, x, w, y, eps);
+  ds::ops::rms_norm(b, wide_x, w, want, eps);
+  ds::ops::rms_norm_backward(b, ds::rms_norm_inputs{x, w}, dy, ds::rms_norm_gradients{dx, dw}, eps);
+  ds::ops::rms_norm_backward(b, ds::rms_norm_inputs{wide_x, w}, wide_dy,
+                             ds::rms_norm_gradients{want_dx, want_dw}, eps);
+  CHECK(std::memcmp(y.data(), want.data(), sizeof(float) * rows * dim) == 0);
+  CHECK(std::memcmp(dw.data(), want_dw.data(), sizeof(float) * dim) == 0);
+  bool rounded = true;
+  for (ds::index_t i = 0; i < dx.size(); ++i) {
+    rounded = rounded && dx.data()[i].bits == ds::bf16(want_dx.data()[i]).bits;
+  }
+  CHECK(rounded);
+}
 TEST_CASE_TEMPLATE("rms_norm: no weight is a weight of ones", B, ds::reference, ds::cpu) {
   const B b;
   b.workspace().fill_with(0xff);

@@ -212,6 +212,8 @@ TEST_CASE("rope: reference") {
 TEST_CASE("rope: cpu") {
   check_cpu<float>();
   check_cpu<double>();
+  check_cpu<ds::bf16>();
+  check_cpu<ds::f16>();
 }
 TEST_CASE("rope: the gradient is the other turn; contract") {
   check_gradient(ds::reference{});

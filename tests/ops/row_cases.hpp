@@ -25,6 +25,12 @@ namespace row_cases {
 
 namespace ds = deepseek;
 
+// Whether ds::cpu is a simulated device here (tests/simulation).
+template <class B>
+inline constexpr bool is_device = requires {
+  typename B::runs_kernels;
+};
+
 struct row_case {
   std::size_t rows = 0, dim = 0;
   strides how = strides::contiguous;
@@ -241,6 +247,42 @@ void check_cpu(const std::vector<B>& contexts) {
   }
 }
 
+// 16-bit elements are widened, computed as float is and rounded once: the bits of the float result
+// rounded, with any number of threads. Where that is NaN, NaN.
+template <class Op, class T, class B>
+void check_as_float(const std::vector<B>& contexts, const row_case& c,
+                    const std::vector<reals>& in) {
+  const std::vector<reals> first(in.begin(), in.end() - 2);
+  auto want = run_backward<Op, float>(contexts.front(), c, in);
+  auto got = run_backward<Op, T>(contexts.back(), c, in);
+  want.push_back(run_forward<Op, float>(contexts.front(), c, first)[0]);
+  got.push_back(run_forward<Op, T>(contexts.back(), c, first)[0]);
+  bool equal = true;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    for (std::size_t j = 0; j < got[i].size(); ++j) {
+      const float narrow = got[i][j], rounded = T(want[i][j]);
+      equal = equal && (narrow != narrow ? rounded != rounded : narrow == rounded);
+    }
+  }
+  support::expect_true(Op::name, std::string(ds::to_string(ds::dtype_of<T>)) + " " + c.text(),
+                       equal, "not the result of float rounded once");
+}
+template <class Op, class T, class B>
+void check_narrow(const std::vector<B>& contexts) {
+  for (const row_case& c : all_cases(60)) {
+    check_case<Op, T>(contexts[0], c, true);
+    check_as_float<Op, T>(contexts, c, draw_backward<Op, T>(c));
+  }
+  for (const row_case& c : {row_case{3, 7}, row_case{5, 33, strides::offset}, row_case{4, 129}}) {
+    auto in = draw_backward<Op, T>(c);
+    for (std::size_t i = 0; i < in[0].size(); i += 5) {  // some rows keep all their numbers
+      constexpr double special[] = {HUGE_VAL, -HUGE_VAL, -0.0};
+      if (i / c.dim % 2 == 0) in[0][i] = i % 3 == 0 && i > 0 ? std::nan("") : special[i % 3];
+    }
+    check_as_float<Op, T>(contexts, c, in);
+  }
+}
+
 // Rows of a batch are the same bits alone; y may be x and dx may be dy.
 template <class Op, class T, class B>
 void check_rows_and_aliases(const B& b) {
@@ -362,6 +404,10 @@ void check_on_cpu() {
   for (int threads = 1; threads <= 3; ++threads) contexts.emplace_back(ds::cpu_config{threads});
   check_cpu<Op, float>(contexts);
   check_cpu<Op, double>(contexts);
+  if constexpr (!is_device<ds::cpu>) {
+    check_narrow<Op, ds::bf16>(contexts);
+    check_narrow<Op, ds::f16>(contexts);
+  }
   check_gradients<Op>(contexts[1]);
   check_rows_and_aliases<Op, float>(contexts[1]);
   check_twice<Op, float>(contexts[1]);

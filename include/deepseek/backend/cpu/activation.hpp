@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// silu, gelu, relu, sigmoid and swiglu on cpu, float or double throughout, contiguous rows; see
-// ops/activation.hpp and ops/swiglu.hpp. Other types and strides take the reference.
+// silu, gelu, relu, sigmoid and swiglu on cpu, contiguous rows, computed in float (float, bf16, f16
+// in any mixture) or double; see ops/activation.hpp and ops/swiglu.hpp. float beside double and
+// other strides take the reference.
 // The sigmoid is formed from e^-|x|, so that its left tail keeps its relative accuracy.
 #pragma once
 
@@ -74,37 +75,34 @@ DEEPSEEK_INLINE simd::pack<T> slope(relu_kind, simd::pack<T> x) {
 }  // namespace kernels
 
 template <class Kind, class X, class Y>
-requires Packable<X, Y>
+requires Widenable<X, Y>
 void activation_impl(const cpu& b, Kind kind, const X& x, const Y& y) {
-  using T = typename Y::value_type;
-  using simd::pack;
   if (!unit_rows(x, y)) return activation_impl(static_cast<const reference&>(b), kind, x, y);
   for_each_span(
       b,
-      [](index_t n, const T* from, T* to) {
-        simd::along_row<T>(
+      [](index_t n, const auto* from, auto* to) {
+        simd::along_row<lanes_of<Y>>(
             n, [&](index_t i, index_t rest) __attribute__((always_inline)) {
-              kernels::value(Kind{}, pack<T>::load_up_to(from + i, rest)).store_up_to(to + i, rest);
+              const auto value = kernels::value(Kind{}, simd::load_wide(from + i, rest));
+              simd::store_narrow(to + i, value, rest);
             });
       },
       x, y);
 }
 
 template <class Kind, class X, class DY, class DX>
-requires Packable<X, DY, DX>
+requires Widenable<X, DY, DX>
 void activation_backward_impl(const cpu& b, Kind kind, const X& x, const DY& dy, const DX& dx) {
-  using T = typename DX::value_type;
-  using simd::pack;
   if (!unit_rows(x, dy, dx)) {
     return activation_backward_impl(static_cast<const reference&>(b), kind, x, dy, dx);
   }
   for_each_span(
       b,
-      [](index_t n, const T* from, const T* d, T* to) {
-        simd::along_row<T>(
+      [](index_t n, const auto* from, const auto* d, auto* to) {
+        simd::along_row<lanes_of<DX>>(
             n, [&](index_t i, index_t rest) __attribute__((always_inline)) {
-              const auto slope = kernels::slope(Kind{}, pack<T>::load_up_to(from + i, rest));
-              (slope * pack<T>::load_up_to(d + i, rest)).store_up_to(to + i, rest);
+              const auto slope = kernels::slope(Kind{}, simd::load_wide(from + i, rest));
+              simd::store_narrow(to + i, slope * simd::load_wide(d + i, rest), rest);
             });
       },
       x, dy, dx);
@@ -124,32 +122,31 @@ struct swiglu_limit {
 }  // namespace kernels
 
 template <class Gate, class Up, class Y>
-requires Packable<Gate, Up, Y>
+requires Widenable<Gate, Up, Y>
 void swiglu_impl(const cpu& b, const swiglu_inputs<Gate, Up>& in, const Y& y, double limit) {
-  using T = typename Y::value_type;
-  using simd::pack;
+  using T = lanes_of<Y>;
   if (!unit_rows(in.gate, in.up, y)) {
     return swiglu_impl(static_cast<const reference&>(b), in, y, limit);
   }
   const kernels::swiglu_limit<T> cut(limit);
   for_each_span(
       b,
-      [cut](index_t n, const T* g, const T* u, T* to) {
+      [cut](index_t n, const auto* g, const auto* u, auto* to) {
         simd::along_row<T>(
             n, [&](index_t i, index_t rest) __attribute__((always_inline)) {
-              const auto gate = cut.gate(pack<T>::load_up_to(g + i, rest));
-              const auto up = cut.up(pack<T>::load_up_to(u + i, rest));
-              (kernels::value(silu_kind{}, gate) * up).store_up_to(to + i, rest);
+              const auto gate = cut.gate(simd::load_wide(g + i, rest));
+              const auto up = cut.up(simd::load_wide(u + i, rest));
+              simd::store_narrow(to + i, kernels::value(silu_kind{}, gate) * up, rest);
             });
       },
       in.gate, in.up, y);
 }
 
 template <class Gate, class Up, class DY, class DGate, class DUp>
-requires Packable<Gate, Up, DY, DGate, DUp>
+requires Widenable<Gate, Up, DY, DGate, DUp>
 void swiglu_backward_impl(const cpu& b, const swiglu_inputs<Gate, Up>& in, const DY& dy,
                           const swiglu_gradients<DGate, DUp>& out, double limit) {
-  using T = typename DUp::value_type;
+  using T = lanes_of<DUp>;
   using simd::pack;
   if (!unit_rows(in.gate, in.up, dy, out.dgate, out.dup)) {
     return swiglu_backward_impl(static_cast<const reference&>(b), in, dy, out, limit);
@@ -157,19 +154,18 @@ void swiglu_backward_impl(const cpu& b, const swiglu_inputs<Gate, Up>& in, const
   const kernels::swiglu_limit<T> cut(limit);
   for_each_span(
       b,
-      [cut](index_t n, const T* g, const T* u, const T* d, T* dg, T* du) {
+      [cut](index_t n, const auto* g, const auto* u, const auto* d, auto* dg, auto* du) {
         simd::along_row<T>(
             n, [&](index_t i, index_t rest) __attribute__((always_inline)) {
-              const auto gate = pack<T>::load_up_to(g + i, rest),
-                         up = pack<T>::load_up_to(u + i, rest),
-                         dyi = pack<T>::load_up_to(d + i, rest), none = pack<T>::zero();
+              const auto gate = simd::load_wide(g + i, rest), up = simd::load_wide(u + i, rest),
+                         dyi = simd::load_wide(d + i, rest), none = pack<T>::zero();
               const auto s = kernels::sigmoids(gate);
               const auto slope =
                   s.plus * fma(kernels::bounded(gate), s.minus, pack<T>::broadcast(1));
               const auto dgate = dyi * cut.up(up) * slope;
               const auto dup = dyi * kernels::value(silu_kind{}, cut.gate(gate));
-              select_less(cut.high, gate, none, dgate).store_up_to(dg + i, rest);
-              select_less(cut.high, simd::abs(up), none, dup).store_up_to(du + i, rest);
+              simd::store_narrow(dg + i, select_less(cut.high, gate, none, dgate), rest);
+              simd::store_narrow(du + i, select_less(cut.high, simd::abs(up), none, dup), rest);
             });
       },
       in.gate, in.up, dy, out.dgate, out.dup);

@@ -13,6 +13,12 @@ template <class To, class From>
 void add_run(index_t n, const From* from, To* to) {
   if constexpr (std::is_floating_point_v<To> && std::is_floating_point_v<From>) {
     as_array(to, n) += as_array(from, n).template cast<To>();
+  } else if constexpr (SameLanes<To, From>) {
+    simd::along_row<float>(
+        n, [&](index_t i, index_t rest) __attribute__((always_inline)) {
+          const auto sum = simd::load_wide(to + i, rest) + simd::load_wide(from + i, rest);
+          simd::store_narrow(to + i, sum, rest);
+        });
   } else {
     using A = accumulate_t<To>;
     for (index_t i = 0; i < n; ++i) {

@@ -9,58 +9,60 @@
 namespace deepseek {
 
 template <class Ys, class By, class Y>
-void combine_impl(const cpu& b, const Ys& ys, const By& by, const Y& y) requires Packable<Y, Ys> {
-  using T = typename Y::value_type;
+void combine_impl(const cpu& b, const Ys& ys, const By& by, const Y& y) requires Widenable<Y, Ys> {
+  using T = lanes_of<Y>;
   using pack = simd::pack<T>;
   if (!unit_rows(ys, y)) return combine_impl(static_cast<const reference&>(b), ys, by, y);
   require_indices(by.slot, ys.extent(0), "combine: slot", absent_index);
   const index_t width = y.extent(1), choices = by.slot.extent(1);
   parallel_rows(b, y.extent(0), rows_per_task(width * choices), [&](index_t first, index_t end) {
     for (index_t t = first; t < end; ++t) {
-      T* to = row_at(y, t).data();
+      auto* const to = row_at(y, t).data();
       for (index_t d = 0; d < width; d += pack::width) {
         pack sum = pack::zero();
         for (index_t k = 0; k < choices; ++k) {
           if (by.slot(t, k) < 0) continue;
           const auto weight = pack::broadcast(convert_to<T>(by.weights(t, k)));
-          const T* row = row_at(ys, by.slot(t, k)).data();
-          sum = fma(weight, pack::load_up_to(row + d, width - d), sum);
+          const auto* row = row_at(ys, by.slot(t, k)).data();
+          sum = fma(weight, simd::load_wide(row + d, width - d), sum);
         }
-        sum.store_up_to(to + d, width - d);
+        simd::store_narrow(to + d, sum, width - d);
       }
     }
   });
 }
 
 // <a, b> with two chains of registers from the row's start.
-template <class T>
-T dot_run(const T* a, const T* b, index_t n) {
-  using pack = simd::pack<T>;
+template <class A, class B>
+accumulate_t<A> dot_run(const A* a, const B* b, index_t n) {
+  using pack = simd::pack<accumulate_t<A>>;
+  const auto both = [&](index_t d, index_t rest, pack sum) __attribute__((always_inline)) {
+    return fma(simd::load_wide(a + d, rest), simd::load_wide(b + d, rest), sum);
+  };
   pack even = pack::zero(), odd = pack::zero();
   index_t d = 0;
   for (; d + 2 * pack::width <= n; d += 2 * pack::width) {
-    even = fma(pack::load(a + d), pack::load(b + d), even);
-    odd = fma(pack::load(a + d + pack::width), pack::load(b + d + pack::width), odd);
+    even = both(d, pack::width, even);
+    odd = both(d + pack::width, pack::width, odd);
   }
-  for (; d < n; d += pack::width) {
-    even = fma(pack::load_up_to(a + d, n - d), pack::load_up_to(b + d, n - d), even);
-  }
+  for (; d < n; d += pack::width) even = both(d, n - d, even);
   return reduce_sum(even + odd);
 }
 
-template <class T>
-void scaled_run(T weight, const T* from, T* to, index_t n) {
-  using pack = simd::pack<T>;
-  for (index_t d = 0; d < n; d += pack::width) {
-    (pack::broadcast(weight) * pack::load_up_to(from + d, n - d)).store_up_to(to + d, n - d);
-  }
+template <class T, class From, class To>
+void scaled_run(T weight, const From* from, To* to, index_t n) {
+  const auto by = simd::pack<T>::broadcast(weight);
+  simd::along_row<T>(
+      n, [&](index_t d, index_t rest) __attribute__((always_inline)) {
+        simd::store_narrow(to + d, by * simd::load_wide(from + d, rest), rest);
+      });
 }
 
 template <class In, class DY, class DYs, class DW>
 void combine_backward_impl(
     const cpu& b, const In& in, const DY& dy,
-    const combine_gradients<DYs, DW>& out) requires Packable<DYs, DY, decltype(in.ys)> {
-  using T = typename DYs::value_type;
+    const combine_gradients<DYs, DW>& out) requires Widenable<DYs, DY, decltype(in.ys)> {
+  using T = lanes_of<DYs>;
   if (!unit_rows(in.ys, dy, out.dys)) {
     return combine_backward_impl(static_cast<const reference&>(b), in, dy, out);
   }
@@ -68,7 +70,7 @@ void combine_backward_impl(
   const index_t width = dy.extent(1), choices = in.slot.extent(1);
   parallel_rows(b, dy.extent(0), rows_per_task(width * choices), [&](index_t first, index_t end) {
     for (index_t t = first; t < end; ++t) {
-      const T* gradient = row_at(dy, t).data();
+      const auto* gradient = row_at(dy, t).data();
       for (index_t k = 0; k < choices; ++k) {
         const index_t row = in.slot(t, k);
         if (row < 0) {

@@ -17,6 +17,11 @@ void convert_run(index_t n, const From* from, To* to) {
     std::copy_n(from, n, to);
   } else if constexpr (std::is_floating_point_v<To> && std::is_floating_point_v<From>) {
     as_array(to, n) = as_array(from, n).template cast<To>();
+  } else if constexpr (SameLanes<To, From>) {
+    simd::along_row<float>(
+        n, [&](index_t i, index_t rest) __attribute__((always_inline)) {
+          simd::store_narrow(to + i, simd::load_wide(from + i, rest), rest);
+        });
   } else {
     for (index_t i = 0; i < n; ++i) to[i] = convert_to<To>(from[i]);
   }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// cross_entropy on the cpu: exponentials in registers, chunks of 64 rows on all threads.
+// cross_entropy on the cpu: exponentials in registers, chunks of 64 rows on all threads; float,
+// bf16 and f16 in any mixture, or double. The gradient keeps a row's exponentials in dx, or in a
+// row of scratch where dx is narrower.
 #pragma once
 
-#include "deepseek/backend/cpu/rows.hpp"
-#include "deepseek/backend/cpu/vector_math.hpp"
+#include "deepseek/backend/cpu/softmax.hpp"
 #include "deepseek/backend/reference/cross_entropy.hpp"
 #include "deepseek/backend/rows/row_at.hpp"
 
@@ -11,38 +12,29 @@
 
 namespace deepseek {
 
-// Up to width elements; the lanes beyond n are -inf, whose exponential is 0.
-template <class T>
-DEEPSEEK_INLINE simd::pack<T> load_exponents(const T* p, index_t n) {
-  constexpr int width = simd::pack<T>::width;
-  if (n >= width) return simd::pack<T>::load(p);
-  T lanes[width];
-  for (int i = 0; i < width; ++i) lanes[i] = i < n ? p[i] : -std::numeric_limits<T>::infinity();
-  return simd::pack<T>::load(lanes);
-}
-
-// The maximum and the sum of e^(x - maximum); store(v, e) sees each register of exponentials.
-// A NaN that the maximum passes over comes back through the sum.
-template <class T, class Store>
-row_exponentials<T> sum_exponentials(const T* x, index_t n, const Store& store) {
+// The maximum and the sum of e^(x - maximum); store(v, e) sees each register of exponentials, 0
+// beyond the row. A NaN that the maximum passes over comes back through the sum.
+template <class X, class Store>
+row_exponentials<accumulate_t<X>> sum_exponentials(const X* x, index_t n, const Store& store) {
+  using T = accumulate_t<X>;
   using pack = simd::pack<T>;
-  pack most = pack::broadcast(-std::numeric_limits<T>::infinity());
-  for (index_t v = 0; v < n; v += pack::width) most = max(load_exponents(x + v, n - v), most);
-  const T top = reduce_max(most);
-  pack sum = pack::zero();
-  for (index_t v = 0; v < n; v += pack::width) {
-    const pack e = simd::exp(load_exponents(x + v, n - v) - pack::broadcast(top));
-    sum = sum + e;
-    store(v, e);
-  }
-  return {top, reduce_sum(sum)};
+  const T top = kernels::row_max(x, n);
+  const pack shift = pack::broadcast(top);
+  const auto [sum] = simd::row_sums<T, 1>(
+      n, [&](index_t v, index_t rest) __attribute__((always_inline)) {
+        const pack away = simd::load_wide(x + v, rest) - shift;
+        const pack e = simd::first_lanes(simd::exp(away), rest, T(0));
+        store(v, e);
+        return std::array{e};
+      });
+  return {top, sum};
 }
 
 template <class X, class Targets, class L>
 cross_entropy_result cross_entropy_impl(const cpu& b, const X& logits, const Targets& targets,
-                                        const L& losses, cross_entropy_spec spec) requires
-    Packable<X> && std::is_same_v<typename X::value_type, accumulate_t<typename L::value_type>> {
-  using T = typename X::value_type;
+                                        const L& losses,
+                                        cross_entropy_spec spec) requires Widenable<X, L> {
+  using T = lanes_of<X>;
   if (!unit_rows(logits)) {
     return cross_entropy_impl(static_cast<const reference&>(b), logits, targets, losses, spec);
   }
@@ -57,9 +49,9 @@ cross_entropy_result cross_entropy_impl(const cpu& b, const X& logits, const Tar
     for (index_t i = first; i < std::min(n, first + cross_entropy_rows); ++i) {
       T loss = 0;
       if (targets(i) != spec.ignore) {
-        const T* row = row_at(logits, i).data();
+        const auto* row = row_at(logits, i).data();
         const auto e = sum_exponentials(row, columns, [](index_t, simd::pack<T>) {});
-        loss = std::log(e.sum) - (row[targets(i)] - e.most);
+        loss = std::log(e.sum) - (convert_to<T>(row[targets(i)]) - e.most);
       }
       losses(i) = convert_to<typename L::value_type>(loss);
       sum += static_cast<double>(loss);
@@ -72,24 +64,26 @@ cross_entropy_result cross_entropy_impl(const cpu& b, const X& logits, const Tar
 }
 
 // One row of the gradient, in place where dx is x.
-template <class T>
-void cross_entropy_gradient_run(const T* x, T* dx, index_t n, index_t target, T factor) {
+template <class X, class DX, class T>
+void cross_entropy_gradient_run(const X* x, DX* dx, index_t n, index_t target, T factor) {
   using pack = simd::pack<T>;
+  T* const kept = kernels::wide_row(dx, n);
   const auto e =
-      sum_exponentials(x, n, [&](index_t v, pack values) { values.store_up_to(dx + v, n - v); });
-  const T at_target = (dx[target] / e.sum - T(1)) * factor;
+      sum_exponentials(x, n, [&](index_t v, pack values) { values.store_up_to(kept + v, n - v); });
+  const T at_target = (kept[target] / e.sum - T(1)) * factor;
   const pack share = pack::broadcast(T(1) / e.sum), by = pack::broadcast(factor);
-  for (index_t v = 0; v < n; v += pack::width) {
-    (pack::load_up_to(dx + v, n - v) * share * by).store_up_to(dx + v, n - v);
-  }
-  dx[target] = at_target;
+  simd::along_row<T>(
+      n, [&](index_t v, index_t rest) __attribute__((always_inline)) {
+        simd::store_narrow(dx + v, pack::load_up_to(kept + v, rest) * share * by, rest);
+      });
+  dx[target] = convert_to<DX>(at_target);
 }
 
 template <class X, class Targets, class DX>
 void cross_entropy_gradient_impl(const cpu& b, const X& logits, const Targets& targets,
-                                 const DX& dlogits, cross_entropy_gradient_spec spec) requires
-    Packable<X> && std::is_same_v<typename X::value_type, typename DX::value_type> {
-  using T = typename X::value_type;
+                                 const DX& dlogits,
+                                 cross_entropy_gradient_spec spec) requires Widenable<X, DX> {
+  using T = lanes_of<DX>;
   if (!unit_rows(logits, dlogits)) {
     return cross_entropy_gradient_impl(static_cast<const reference&>(b), logits, targets, dlogits,
                                        spec);
@@ -101,9 +95,9 @@ void cross_entropy_gradient_impl(const cpu& b, const X& logits, const Targets& t
   const T factor = counted > 0 ? static_cast<T>(spec.scale / static_cast<double>(counted)) : T(0);
   parallel_rows(b, targets.extent(0), rows_per_task(columns), [&](index_t first, index_t end) {
     for (index_t i = first; i < end; ++i) {
-      T* out = row_at(dlogits, i).data();
+      auto* const out = row_at(dlogits, i).data();
       if (targets(i) == spec.ignore) {
-        std::fill(out, out + columns, T(0));
+        std::fill(out, out + columns, typename DX::value_type(T(0)));
       } else {
         cross_entropy_gradient_run(row_at(logits, i).data(), out, columns, targets(i), factor);
       }

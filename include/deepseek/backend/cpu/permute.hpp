@@ -23,8 +23,8 @@ void permute_impl(const cpu& b, const X& x, const Source& source, index_t choice
 
 template <class DY, class Slot, class DX>
 void permute_backward_impl(const cpu& b, const DY& dxs, const Slot& slot,
-                           const DX& dx) requires Packable<DX, DY> {
-  using pack = simd::pack<typename DX::value_type>;
+                           const DX& dx) requires Widenable<DX, DY> {
+  using pack = simd::pack<lanes_of<DX>>;
   if (!unit_rows(dxs, dx)) {
     return permute_backward_impl(static_cast<const reference&>(b), dxs, slot, dx);
   }
@@ -37,9 +37,9 @@ void permute_backward_impl(const cpu& b, const DY& dxs, const Slot& slot,
         pack sum = pack::zero();
         for (index_t k = 0; k < choices; ++k) {
           if (slot(t, k) < 0) continue;
-          sum = sum + pack::load_up_to(row_at(dxs, slot(t, k)).data() + d, width - d);
+          sum = sum + simd::load_wide(row_at(dxs, slot(t, k)).data() + d, width - d);
         }
-        sum.store_up_to(to + d, width - d);
+        simd::store_narrow(to + d, sum, width - d);
       }
     }
   });

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// rms_norm on cpu, float or double throughout, contiguous rows; see ops/rms_norm.hpp. Other types
-// and strides take the reference. A row is read twice, the second time from the first cache.
+// rms_norm on cpu, contiguous rows, computed in float (float, bf16, f16 in any mixture) or double;
+// see ops/rms_norm.hpp. float beside double and other strides take the reference. A row is read
+// twice, the second time from the first cache.
 #pragma once
 
 #include "deepseek/backend/cpu/rows.hpp"
@@ -14,35 +15,41 @@ T inverse_rms(T squares, index_t n, T eps) {
   return T(1) / std::sqrt(squares / static_cast<T>(n) + eps);
 }
 
-template <class T>
-void rms_norm_row(const T* x, const T* w, T* y, index_t n, T eps) {
-  using simd::pack;
+template <class T, class X, class W, class Y>
+void rms_norm_row(const X* x, const W* w, Y* y, index_t n, T eps) {
+  using simd::load_wide;
   const auto [squares] = simd::row_sums<T, 1>(
       n, [&](index_t i, index_t rest) __attribute__((always_inline)) {
-        const auto v = pack<T>::load_up_to(x + i, rest);
+        const auto v = load_wide(x + i, rest);
         return std::array{v * v};
       });
-  const auto r = pack<T>::broadcast(inverse_rms(squares, n, eps));
+  const auto r = simd::pack<T>::broadcast(inverse_rms(squares, n, eps));
   simd::along_row<T>(
       n, [&](index_t i, index_t rest) __attribute__((always_inline)) {
-        const auto normed = pack<T>::load_up_to(x + i, rest) * r;
-        (pack<T>::load_up_to(w + i, rest) * normed).store_up_to(y + i, rest);
+        const auto normed = load_wide(x + i, rest) * r;
+        simd::store_narrow(y + i, load_wide(w + i, rest) * normed, rest);
       });
 }
 
 // dx of one row and its share of dw, which is added to `partial`.
-template <class T>
+template <class T, class X, class W, class DY, class DX>
 struct rms_norm_backward_pointers {
-  const T *x, *w, *dy;
-  T *dx, *partial;
+  const X* x;
+  const W* w;
+  const DY* dy;
+  DX* dx;
+  T* partial;
 };
-template <class T>
-void rms_norm_backward_row(const rms_norm_backward_pointers<T>& p, index_t n, T eps) {
-  using simd::pack;
+template <class T, class X, class W, class DY, class DX>
+rms_norm_backward_pointers(const X*, const W*, const DY*, DX*, T*)
+    -> rms_norm_backward_pointers<T, X, W, DY, DX>;
+template <class T, class Pointers>
+void rms_norm_backward_row(const Pointers& p, index_t n, T eps) {
+  using simd::load_wide, simd::pack;
   const auto [squares, dot] = simd::row_sums<T, 2>(
       n, [&](index_t i, index_t rest) __attribute__((always_inline)) {
-        const auto v = pack<T>::load_up_to(p.x + i, rest);
-        const auto g = pack<T>::load_up_to(p.dy + i, rest) * pack<T>::load_up_to(p.w + i, rest);
+        const auto v = load_wide(p.x + i, rest);
+        const auto g = load_wide(p.dy + i, rest) * load_wide(p.w + i, rest);
         return std::array{v * v, g * v};
       });
   const T scale = inverse_rms(squares, n, eps);
@@ -50,20 +57,20 @@ void rms_norm_backward_row(const rms_norm_backward_pointers<T>& p, index_t n, T 
   const auto mean = pack<T>::broadcast(dot * scale / static_cast<T>(n));
   simd::along_row<T>(
       n, [&](index_t i, index_t rest) __attribute__((always_inline)) {
-        const auto normed = pack<T>::load_up_to(p.x + i, rest) * r;
-        const auto dy = pack<T>::load_up_to(p.dy + i, rest);
-        const auto g = dy * pack<T>::load_up_to(p.w + i, rest);
+        const auto normed = load_wide(p.x + i, rest) * r;
+        const auto dy = load_wide(p.dy + i, rest);
+        const auto g = dy * load_wide(p.w + i, rest);
         fma(dy, normed, pack<T>::load_up_to(p.partial + i, rest)).store_up_to(p.partial + i, rest);
-        (r * fma(-normed, mean, g)).store_up_to(p.dx + i, rest);
+        simd::store_narrow(p.dx + i, r * fma(-normed, mean, g), rest);
       });
 }
 
 }  // namespace kernels
 
 template <class X, class W, class Y>
-requires Packable<X, W, Y>
+requires Widenable<X, W, Y>
 void rms_norm_impl(const cpu& b, const X& x, const W& w, const Y& y, double eps) {
-  using T = typename Y::value_type;
+  using T = lanes_of<Y>;
   if (!unit_rows(x, w, y)) {
     return rms_norm_impl(static_cast<const reference&>(b), x, w, y, eps);
   }
@@ -76,10 +83,10 @@ void rms_norm_impl(const cpu& b, const X& x, const W& w, const Y& y, double eps)
 }
 
 template <class X, class W, class DY, class DX, class DW>
-requires Packable<X, W, DY, DX, DW>
+requires Widenable<X, W, DY, DX, DW>
 void rms_norm_backward_impl(const cpu& b, const rms_norm_inputs<X, W>& in, const DY& dy,
                             const rms_norm_gradients<DX, DW>& out, double eps) {
-  using T = typename DX::value_type;
+  using T = lanes_of<DX>;
   if (!unit_rows(in.x, in.w, dy, out.dx, out.dw)) {
     return rms_norm_backward_impl(static_cast<const reference&>(b), in, dy, out, eps);
   }
@@ -91,8 +98,9 @@ void rms_norm_backward_impl(const cpu& b, const rms_norm_inputs<X, W>& in, const
     T* sums = &partial(first / rows_per_partial, 0);
     std::fill_n(sums, n, T(0));
     for (index_t i = first; i < last; ++i) {
-      kernels::rms_norm_backward_row<T>({&in.x(i, 0), in.w.data(), &dy(i, 0), &out.dx(i, 0), sums},
-                                        n, static_cast<T>(eps));
+      const kernels::rms_norm_backward_pointers row{&in.x(i, 0), in.w.data(), &dy(i, 0),
+                                                    &out.dx(i, 0), sums};
+      kernels::rms_norm_backward_row(row, n, static_cast<T>(eps));
     }
   });
   add_partials(b, partial, out.dw);

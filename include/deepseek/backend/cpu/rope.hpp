@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// rope on cpu, float or double throughout, contiguous heads; see ops/rope.hpp. Other types and
-// strides take the reference. The frequencies are computed once a call, sines and cosines once a
-// token (not once a head), in registers of double: Cody and Waite's reduction by pi/2 in three
-// parts, then the Taylor series of degree 17 and 16; at most 2 ulp from the sine of the angle.
+// rope on cpu, contiguous heads, computed in float (float, bf16, f16 in any mixture) or double; see
+// ops/rope.hpp. float beside double and other strides take the reference. The frequencies are
+// computed once a call, sines and cosines once a token (not once a head), in registers of double:
+// Cody and Waite's reduction by pi/2 in three parts, then the Taylor series of degree 17 and 16; at
+// most 2 ulp from the sine of the angle.
 #pragma once
 
+#include "deepseek/backend/cpu/copy.hpp"
 #include "deepseek/backend/cpu/rows.hpp"
 #include "deepseek/backend/reference/rope.hpp"
 
@@ -81,40 +83,39 @@ DEEPSEEK_INLINE simd::pack<T> swap_neighbours(simd::pack<T> x) {
   (std::make_integer_sequence<int, simd::pack<T>::width>{});
 }
 
-template <class T>
-void rotate_interleaved(const T* x, const T* factors, T* y, index_t count) {
+template <class X, class T, class Y>
+void rotate_interleaved(const X* x, const T* factors, Y* y, index_t count) {
   using simd::pack;
   simd::along_row<T>(
       count, [&](index_t i, index_t rest) __attribute__((always_inline)) {
-        const auto v = pack<T>::load_up_to(x + i, rest);
+        const auto v = simd::load_wide(x + i, rest);
         const auto sine = pack<T>::load_up_to(factors + count + i, rest);
-        fma(v, pack<T>::load_up_to(factors + i, rest), swap_neighbours(v) * sine)
-            .store_up_to(y + i, rest);
+        const auto cosine = pack<T>::load_up_to(factors + i, rest);
+        simd::store_narrow(y + i, fma(v, cosine, swap_neighbours(v) * sine), rest);
       });
 }
 
-template <class T>
-void rotate_half(const T* x, const T* factors, T* y, index_t count) {
+template <class X, class T, class Y>
+void rotate_half(const X* x, const T* factors, Y* y, index_t count) {
   using simd::pack;
   const index_t pairs = count / 2;
   const T* sines = factors + count + pairs;
   simd::along_row<T>(
       pairs, [&](index_t i, index_t rest) __attribute__((always_inline)) {
-        const auto a = pack<T>::load_up_to(x + i, rest),
-                   b = pack<T>::load_up_to(x + pairs + i, rest);
+        const auto a = simd::load_wide(x + i, rest), b = simd::load_wide(x + pairs + i, rest);
         const auto c = pack<T>::load_up_to(factors + i, rest);
         const auto s = pack<T>::load_up_to(sines + i, rest);
-        fma(a, c, -(b * s)).store_up_to(y + i, rest);
-        fma(b, c, a * s).store_up_to(y + pairs + i, rest);
+        simd::store_narrow(y + i, fma(a, c, -(b * s)), rest);
+        simd::store_narrow(y + pairs + i, fma(b, c, a * s), rest);
       });
 }
 
-template <class T>
-void rope_head(const rope_spec& spec, const T* x, const T* factors, T* y, index_t dim) {
-  if (x != y) {
+template <class X, class T, class Y>
+void rope_head(const rope_spec& spec, const X* x, const T* factors, Y* y, index_t dim) {
+  if (static_cast<const void*>(x) != y) {
     const index_t end = spec.first + spec.count;
-    std::copy_n(x, spec.first, y);
-    std::copy_n(x + end, dim - end, y + end);
+    convert_run(spec.first, x, y);
+    convert_run(dim - end, x + end, y + end);
   }
   if (spec.layout == rope_layout::half) {
     rotate_half(x + spec.first, factors, y + spec.first, spec.count);
@@ -126,9 +127,9 @@ void rope_head(const rope_spec& spec, const T* x, const T* factors, T* y, index_
 }  // namespace kernels
 
 template <class X, class P, class Y>
-requires Packable<X, Y>
+requires Widenable<X, Y>
 void rope_impl(const cpu& b, const X& x, const P& positions, const Y& y, const rope_spec& spec) {
-  using T = typename Y::value_type;
+  using T = lanes_of<Y>;
   constexpr index_t tokens_per_task = 16;
   // With theta < 1 an angle may leave the range of the reduction.
   if (!unit_rows(x, y) || spec.theta < 1) {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "deepseek/backend/cpu/context.hpp"
+#include "deepseek/backend/cpu/simd_narrow.hpp"
 #include "deepseek/backend/cpu/vector_math.hpp"
 
 #include <algorithm>
@@ -20,6 +21,16 @@ concept Packable = (std::is_same_v<typename V::value_type, float> ||
                     std::is_same_v<typename V::value_type,
                                    double>)&&(std::is_same_v<typename V::value_type,
                                                              typename More::value_type>&&...);
+
+// All elements are computed in lanes of one type: float for float, bf16 and f16 in any mixture,
+// double for double. simd::load_wide and store_narrow bring them there and back, rounded once.
+template <class T, class... More>
+concept SameLanes = Floating<T> &&(Floating<More>&&...) &&
+                    (std::is_same_v<accumulate_t<T>, accumulate_t<More>> && ...);
+template <class V, class... More>
+concept Widenable = SameLanes<typename V::value_type, typename More::value_type...>;
+template <class V>
+using lanes_of = accumulate_t<typename V::value_type>;
 
 // The last extent of every view is contiguous.
 template <class... V>
@@ -39,9 +50,9 @@ DEEPSEEK_INLINE pack<T> first_lanes(pack<T> v, index_t n, T rest) {
                      pack<T>::broadcast(rest));
 }
 
-// Sums over i < n of the lanes of term(i, n - i), Count at once. Four partial sums each: the
-// latency of an addition is hidden and long rows lose little. term leaves zero in the lanes beyond
-// n.
+// Sums over i < n of the lanes of term(i, how many are left, or width), Count at once. Four partial
+// sums each: the latency of an addition is hidden and long rows lose little. term leaves zero in
+// the lanes beyond n.
 template <class T, int Count, class Term>
 DEEPSEEK_INLINE std::array<T, Count> row_sums(index_t n, const Term& term) {
   constexpr index_t width = pack<T>::width;
@@ -49,15 +60,16 @@ DEEPSEEK_INLINE std::array<T, Count> row_sums(index_t n, const Term& term) {
   for (auto& part : sums) {
     for (auto& sum : part) sum = pack<T>::zero();
   }
-  const auto add = [&](pack<T>(&part)[Count], index_t i) __attribute__((always_inline)) {
-    const std::array<pack<T>, Count> terms = term(i, n - i);
+  const auto add = [&](pack<T>(&part)[Count], index_t i, index_t rest)
+      __attribute__((always_inline)) {
+    const std::array<pack<T>, Count> terms = term(i, rest);
     for (int c = 0; c < Count; ++c) part[c] = part[c] + terms[static_cast<std::size_t>(c)];
   };
   index_t i = 0;
   for (; i + 4 * width <= n; i += 4 * width) {
-    unrolled<4>([&](auto k) __attribute__((always_inline)) { add(sums[k], i + k * width); });
+    unrolled<4>([&](auto k) __attribute__((always_inline)) { add(sums[k], i + k * width, width); });
   }
-  for (; i < n; i += width) add(sums[0], i);
+  for (; i < n; i += width) add(sums[0], i, n - i);
   std::array<T, Count> out;
   for (int c = 0; c < Count; ++c) {
     out[static_cast<std::size_t>(c)] =
@@ -66,10 +78,13 @@ DEEPSEEK_INLINE std::array<T, Count> row_sums(index_t n, const Term& term) {
   return out;
 }
 
-// f(i, n - i) for each register of a row of n.
+// f(i, how many) for each register of a row of n: width, a constant, for all but the last.
 template <class T, class F>
 DEEPSEEK_INLINE void along_row(index_t n, const F& f) {
-  for (index_t i = 0; i < n; i += pack<T>::width) f(i, n - i);
+  constexpr index_t width = pack<T>::width;
+  index_t i = 0;
+  for (; i + width <= n; i += width) f(i, width);
+  if (i < n) f(i, n - i);
 }
 
 }  // namespace simd
@@ -92,7 +107,7 @@ void parallel_rows(const cpu& b, index_t n, index_t size, const F& f) {
 // out[j] += partial[0, j] + partial[1, j] + ...: in this order.
 template <class Partial, class Out>
 void add_partials(const cpu& b, const Partial& partial, const Out& out) {
-  using T = typename Out::value_type;
+  using T = typename Partial::value_type;
   using simd::pack;
   constexpr index_t columns = 64;
   parallel_rows(b, out.extent(0), columns, [&](index_t first, index_t last) {
@@ -101,8 +116,8 @@ void add_partials(const cpu& b, const Partial& partial, const Out& out) {
       for (index_t c = 0; c < partial.extent(0); ++c) {
         sum = sum + pack<T>::load_up_to(&partial(c, j), last - j);
       }
-      T* to = out.data() + j;
-      (pack<T>::load_up_to(to, last - j) + sum).store_up_to(to, last - j);
+      auto* const to = out.data() + j;
+      simd::store_narrow(to, simd::load_wide(to, last - j) + sum, last - j);
     }
   });
 }

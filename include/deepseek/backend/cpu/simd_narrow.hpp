@@ -21,8 +21,15 @@ DEEPSEEK_INLINE half_words load_words(const std::uint16_t* p, int read) {
   __builtin_memcpy(&words, p, static_cast<std::size_t>(read) * 2);
   return words;
 }
+DEEPSEEK_INLINE vector<std::int32_t> widened(half_words words) {
+#if defined(__AVX2__) && !defined(__AVX512F__)  // g++ 12 takes two halves
+  return std::bit_cast<vector<std::int32_t>>(_mm256_cvtepu16_epi32(std::bit_cast<__m128i>(words)));
+#else
+  return __builtin_convertvector(words, vector<std::int32_t>);
+#endif
+}
 DEEPSEEK_INLINE vector<std::int32_t> widen_words(const std::uint16_t* p, int read) {
-  return __builtin_convertvector(load_words(p, read), vector<std::int32_t>);
+  return widened(load_words(p, read));
 }
 
 DEEPSEEK_INLINE pack<float> load_bf16(const std::uint16_t* p, int n = pack<float>::width) {
@@ -64,9 +71,15 @@ DEEPSEEK_INLINE pack<float> load_f16(const std::uint16_t* p, int n = pack<float>
 
 DEEPSEEK_INLINE half_words narrow_bf16(pack<float> x) {
   const auto bits = bits_of(x);
-  const vector<std::int32_t> rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-  const vector<std::int32_t> quiet = (bits >> 16) | 0x40;
-  return __builtin_convertvector(x.v != x.v ? quiet : rounded, half_words);
+  const vector<std::int32_t> rounded = bits + (((bits >> 16) & 1) + 0x7fff);
+  const vector<std::int32_t> chosen = x.v != x.v ? bits | 0x400000 : rounded;
+#if defined(__AVX2__) && !defined(__AVX512F__)  // g++ 12 packs with more steps
+  const __m256i upper = _mm256_srli_epi32(std::bit_cast<__m256i>(chosen), 16);
+  return std::bit_cast<half_words>(
+      _mm_packus_epi32(_mm256_castsi256_si128(upper), _mm256_extracti128_si256(upper, 1)));
+#else
+  return __builtin_convertvector(chosen >> 16, half_words);
+#endif
 }
 
 #if defined(__AVX512BF16__) && defined(__AVX512VL__)
@@ -109,7 +122,7 @@ DEEPSEEK_INLINE pack<float> load_as_float(const T* p, std::ptrdiff_t n) {
     if constexpr (std::is_same_v<T, f16>) {
       return widen_f16(words);
     } else {
-      return from_bits<float>(__builtin_convertvector(words, vector<std::int32_t>) << 16);
+      return from_bits<float>(widened(words) << 16);
     }
   }
 }
@@ -127,6 +140,40 @@ DEEPSEEK_INLINE void store_from_float(T* p, pack<float> x, std::ptrdiff_t n) {
       __builtin_memcpy(to, &words, static_cast<std::size_t>(n) * 2);
     }
   }
+}
+
+// The same in the lanes that elements of T are computed in: accumulate_t<T>, double for double.
+template <class T>
+DEEPSEEK_INLINE pack<accumulate_t<T>> load_wide(const T* p, std::ptrdiff_t n) {
+  if constexpr (std::is_same_v<T, double>) {
+    return pack<double>::load_up_to(p, n);
+  } else {
+    return load_as_float(p, n);
+  }
+}
+template <class T>
+DEEPSEEK_INLINE void store_narrow(T* p, pack<accumulate_t<T>> x, std::ptrdiff_t n) {
+  if constexpr (std::is_same_v<T, double>) {
+    x.store_up_to(p, n);
+  } else {
+    store_from_float(p, x, n);
+  }
+}
+
+// Bit i tells whether a >= b in lane i; false where either is NaN.
+template <class T>
+DEEPSEEK_INLINE std::uint32_t lanes_at_least(pack<T> a, pack<T> b) {
+  if constexpr (std::is_same_v<T, float>) {
+#if defined(__AVX512F__) && defined(__AVX512VL__)
+    return _mm512_cmp_ps_mask(a.v, b.v, _CMP_GE_OQ);
+#elif defined(__AVX2__) && defined(__FMA__)
+    return static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(a.v, b.v, _CMP_GE_OQ)));
+#endif
+  }
+  const vector<integer_of<T>> holds = a.v >= b.v;
+  std::uint32_t bits = 0;
+  for (int i = 0; i < pack<T>::width; ++i) bits |= holds[i] != 0 ? 1U << i : 0U;
+  return bits;
 }
 
 // Whether a > b in some lane.

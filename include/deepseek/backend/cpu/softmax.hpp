@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// softmax on cpu, float or double throughout, contiguous rows; see ops/softmax.hpp. Other types and
-// strides take the reference. Three passes over a row: maximum, exponentials kept in y, scaling.
+// softmax on cpu, contiguous rows, computed in float (float, bf16, f16 in any mixture) or double;
+// see ops/softmax.hpp. float beside double and other strides take the reference. Three passes over
+// a row: maximum, exponentials (kept in y, or in a row of scratch where y is narrower), scaling.
 #pragma once
 
+#include "deepseek/backend/cpu/kernels/scratch.hpp"
 #include "deepseek/backend/cpu/rows.hpp"
 #include "deepseek/backend/reference/softmax.hpp"
 
@@ -10,56 +12,71 @@ namespace deepseek {
 namespace kernels {
 
 // NaN never compares larger: the sum of the exponentials carries it.
-template <class T>
-T row_max(const T* x, index_t n) {
+template <class X>
+accumulate_t<X> row_max(const X* x, index_t n) {
+  using T = accumulate_t<X>;
   using simd::pack;
   constexpr T lowest = -std::numeric_limits<T>::infinity();
   auto largest = pack<T>::broadcast(lowest);
   simd::along_row<T>(
       n, [&](index_t i, index_t rest) __attribute__((always_inline)) {
-        largest = max(simd::first_lanes(pack<T>::load_up_to(x + i, rest), rest, lowest), largest);
+        largest = max(simd::first_lanes(simd::load_wide(x + i, rest), rest, lowest), largest);
       });
   return reduce_max(largest);
 }
 
-template <class T>
-void softmax_row(const T* x, T* y, index_t n) {
+struct row_of_exponentials {};
+// n wide numbers: y itself where its elements are as wide as the lanes.
+template <class Y>
+accumulate_t<Y>* wide_row(Y* y, index_t n) {
+  if constexpr (std::is_same_v<Y, accumulate_t<Y>>) {
+    return y;
+  } else {
+    return scratch<row_of_exponentials, accumulate_t<Y>>(static_cast<std::size_t>(n));
+  }
+}
+
+template <class X, class Y>
+void softmax_row(const X* x, Y* y, index_t n) {
+  using T = accumulate_t<Y>;
   using simd::pack;
   const T found = row_max(x, n);
   const T largest = found == -std::numeric_limits<T>::infinity() ? T(0) : found;
   const auto shift = pack<T>::broadcast(largest);
+  T* const kept = wide_row(y, n);
   const auto [total] = simd::row_sums<T, 1>(
       n, [&](index_t i, index_t rest) __attribute__((always_inline)) {
-        const auto e = simd::exp(pack<T>::load_up_to(x + i, rest) - shift);
-        e.store_up_to(y + i, rest);
+        const auto e = simd::exp(simd::load_wide(x + i, rest) - shift);
+        e.store_up_to(kept + i, rest);
         return std::array{simd::first_lanes(e, rest, T(0))};
       });
   const auto scale = pack<T>::broadcast(total == T(0) ? T(0) : T(1) / total);
   simd::along_row<T>(
       n, [&](index_t i, index_t rest) __attribute__((always_inline)) {
-        (pack<T>::load_up_to(y + i, rest) * scale).store_up_to(y + i, rest);
+        simd::store_narrow(y + i, pack<T>::load_up_to(kept + i, rest) * scale, rest);
       });
 }
 
-template <class T>
-void softmax_backward_row(const T* y, const T* dy, T* dx, index_t n) {
-  using simd::pack;
+template <class Y, class DY, class DX>
+void softmax_backward_row(const Y* y, const DY* dy, DX* dx, index_t n) {
+  using T = accumulate_t<DX>;
+  using simd::load_wide;
   const auto [dot] = simd::row_sums<T, 1>(
       n, [&](index_t i, index_t rest) __attribute__((always_inline)) {
-        return std::array{pack<T>::load_up_to(y + i, rest) * pack<T>::load_up_to(dy + i, rest)};
+        return std::array{load_wide(y + i, rest) * load_wide(dy + i, rest)};
       });
-  const auto level = pack<T>::broadcast(dot);
+  const auto level = simd::pack<T>::broadcast(dot);
   simd::along_row<T>(
       n, [&](index_t i, index_t rest) __attribute__((always_inline)) {
-        const auto away = pack<T>::load_up_to(dy + i, rest) - level;
-        (pack<T>::load_up_to(y + i, rest) * away).store_up_to(dx + i, rest);
+        const auto away = load_wide(dy + i, rest) - level;
+        simd::store_narrow(dx + i, load_wide(y + i, rest) * away, rest);
       });
 }
 
 }  // namespace kernels
 
 template <class X, class Y>
-requires Packable<X, Y>
+requires Widenable<X, Y>
 void softmax_impl(const cpu& b, const X& x, const Y& y) {
   if (!unit_rows(x, y)) return softmax_impl(static_cast<const reference&>(b), x, y);
   const index_t n = x.extent(1);
@@ -69,7 +86,7 @@ void softmax_impl(const cpu& b, const X& x, const Y& y) {
 }
 
 template <class Y, class DY, class DX>
-requires Packable<Y, DY, DX>
+requires Widenable<Y, DY, DX>
 void softmax_backward_impl(const cpu& b, const Y& y, const DY& dy, const DX& dx) {
   if (!unit_rows(y, dy, dx)) {
     return softmax_backward_impl(static_cast<const reference&>(b), y, dy, dx);

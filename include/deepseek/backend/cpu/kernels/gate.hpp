@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// One token of gate on the cpu: scores, s + bias and groups in registers; the choice keeps its K
-// best in a short sorted list. The K-th best of the lanes' largest is a floor: K experts reach it,
-// so most others cost one comparison. See ops/gate.hpp.
+// One token of gate on the cpu: scores, s + bias and groups in registers. The K-th largest of 16
+// strands' maxima is a floor that at least K experts reach, and few more; those are ranked by
+// counting, without a branch. Where many are equal a short sorted list takes over. See
+// ops/gate.hpp.
 #pragma once
 
 #include "deepseek/backend/cpu/softmax.hpp"
 #include "deepseek/backend/rows/gate.hpp"
+
+#include <bit>
 
 namespace deepseek::kernels {
 
@@ -79,28 +82,111 @@ class gate_list {
   std::int32_t id_[longest_gate_list] = {};
 };
 
-template <class T>
-simd::pack<T> lane_maxima(const T* c, index_t n, simd::pack<T> largest) {
-  using simd::pack;
-  constexpr T lowest = -std::numeric_limits<T>::infinity();
-  simd::along_row<T>(
-      n, [&](index_t i, index_t rest) __attribute__((always_inline)) {
-        largest = max(largest, simd::first_lanes(pack<T>::load_up_to(c + i, rest), rest, lowest));
-      });
-  return largest;
+// Lane i holds what lane (i + By) mod width held.
+template <int By, class T>
+DEEPSEEK_INLINE simd::pack<T> rotated(simd::pack<T> x) {
+  constexpr int width = simd::pack<T>::width;
+  return [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+    return simd::pack<T>{__builtin_shufflevector(x.v, x.v, ((I + By) % width)...)};
+  }
+  (std::make_integer_sequence<int, width>{});
 }
 
-// The k-th largest lane; -inf where there are fewer lanes.
+// The largest numbers of 16 strands of a row: lanes of a few registers.
 template <class T>
-T kth_lane(simd::pack<T> lanes, index_t k) {
-  constexpr index_t width = simd::pack<T>::width;
-  if (k > width) return -std::numeric_limits<T>::infinity();
-  T value[width];
-  lanes.store(value);
-  gate_list<T> best(k);
-  for (index_t i = 0; i < width; ++i) best.offer(value[i], i);
-  return value[best[k - 1]];
-}
+struct strands {
+  static constexpr index_t width = simd::pack<T>::width;
+  static constexpr int count = width < 16 ? static_cast<int>(16 / width) : 1;
+  static constexpr T lowest = -std::numeric_limits<T>::infinity();
+  simd::pack<T> most[count];
+
+  strands() {
+    for (auto& m : most) m = simd::pack<T>::broadcast(lowest);
+  }
+  DEEPSEEK_INLINE void add(const T* c, index_t n) {
+    for (index_t i = 0; i < n; i += count * width) {
+      simd::unrolled<count>([&](auto k) __attribute__((always_inline)) {
+        const index_t at = i + k * width;
+        if (at >= n) return;
+        const auto v = simd::first_lanes(simd::pack<T>::load_up_to(c + at, n - at), n - at, lowest);
+        most[k] = max(most[k], v);
+      });
+    }
+  }
+  // The k-th largest of all lanes, k <= 16: the least of those that fewer than k exceed.
+  DEEPSEEK_INLINE T kth(index_t k) const {
+    using counts = simd::vector<simd::integer_of<T>>;
+    counts above[count] = {};
+    simd::unrolled<static_cast<int>(width)>([&](auto by) __attribute__((always_inline)) {
+      for (const auto& m : most) {
+        const auto other = rotated<by>(m);
+        for (int a = 0; a < count; ++a) above[a] -= other.v > most[a].v;
+      }
+    });
+    const counts limit = counts{} + static_cast<simd::integer_of<T>>(k);
+    auto largest = simd::pack<T>::broadcast(lowest);  // of the negated numbers
+    for (int a = 0; a < count; ++a) {
+      const auto kept = simd::pack<T>{above[a] < limit ? (-most[a]).v : largest.v};
+      largest = max(largest, kept);
+    }
+    return -reduce_max(largest);
+  }
+};
+
+// The experts whose number reaches the floor, lower ones first.
+template <class T>
+class candidates_of_gate {
+ public:
+  static constexpr index_t most = 32;
+
+  // False where there are more than `most`.
+  bool add(const T* choice, index_t first, index_t n, T floor) {
+    constexpr index_t width = simd::pack<T>::width;
+    const auto least = simd::pack<T>::broadcast(floor);
+    for (index_t word = 0; word < n; word += 64) {
+      const index_t here = std::min<index_t>(64, n - word);
+      const T* const c = choice + first + word;
+      std::uint64_t reached = 0;
+      for (index_t i = 0; i < here; i += width) {
+        const auto v = simd::pack<T>::load_up_to(c + i, here - i);
+        reached |= std::uint64_t{lanes_at_least(v, least)} << i;
+      }
+      if (here < 64) reached &= (std::uint64_t{1} << here) - 1;
+      if (count_ + std::popcount(reached) > most) return false;
+      for (; reached != 0; reached &= reached - 1) {
+        const int i = std::countr_zero(reached);
+        value_[count_] = c[i];
+        id_[count_++] = static_cast<std::int32_t>(first + word + i);
+      }
+    }
+    return true;
+  }
+  // The best in order. Each goes where the number of those before it says: larger ones, and equal
+  // ones with a lower id.
+  template <class I>
+  void best(const I& ids) {
+    constexpr int width = simd::pack<T>::width;
+    simd::pack<T>::broadcast(strands<T>::lowest).store(value_ + count_);
+    std::int32_t ordered[most];
+    for (int i = 0; i < count_; ++i) {
+      const auto own = simd::pack<T>::broadcast(value_[i]);
+      std::uint32_t at_least = 0, at_most = 0;
+      for (int j = 0; j < count_; j += width) {
+        const auto others = simd::pack<T>::load(value_ + j);
+        at_least |= lanes_at_least(others, own) << j;
+        at_most |= lanes_at_least(own, others) << j;
+      }
+      const std::uint32_t lower = (1U << i) - 1;
+      ordered[std::popcount((at_least & ~at_most) | (at_least & lower))] = id_[i];
+    }
+    for (index_t k = 0; k < ids.extent(0); ++k) ids(k) = ordered[k];
+  }
+
+ private:
+  int count_ = 0;
+  T value_[most + simd::pack<T>::width];
+  std::int32_t id_[most];
+};
 
 // memory: E numbers for s + bias, then one for each group. ids: at most longest_gate_list.
 template <class T, class I>
@@ -118,19 +204,22 @@ void gate_choices(const T* s, const T* bias, const I& ids, const view<T, host, d
     }
     strike_groups(values, rule);
   }
-  const auto in_groups = [&](const auto& f) {  // f(first expert) of each group that is in
+  const auto in_groups = [&](const auto& f) {  // f(first expert, how many) of what is in
+    if (!limited) return f(index_t{0}, experts);
     for (index_t g = 0; g < rule.groups; ++g) {
-      if (!limited || values(g) == values(g)) f(g * size);
+      if (values(g) == values(g)) f(g * size, size);
     }
   };
-  auto largest = simd::pack<T>::broadcast(-std::numeric_limits<T>::infinity());
-  in_groups([&](index_t first) { largest = lane_maxima(choice + first, size, largest); });
-  const T floor = kth_lane(largest, ids.extent(0));
+  strands<T> largest;
+  in_groups([&](index_t first, index_t n) { largest.add(choice + first, n); });
+  const T floor = largest.kth(ids.extent(0));
+  candidates_of_gate<T> few;
+  bool fits = true;
+  in_groups([&](index_t first, index_t n) { fits = fits && few.add(choice, first, n, floor); });
+  if (fits) return few.best(ids);
   gate_list<T> best(ids.extent(0));
-  in_groups([&](index_t first) {
-    for (index_t e = first; e < first + size; ++e) {
-      if (choice[e] >= floor) best.offer(choice[e], e);
-    }
+  in_groups([&](index_t first, index_t n) {
+    for (index_t e = first; e < first + n; ++e) best.offer(choice[e], e);
   });
   for (index_t k = 0; k < ids.extent(0); ++k) ids(k) = best[k];
 }
