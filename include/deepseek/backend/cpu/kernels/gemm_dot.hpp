@@ -58,7 +58,7 @@ void multiply_dot_panel(const P& p, gemm_part rows, std::ptrdiff_t k0, dot_opera
   std::ptrdiff_t strip = 0;
   for (std::ptrdiff_t m = rows.m0; m < rows.m1; ++strip) {
     const int height = dot_rows<form>(rows.m1 - m);
-    o.a = p.left(m) + k0 * static_cast<std::ptrdiff_t>(sizeof(typename form::left));
+    o.a = p.left(m) + k0 * dot_size<form>::left_bytes;
     line_fetch fetch;
     if constexpr (P::fetches) fetch = dot_fetch<form>(o, strips, strip, next);
     multiply_dots<form>(height, o, fetch, target.sums(m - rows.m0, k0));
