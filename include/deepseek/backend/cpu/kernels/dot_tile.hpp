@@ -134,10 +134,11 @@ struct dot_size {
   static constexpr std::ptrdiff_t left_bytes = Form::parts * sizeof(typename Form::left);
 };
 
-// `lines` cache lines at each step, from `from` on, `o.b_step` bytes further at the next.
+// `lines` cache lines at each step, from `from` on, `step` bytes further at the next.
 struct line_fetch {
   int lines = 0;
   const std::byte* from = nullptr;
+  std::ptrdiff_t step = 0;
 };
 
 struct dot_operands {
@@ -146,6 +147,7 @@ struct dot_operands {
   const std::byte* b;
   std::ptrdiff_t b_step;  // bytes
   std::ptrdiff_t steps;
+  std::ptrdiff_t fetch_step = 0;  // bytes; panels of several lines a step: always b_step
 };
 
 // sums.continues(): whether they start at sums.begin(i, j) instead of zero; sums.end(i, j, value)
@@ -180,7 +182,7 @@ __attribute__((noinline)) void multiply_dots(const dot_operands& o, const std::b
         simd::unrolled<Lines>([&](auto i) __attribute__((always_inline)) {
           __builtin_prefetch(fetch + i * 64, 0, 2);
         });
-        fetch += b_step;
+        fetch += dot_size<Form>::lines > 1 ? b_step : o.fetch_step;
       }
       simd::unrolled<Rows>([&](auto i) __attribute__((always_inline)) {
         const std::byte* group = i < 4 ? a0 : i < 8 ? a1 : a2;
@@ -241,7 +243,8 @@ void multiply_dots_of(int rows, const dot_operands& o, const std::byte* fetch, c
 }
 
 template <class Form, class Sums>
-void multiply_dots(int rows, const dot_operands& o, line_fetch next, const Sums& sums) {
+void multiply_dots(int rows, dot_operands o, line_fetch next, const Sums& sums) {
+  o.fetch_step = next.step;
   switch (next.lines) {
     case 0:
       return multiply_dots_of<Form, 0>(rows, o, nullptr, sums);
