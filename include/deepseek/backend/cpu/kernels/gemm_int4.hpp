@@ -23,6 +23,7 @@ struct int4_tile {
   using size = dot_size<byte_fours>;
   static constexpr std::ptrdiff_t columns = size::columns;
   static constexpr bool takes_words = simd::prefers_dot_words;
+  static_assert(!takes_words || columns == word_block::lanes);
   // Integers of a group and the element's sums of each stay in registers together; with AVX2 alone
   // the sums wait in memory while a group is multiplied.
   static constexpr int rows = simd::register_count == 32 ? 6 : takes_words ? 4 : 2;
@@ -252,7 +253,6 @@ void decode_int4(const Words& w, std::ptrdiff_t n0, int4_tile& t) {
   }
   t.scales = factors, t.minus_zeros = zeros;
   if constexpr (int4_tile::takes_words) {
-    static_assert(columns == word_block::lanes);
     t.b = reinterpret_cast<const std::byte*>(w.data + n0 * w.words_deep);
     t.steps = w.words_deep, t.steps_each = w.group / 8;
   } else {
