@@ -20,7 +20,8 @@ using floats = simd::pack<float>;
 using words = simd::vector<std::int32_t>;
 
 constexpr double least_seconds = 0.5e-3;
-constexpr int chains = 16;  // independent, more than latency times units of any processor of today
+// Independent, more than latency times units of any processor of today, and all in registers.
+constexpr int chains = simd::register_count == 32 ? 16 : 12;
 
 template <class V>
 void keep(V& value) {
@@ -52,6 +53,7 @@ double multiply_adds() {
 }
 
 double pair_dot_products() {
+  if constexpr (!simd::has_dot_pairs) return multiply_adds();  // bf16 is multiplied as floats
   constexpr int steps = 1000;
   floats sum[chains] = {};
   words a = words{} + 0x3f803f80, b = words{} + 0x3f003f00;
@@ -63,16 +65,24 @@ double pair_dot_products() {
   return 4.0 * steps * chains * floats::width;
 }
 
+// Four bytes at once, or two words where that is the fastest exact form.
 double byte_dot_products() {
   constexpr int steps = 1000;
   words sum[chains] = {};
   words u = words{} + 0x01020304, s = words{} + 0x02010201;
   keep(u), keep(s);
   for (int step = 0; step < steps; ++step) {
-    simd::unrolled<chains>([&](auto i) { sum[i] = simd::dot_bytes(sum[i], u, s); });
+    simd::unrolled<chains>([&](auto i) {
+      if constexpr (simd::prefers_dot_words) {
+        sum[i] = simd::dot_words(sum[i], u, s);
+      } else {
+        sum[i] = simd::dot_bytes(sum[i], u, s);
+      }
+    });
   }
   keep(sum);
-  return 2.0 * steps * chains * simd::register_bytes;
+  constexpr double products = simd::prefers_dot_words ? 0.5 : 1;  // of bytes, by each byte
+  return 2.0 * products * steps * chains * simd::register_bytes;
 }
 
 // Two places at once: one core then keeps more of memory busy than with one, and no fewer bytes of

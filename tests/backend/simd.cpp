@@ -150,6 +150,32 @@ TEST_CASE("simd: byte products are exact at the extremes") {
   CHECK(simd::dot_bytes(words{}, u, s)[0] == 10 - 40 + 6000 - 10200);
 }
 
+TEST_CASE("simd: products of words and of small bytes are exact at the extremes") {
+  using words = simd::vector<std::int32_t>;
+  const auto pair = [](int low, int high) {
+    return words{} + static_cast<std::int32_t>((static_cast<unsigned>(high) & 0xffffU) << 16 |
+                                               (static_cast<unsigned>(low) & 0xffffU));
+  };
+  for (int a : {0, 1, 255, 32767}) {
+    for (int b : {-32768, -127, 0, 32767}) {
+      const words sum = simd::dot_words(words{} + 5, pair(a, 255), pair(b, -128));
+      for (int i = 0; i < simd::pack<float>::width; ++i) CHECK(sum[i] == 5 + a * b - 255 * 128);
+    }
+  }
+  // Bytes 0x80, 1, 0x7f, -2 of a word, in pairs.
+  const words four = words{} + static_cast<std::int32_t>(0xfe7f0180U);
+  CHECK(simd::even_bytes(four)[0] == pair(-128, 127)[0]);
+  CHECK(simd::odd_bytes(four)[0] == pair(1, -2)[0]);
+  for (int s : {-127, -1, 0, 127}) {
+    const words codes = words{} + 0x0f0f0f0f,
+                bytes = words{} +
+                        static_cast<std::int32_t>(0x01010101U * (static_cast<unsigned>(s) & 255U));
+    simd::vector<std::int16_t> sum{};
+    for (int i = 0; i < 8; ++i) sum = simd::add_byte_pairs(sum, codes, bytes);
+    for (int i = 0; i < simd::register_bytes / 2; ++i) CHECK(sum[i] == 8 * 2 * 15 * s);
+  }
+}
+
 TEST_CASE("simd: this processor runs what was compiled, and the names agree") {
   CHECK_NOTHROW(simd::check_processor());
   CHECK(!simd::instruction_set().empty());

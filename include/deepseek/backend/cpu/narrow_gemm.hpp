@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // gemm on the cpu for bf16 or f16 activations and weights of the same type, results in that type or
 // float: sums in float over ascending k, rounded once, by the tiles of kernels/dot_tile.hpp.
-//   bf16: pairs of products (simd::dot_pairs; with AVX-512 BF16 subnormal numbers count as zero)
-//   f16:  operands widen to float exactly; fused multiply-adds
+//   bf16: pairs of products with AVX-512 BF16 (simd::dot_pairs: subnormal numbers count as zero)
+//   f16, and bf16 elsewhere: operands widen to float exactly; fused multiply-adds
 // Weights of any strides become panels on the way; up to 8 rows meet those of a layer, [out, in]
 // seen transposed, in registers. Same bits for any number of rows and threads and as with packed
 // weights (weight_gemm.hpp). An output with contiguous rows instead of columns, and no bias or
@@ -83,7 +83,7 @@ using narrow_form =
     std::conditional_t<std::is_same_v<T, bf16>, kernels::bf16_pairs, kernels::f16_steps>;
 template <class X>
 narrow_rows left_rows(const cpu& b, const X& x, index_t there) {
-  if constexpr (all_elements_are<bf16, X>) {
+  if constexpr (std::is_same_v<typename narrow_form<typename X::value_type>::left, std::int32_t>) {
     return pair_rows(b, x, there);
   } else {
     return float_rows(b, x, there);

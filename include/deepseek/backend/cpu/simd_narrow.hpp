@@ -5,6 +5,9 @@
 //     BF16 the processor's own instruction: one rounding a product, subnormal numbers count as
 //     zero. Elsewhere two fused multiply-adds, the first of the pair first.
 //   dot_bytes: acc[lane] += the four products of unsigned by signed bytes, exact.
+//   dot_words: acc[lane] += the two products of signed words, exact below 2^31.
+//   add_byte_pairs: acc[word] += the two products of unsigned by signed bytes, exact where every
+//     such pair and the sum fit 16 bits.
 #pragma once
 
 #include "deepseek/backend/cpu/simd.hpp"
@@ -190,6 +193,16 @@ DEEPSEEK_INLINE bool some_above(pack<float> a, pack<float> b) {
 #endif
 }
 
+// native::fma where a tile's sums leave no register over: g++ 12 moves sums about otherwise.
+DEEPSEEK_INLINE vector<float> fma_in_place(vector<float> a, vector<float> b, vector<float> acc) {
+#if defined(__AVX2__) && defined(__FMA__) && !defined(__AVX512F__)
+  asm("vfmadd231ps %2, %1, %0" : "+x"(acc) : "x"(a), "x"(b));
+  return acc;
+#else
+  return native::fma(a, b, acc);
+#endif
+}
+
 DEEPSEEK_INLINE vector<float> dot_pairs(vector<float> acc, vector<std::int32_t> a,
                                         vector<std::int32_t> b) {
 #if defined(__AVX512BF16__) && defined(__AVX512VL__)
@@ -203,6 +216,55 @@ DEEPSEEK_INLINE vector<float> dot_pairs(vector<float> acc, vector<std::int32_t> 
 #endif
 }
 
+// Whether four products of bytes are one instruction.
+#if defined(__AVX512VNNI__) && defined(__AVX512VL__)
+inline constexpr bool has_dot_bytes = true;
+#else
+inline constexpr bool has_dot_bytes = false;
+#endif
+// AVX2 alone: two products of words, or of bytes that are small enough, are the fastest exact ones.
+inline constexpr bool prefers_dot_words = register_bytes == 32;
+
+DEEPSEEK_INLINE vector<std::int32_t> dot_words(vector<std::int32_t> acc, vector<std::int32_t> a,
+                                               vector<std::int32_t> b) {
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+  return acc + std::bit_cast<vector<std::int32_t>>(_mm512_madd_epi16((__m512i)a, (__m512i)b));
+#elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+  // Spelled out because g++ 12 sums several of them in another order, which takes more registers.
+  vector<std::int32_t> product;
+  asm("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(acc), "=&x"(product) : "x"(a), "x"(b));
+  return acc;
+#else
+  return acc + ((a << 16) >> 16) * ((b << 16) >> 16) + (a >> 16) * (b >> 16);
+#endif
+}
+
+// Of each four signed bytes the even or the odd ones as two words.
+DEEPSEEK_INLINE vector<std::int32_t> even_bytes(vector<std::int32_t> four) {
+  const auto words = std::bit_cast<vector<std::int16_t>>(four);
+  return std::bit_cast<vector<std::int32_t>>((words << 8) >> 8);
+}
+DEEPSEEK_INLINE vector<std::int32_t> odd_bytes(vector<std::int32_t> four) {
+  return std::bit_cast<vector<std::int32_t>>(std::bit_cast<vector<std::int16_t>>(four) >> 8);
+}
+
+DEEPSEEK_INLINE vector<std::int16_t> add_byte_pairs(vector<std::int16_t> acc,
+                                                    vector<std::int32_t> u,
+                                                    vector<std::int32_t> s) {
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+  return acc + std::bit_cast<vector<std::int16_t>>(_mm512_maddubs_epi16((__m512i)u, (__m512i)s));
+#elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+  vector<std::int16_t> product;
+  asm("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0" : "+x"(acc), "=&x"(product) : "x"(u), "x"(s));
+  return acc;
+#else
+  using words = vector<std::int16_t>;
+  const auto odd = std::bit_cast<words>(std::bit_cast<vector<std::uint16_t>>(u) >> 8);
+  return acc + (std::bit_cast<words>(u) & 255) * std::bit_cast<words>(even_bytes(s)) +
+         odd * std::bit_cast<words>(odd_bytes(s));
+#endif
+}
+
 DEEPSEEK_INLINE vector<std::int32_t> dot_bytes(vector<std::int32_t> acc, vector<std::int32_t> u,
                                                vector<std::int32_t> s) {
 #if defined(__AVX512VNNI__) && defined(__AVX512VL__)
@@ -210,17 +272,10 @@ DEEPSEEK_INLINE vector<std::int32_t> dot_bytes(vector<std::int32_t> acc, vector<
   asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(u), "v"(s));
   return acc;
 #elif defined(__AVX2__) && defined(__FMA__)
-  using words = vector<std::int16_t>;
-  const words su = std::bit_cast<words>(u), ss = std::bit_cast<words>(s);
-  const words u_even = su & 255, s_even = (ss << 8) >> 8, s_odd = ss >> 8;
-  const words u_odd = std::bit_cast<words>(std::bit_cast<vector<std::uint16_t>>(u) >> 8);
-#if defined(__AVX512BW__) && defined(__AVX512VL__)
-  const auto multiply = [](words x, words y) { return _mm512_madd_epi16((__m512i)x, (__m512i)y); };
-#else
-  const auto multiply = [](words x, words y) { return _mm256_madd_epi16((__m256i)x, (__m256i)y); };
-#endif
-  return acc + std::bit_cast<vector<std::int32_t>>(multiply(u_even, s_even)) +
-         std::bit_cast<vector<std::int32_t>>(multiply(u_odd, s_odd));
+  using words = vector<std::uint16_t>;
+  const words even = std::bit_cast<words>(u) & 255, odd = std::bit_cast<words>(u) >> 8;
+  acc = dot_words(acc, std::bit_cast<vector<std::int32_t>>(even), even_bytes(s));
+  return dot_words(acc, std::bit_cast<vector<std::int32_t>>(odd), odd_bytes(s));
 #else
   const auto unsigned_u = std::bit_cast<vector<std::uint32_t>>(u);
   unrolled<4>([&](auto byte) __attribute__((always_inline)) {

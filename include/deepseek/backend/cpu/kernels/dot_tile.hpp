@@ -1,57 +1,92 @@
 // SPDX-License-Identifier: Apache-2.0
 // The innermost product of narrow weights: rows of A against one panel of B with all sums in
 // registers, as panel_tile.hpp does it for floats. A form says what one step along k is:
-//   bf16_pairs  two bf16 of a row by two of a column, sums in float (simd::dot_pairs)
+//   bf16_pairs  two bf16 of a row by two of a column, sums in float (simd::dot_pairs); where the
+//               processor does not multiply pairs, two floats of a row by two bf16, one by one
 //   f16_steps   one float of a row by one f16 of a column, sums in float, fused
-//   byte_fours  four unsigned bytes of a row by four signed of a column, sums in exact int32
-// B: step after step, the columns of a panel side by side. A: rows of unit steps. Every sum runs
+//   byte_fours  four unsigned bytes of a row by four signed of a column, sums in exact int32; with
+//               AVX2 alone the bytes of a row lie as words, the two even ones of four first
+// A step is done in `parts`: one `left` of a row by what the form makes of a column's word. B: step
+// after step, the columns of a panel side by side. A: rows of unit steps. Every sum runs
 // over the steps in ascending order whatever the tile: same bits for every number of rows. While
 // it multiplies, a tile fetches what memory has to bring next. Source: Goto and van de Geijn,
 // "Anatomy of High-Performance Matrix Multiplication", 2008.
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
+#include <type_traits>
 
 #include "deepseek/backend/cpu/simd_narrow.hpp"
 #include "deepseek/config.hpp"
 
 namespace deepseek::kernels {
 
+// Rows of a tile of float sums: what the registers hold beside the columns.
+inline constexpr int dot_tile_rows = simd::register_count == 32 ? 8 : simd::has_fma ? 6 : 4;
+
 struct bf16_pairs {
   using sum = float;
-  using left = std::int32_t;  // what is broadcast
-  using right = simd::vector<std::int32_t>;
+  using left = std::conditional_t<simd::has_dot_pairs, std::int32_t, float>;  // what is broadcast
+  using raw = simd::vector<std::int32_t>;
+  using right = simd::vector<left>;
+  static constexpr int parts = simd::has_dot_pairs ? 1 : 2;
   static constexpr int vectors = simd::register_count == 32 ? 3 : 2;
-  static constexpr int rows = simd::register_count == 32 ? 8 : 4;
-  static constexpr std::ptrdiff_t steps = 2, chunk = 1024;  // elements of k; steps in cache at once
+  static constexpr int rows = dot_tile_rows;
+  // Elements of k; steps whose rows and columns are in the first cache at once.
+  static constexpr std::ptrdiff_t steps = 2, chunk = parts == 1 ? 1024 : 256;
 
-  static DEEPSEEK_INLINE right load(const std::byte* p) {
-    right r;
+  static DEEPSEEK_INLINE raw load(const std::byte* p) {
+    raw r;
     __builtin_memcpy(&r, p, sizeof r);
     return r;
   }
+  template <int Part>
+  static DEEPSEEK_INLINE right part(raw word) {
+    if constexpr (simd::has_dot_pairs) {
+      return std::bit_cast<right>(word);
+    } else {
+      // Shifted down and up: a mask would take the last register.
+      if constexpr (Part == 1) word = simd::native::rounded(word >> 16);
+      return std::bit_cast<right>(word << 16);
+    }
+  }
   static DEEPSEEK_INLINE right spread(left x) { return x - right{}; }
   static DEEPSEEK_INLINE simd::vector<float> add(simd::vector<float> acc, right a, right b) {
-    return simd::dot_pairs(acc, a, b);
+    if constexpr (simd::has_dot_pairs) {
+      return simd::dot_pairs(acc, std::bit_cast<raw>(a), std::bit_cast<raw>(b));
+    } else {
+      using floats = simd::vector<float>;
+      return simd::fma_in_place(std::bit_cast<floats>(a), std::bit_cast<floats>(b), acc);
+    }
   }
   // Two neighbours of each column against those of a row.
   static DEEPSEEK_INLINE simd::vector<float> add_word(simd::vector<float> acc, const left* x,
                                                       simd::vector<std::int32_t> word) {
-    return add(acc, spread(*x), word);
+    simd::unrolled<parts>([&](auto p) __attribute__((always_inline)) {
+      acc = add(acc, spread(x[p]), part<p>(word));
+    });
+    return acc;
   }
 };
 
 struct f16_steps {
   using sum = float;
   using left = float;
+  using raw = simd::half_words;
   using right = simd::vector<float>;
-  static constexpr int vectors = bf16_pairs::vectors, rows = bf16_pairs::rows;
-  static constexpr std::ptrdiff_t steps = 1, chunk = 1024;
+  static constexpr int parts = 1;
+  static constexpr int vectors = bf16_pairs::vectors, rows = dot_tile_rows;
+  static constexpr std::ptrdiff_t steps = 1, chunk = simd::register_count == 32 ? 1024 : 512;
 
-  static DEEPSEEK_INLINE right load(const std::byte* p) {
-    simd::half_words h;
+  static DEEPSEEK_INLINE raw load(const std::byte* p) {
+    raw h;
     __builtin_memcpy(&h, p, sizeof h);
+    return h;
+  }
+  template <int>
+  static DEEPSEEK_INLINE right part(raw h) {
     return simd::widen_f16(h).v;
   }
   static DEEPSEEK_INLINE right spread(left x) { return x - right{}; }
@@ -69,15 +104,23 @@ struct f16_steps {
 struct byte_fours {
   using sum = std::int32_t;
   using left = std::int32_t;
-  using right = simd::vector<std::int32_t>;
+  using raw = simd::vector<std::int32_t>;
+  using right = raw;
+  static constexpr int parts = simd::prefers_dot_words ? 2 : 1;
   static constexpr int vectors = 2;
-  static constexpr int rows = simd::register_count == 32 ? 12 : 4;
+  static constexpr int rows = simd::register_count == 32 ? 12 : simd::prefers_dot_words ? 6 : 4;
   static constexpr std::ptrdiff_t steps = 4, chunk = PTRDIFF_MAX;
 
-  static DEEPSEEK_INLINE right load(const std::byte* p) { return bf16_pairs::load(p); }
+  static DEEPSEEK_INLINE raw load(const std::byte* p) { return bf16_pairs::load(p); }
+  template <int Part>
+  static DEEPSEEK_INLINE right part(raw four) {
+    if constexpr (parts == 1) return four;
+    return Part == 0 ? simd::even_bytes(four) : simd::odd_bytes(four);
+  }
   static DEEPSEEK_INLINE right spread(left x) { return x - right{}; }
   static DEEPSEEK_INLINE right add(right acc, right a, right b) {
-    return simd::dot_bytes(acc, a, b);
+    if constexpr (parts == 1) return simd::dot_bytes(acc, a, b);
+    return simd::dot_words(acc, a, b);
   }
 };
 
@@ -88,12 +131,14 @@ struct dot_size {
   static constexpr std::ptrdiff_t right_bytes = 4 / (Form::steps == 1 ? 2 : 1);  // of one column
   static constexpr std::ptrdiff_t step_bytes = columns * right_bytes;
   static constexpr int lines = static_cast<int>((step_bytes + 63) / 64);
+  static constexpr std::ptrdiff_t left_bytes = Form::parts * sizeof(typename Form::left);
 };
 
-// `lines` cache lines at each step, from `from` on, `o.b_step` bytes further at the next.
+// `lines` cache lines at each step, from `from` on, `step` bytes further at the next.
 struct line_fetch {
   int lines = 0;
   const std::byte* from = nullptr;
+  std::ptrdiff_t step = 0;
 };
 
 struct dot_operands {
@@ -102,6 +147,7 @@ struct dot_operands {
   const std::byte* b;
   std::ptrdiff_t b_step;  // bytes
   std::ptrdiff_t steps;
+  std::ptrdiff_t fetch_step = 0;  // bytes; panels of several lines a step: always b_step
 };
 
 // sums.continues(): whether they start at sums.begin(i, j) instead of zero; sums.end(i, j, value)
@@ -125,26 +171,35 @@ __attribute__((noinline)) void multiply_dots(const dot_operands& o, const std::b
   const std::ptrdiff_t row = o.a_row, row3 = 3 * row, b_step = o.b_step;
   const std::byte *b = o.b, *a0 = o.a, *a1 = a0 + 4 * row, *a2 = a1 + 4 * row;
   for (std::ptrdiff_t k = o.steps; k > 0; --k) {
-    typename Form::right right[vectors];
-    simd::unrolled<vectors>([&](auto j) __attribute__((always_inline)) {
-      right[j] = Form::load(b + j * bytes);
-    });
-    simd::unrolled<Lines>([&](auto i) __attribute__((always_inline)) {
-      __builtin_prefetch(fetch + i * 64, 0, 2);
-    });
-    if constexpr (Lines > 0) fetch += b_step;
-    simd::unrolled<Rows>([&](auto i) __attribute__((always_inline)) {
-      const std::byte* group = i < 4 ? a0 : i < 8 ? a1 : a2;
-      left x;
-      __builtin_memcpy(&x, group + (i % 4 == 3 ? row3 : (i % 4) * row), sizeof x);
-      const auto spread = Form::spread(x);
+    simd::unrolled<Form::parts>([&](auto part) __attribute__((always_inline)) {
+      // The next part reads memory again: registers for both words and parts are not there.
+      if constexpr (part > 0) asm("" : "+r"(b));
+      typename Form::right right[vectors];
       simd::unrolled<vectors>([&](auto j) __attribute__((always_inline)) {
-        acc[i * vectors + j] = Form::add(acc[i * vectors + j], spread, right[j]);
+        right[j] = Form::template part<part>(Form::load(b + j * bytes));
+      });
+      if constexpr (part == 0 && Lines > 0) {
+        simd::unrolled<Lines>([&](auto i) __attribute__((always_inline)) {
+          __builtin_prefetch(fetch + i * 64, 0, 2);
+        });
+        fetch += dot_size<Form>::lines > 1 ? b_step : o.fetch_step;
+      }
+      simd::unrolled<Rows>([&](auto i) __attribute__((always_inline)) {
+        const std::byte* group = i < 4 ? a0 : i < 8 ? a1 : a2;
+        left x;
+        __builtin_memcpy(&x,
+                         group + (i % 4 == 3 ? row3 : (i % 4) * row) +
+                             part * static_cast<std::ptrdiff_t>(sizeof x),
+                         sizeof x);
+        const auto spread = Form::spread(x);
+        simd::unrolled<vectors>([&](auto j) __attribute__((always_inline)) {
+          acc[i * vectors + j] = Form::add(acc[i * vectors + j], spread, right[j]);
+        });
       });
     });
-    a0 += sizeof(left);
-    if constexpr (Rows > 4) a1 += sizeof(left);
-    if constexpr (Rows > 8) a2 += sizeof(left);
+    a0 += dot_size<Form>::left_bytes;
+    if constexpr (Rows > 4) a1 += dot_size<Form>::left_bytes;
+    if constexpr (Rows > 8) a2 += dot_size<Form>::left_bytes;
     b += b_step;
   }
   simd::unrolled<Rows * vectors>([&](auto q) __attribute__((always_inline)) {
@@ -152,17 +207,22 @@ __attribute__((noinline)) void multiply_dots(const dot_operands& o, const std::b
   });
 }
 
-// The tallest compiled tile that `left` rows fill: no row outside A is read.
+// The tallest compiled tile that `left` rows fill: no row outside A is read. 8 rows are better two
+// tiles of 4 than of 6 and 2: few sums at once wait for each other.
 template <class Form>
 constexpr int dot_rows(std::ptrdiff_t left) {
   constexpr int most = Form::rows;
+  if (most == 6 && (left == 7 || left == 8)) return 4;
   if (left >= most) return most;
   return most > 8 && left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
 }
 template <class Form>
 constexpr std::ptrdiff_t dot_strips(std::ptrdiff_t rows) {
-  std::ptrdiff_t strips = rows / Form::rows;
-  for (std::ptrdiff_t left = rows % Form::rows; left > 0; left -= dot_rows<Form>(left)) ++strips;
+  const std::ptrdiff_t whole = std::max<std::ptrdiff_t>(rows / Form::rows - 1, 0);
+  std::ptrdiff_t strips = whole;
+  for (std::ptrdiff_t left = rows - whole * Form::rows; left > 0; left -= dot_rows<Form>(left)) {
+    ++strips;
+  }
   return strips;
 }
 
@@ -183,7 +243,8 @@ void multiply_dots_of(int rows, const dot_operands& o, const std::byte* fetch, c
 }
 
 template <class Form, class Sums>
-void multiply_dots(int rows, const dot_operands& o, line_fetch next, const Sums& sums) {
+void multiply_dots(int rows, dot_operands o, line_fetch next, const Sums& sums) {
+  o.fetch_step = next.step;
   switch (next.lines) {
     case 0:
       return multiply_dots_of<Form, 0>(rows, o, nullptr, sums);

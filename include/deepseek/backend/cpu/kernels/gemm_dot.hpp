@@ -35,10 +35,16 @@ line_fetch dot_fetch(const dot_operands& o, std::ptrdiff_t strips, std::ptrdiff_
                      const std::byte* next) {
   constexpr int lines = dot_size<Form>::lines;
   constexpr std::ptrdiff_t ahead = 12288 / dot_size<Form>::step_bytes;  // steps
-  if (strips == 1) return {lines, o.b + ahead * o.b_step};
+  if (strips == 1) return {lines, o.b + ahead * o.b_step, o.b_step};
   if (next == nullptr) return {};
-  if (strips < lines) return strip == 0 ? line_fetch{lines, next} : line_fetch{};
-  return strip < lines ? line_fetch{1, next + strip * 64} : line_fetch{};
+  if (lines == 1 && o.b_step <= 64) {
+    // A line each step is more than memory brings: up to four strips share the panel.
+    const std::ptrdiff_t sharing = std::min<std::ptrdiff_t>(strips, 4);
+    if (strip >= sharing) return {};
+    return {1, next + strip * (o.steps * o.b_step / sharing), o.b_step / sharing};
+  }
+  if (strips < lines) return strip == 0 ? line_fetch{lines, next, o.b_step} : line_fetch{};
+  return strip < lines ? line_fetch{1, next + strip * 64, o.b_step} : line_fetch{};
 }
 
 // What the memory has to bring after these steps.
@@ -58,7 +64,7 @@ void multiply_dot_panel(const P& p, gemm_part rows, std::ptrdiff_t k0, dot_opera
   std::ptrdiff_t strip = 0;
   for (std::ptrdiff_t m = rows.m0; m < rows.m1; ++strip) {
     const int height = dot_rows<form>(rows.m1 - m);
-    o.a = p.left(m) + k0 * static_cast<std::ptrdiff_t>(sizeof(typename form::left));
+    o.a = p.left(m) + k0 * dot_size<form>::left_bytes;
     line_fetch fetch;
     if constexpr (P::fetches) fetch = dot_fetch<form>(o, strips, strip, next);
     multiply_dots<form>(height, o, fetch, target.sums(m - rows.m0, k0));

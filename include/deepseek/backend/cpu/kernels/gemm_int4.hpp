@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // y[m, n] = a[m] sum_g s[n, g] (sum over k in g of (q[n, k] - z[n, g]) p[m, k]) + bias[n]: codes q
 // of 4 bits in the order of int4_layout, p signed bytes. A panel of q becomes bytes once for all
-// rows; a group's sum is exact (byte products, then z times the sum of p, in floats below 2^24),
+// rows, with AVX2 alone while it is multiplied; a group's sum is exact (byte products, then z times
+// the sum of p, in floats below 2^24),
 // one fma adds it to the element's. While a panel is multiplied the next one is fetched. Bytes of a
 // row lie as words give them: of 8 neighbours the even ones first. Same bits for all cuts and
 // thread counts.
@@ -21,14 +22,17 @@ namespace deepseek::kernels {
 struct int4_tile {
   using size = dot_size<byte_fours>;
   static constexpr std::ptrdiff_t columns = size::columns;
-  // Integers of a group and the element's sums of each stay in registers together.
-  static constexpr int rows = simd::register_count == 32 ? 6 : 2;
+  static constexpr bool takes_words = simd::prefers_dot_words;
+  static_assert(!takes_words || columns == word_block::lanes);
+  // Integers of a group and the element's sums of each stay in registers together; with AVX2 alone
+  // the sums wait in memory while a group is multiplied.
+  static constexpr int rows = simd::register_count == 32 ? 6 : takes_words ? 4 : 2;
   const std::byte* a;
   std::ptrdiff_t a_row;
   const float* row_sums;  // of p over each group
   std::ptrdiff_t row_sums_row;
-  const std::byte* b;                 // [steps][columns][4]
-  std::ptrdiff_t steps, steps_each;   // in all, in a group
+  const std::byte* b;                 // [steps][columns][4], or words as they are stored
+  std::ptrdiff_t steps, steps_each;   // of 4, or words: in all, in a group
   const float *scales, *minus_zeros;  // [groups][columns]
   float* sums;                        // [rows][columns]
 };
@@ -97,23 +101,95 @@ __attribute__((noinline)) void multiply_int4(const int4_tile& t, const std::byte
   });
 }
 
+// Products of codes by bytes fit words for 32 steps: 8 pairs of at most 2 * 15 * 127.
+inline constexpr std::ptrdiff_t words_in_words = 4;
+static_assert(2 * words_in_words * 2 * 15 * 127 <= 32767);
+
+// Words w .. of one group: sums of products in words, then as integers.
+template <int Rows, int Lines, class Integers>
+DEEPSEEK_INLINE void add_words(const int4_tile& t, std::ptrdiff_t w, std::ptrdiff_t count,
+                               const std::byte* fetch, Integers& whole) {
+  using words = simd::vector<std::int32_t>;
+  constexpr int vectors = byte_fours::vectors;
+  const std::ptrdiff_t row = t.a_row, row3 = 3 * row;
+  const std::byte *b = t.b + w * dot_size<byte_fours>::step_bytes, *a = t.a + 8 * w;
+  simd::vector<std::int16_t> acc[Rows * vectors];
+  simd::unrolled<Rows * vectors>([&](auto q) __attribute__((always_inline)) { acc[q] ^= acc[q]; });
+  for (; count > 0; --count) {
+    if constexpr (Lines > 0) {
+      __builtin_prefetch(fetch, 0, 2);
+      fetch += 64;
+    }
+    simd::unrolled<2>([&](auto odd) __attribute__((always_inline)) {
+      words right[vectors];
+      simd::unrolled<vectors>([&](auto j) __attribute__((always_inline)) {
+        right[j] = byte_fours::load(b + j * sizeof(words)) >> (odd * 4) & 0x0f0f0f0f;
+      });
+      simd::unrolled<Rows>([&](auto i) __attribute__((always_inline)) {
+        std::int32_t four;
+        __builtin_memcpy(&four, a + (i % 4 == 3 ? row3 : i * row) + odd * 4, sizeof four);
+        const words left = four - words{};
+        simd::unrolled<vectors>([&](auto j) __attribute__((always_inline)) {
+          acc[i * vectors + j] = simd::add_byte_pairs(acc[i * vectors + j], right[j], left);
+        });
+      });
+    });
+    a += 8;
+    b += dot_size<byte_fours>::step_bytes;
+  }
+  simd::unrolled<Rows * vectors>([&](auto q) __attribute__((always_inline)) {
+    whole[q] = simd::dot_words(whole[q], std::bit_cast<words>(acc[q]), words{} + 0x00010001);
+  });
+}
+
+template <int Rows, int Lines>
+__attribute__((noinline)) void multiply_int4_words(const int4_tile& t, const std::byte* fetch) {
+  using pack = simd::pack<float>;
+  using words = simd::vector<std::int32_t>;
+  constexpr int count = Rows * byte_fours::vectors;
+  typename pack::raw sums[count];
+  simd::unrolled<count>([&](auto q) __attribute__((always_inline)) { sums[q] = pack::zero().v; });
+  for (std::ptrdiff_t w0 = 0, g = 0; w0 < t.steps; w0 += t.steps_each, ++g) {
+    words whole[count] = {};
+    const std::ptrdiff_t end = std::min(t.steps, w0 + t.steps_each);
+    for (std::ptrdiff_t w = w0; w < end; w += words_in_words) {
+      add_words<Rows, Lines>(t, w, std::min(words_in_words, end - w), fetch + Lines * w * 64,
+                             whole);
+    }
+    add_group<Rows>(t, g, whole, sums);
+  }
+  simd::unrolled<count>([&](auto q) __attribute__((always_inline)) {
+    pack{sums[q]}.store(t.sums + q / byte_fours::vectors * t.columns +
+                        q % byte_fours::vectors * pack::width);
+  });
+}
+
 // The tallest compiled tile that `left` rows fill.
 constexpr int int4_rows(std::ptrdiff_t left) {
   constexpr int most = int4_tile::rows;
   return left >= most ? most : left >= 4 ? 4 : left >= 2 ? 2 : 1;
 }
 
+template <int Rows, int Lines>
+void multiply_int4_tile(const int4_tile& t, const std::byte* fetch) {
+  if constexpr (int4_tile::takes_words) {
+    multiply_int4_words<Rows, Lines>(t, fetch);
+  } else {
+    multiply_int4<Rows, Lines>(t, fetch);
+  }
+}
+
 template <int Lines>
 void multiply_int4_rows(int rows, const int4_tile& t, const std::byte* fetch) {
   switch (rows) {
     case 1:
-      return multiply_int4<1, Lines>(t, fetch);
+      return multiply_int4_tile<1, Lines>(t, fetch);
     case 2:
-      return multiply_int4<2, Lines>(t, fetch);
+      return multiply_int4_tile<2, Lines>(t, fetch);
     case 4:
-      return multiply_int4<std::min(int4_tile::rows, 4), Lines>(t, fetch);
+      return multiply_int4_tile<std::min(int4_tile::rows, 4), Lines>(t, fetch);
     default:
-      return multiply_int4<int4_tile::rows, Lines>(t, fetch);
+      return multiply_int4_tile<int4_tile::rows, Lines>(t, fetch);
   }
 }
 
@@ -139,17 +215,13 @@ struct int4_problem {
 struct int4_bytes;
 struct int4_factors;
 
-// The panel of columns from n0 on: bytes, scales and zero points in scratch.
+// The codes of the panel of columns from n0 on as bytes in scratch.
 template <class Words>
-void decode_int4(const Words& w, std::ptrdiff_t n0, int4_tile& t) {
-  using pack = simd::pack<float>;
+const std::byte* decode_int4_codes(const Words& w, std::ptrdiff_t n0) {
   constexpr std::ptrdiff_t columns = int4_tile::columns, lanes = word_block::lanes;
   auto* const bytes =
       scratch<int4_bytes, std::int32_t>(static_cast<std::size_t>(2 * w.words_deep * columns));
-  auto* const factors =
-      scratch<int4_factors, float>(static_cast<std::size_t>(2 * w.groups_deep * columns));
-  float* const zeros = factors + w.groups_deep * columns;
-  for (std::ptrdiff_t j = 0; j < columns; j += pack::width) {
+  for (std::ptrdiff_t j = 0; j < columns; j += simd::pack<float>::width) {
     const std::ptrdiff_t n = n0 + j;
     const std::int32_t* from = w.data + n / lanes * w.words_deep * lanes + n % lanes;
     for (std::ptrdiff_t i = 0; i < w.words_deep; ++i, from += lanes) {
@@ -159,15 +231,34 @@ void decode_int4(const Words& w, std::ptrdiff_t n0, int4_tile& t) {
       __builtin_memcpy(bytes + 2 * i * columns + j, &even, sizeof even);
       __builtin_memcpy(bytes + (2 * i + 1) * columns + j, &odd, sizeof odd);
     }
+  }
+  return reinterpret_cast<const std::byte*>(bytes);
+}
+
+// The panel of columns from n0 on: scales and zero points in scratch, codes where the tile reads
+// them.
+template <class Words>
+void decode_int4(const Words& w, std::ptrdiff_t n0, int4_tile& t) {
+  using pack = simd::pack<float>;
+  constexpr std::ptrdiff_t columns = int4_tile::columns;
+  auto* const factors =
+      scratch<int4_factors, float>(static_cast<std::size_t>(2 * w.groups_deep * columns));
+  float* const zeros = factors + w.groups_deep * columns;
+  for (std::ptrdiff_t j = 0; j < columns; j += pack::width) {
     for (std::ptrdiff_t g = 0; g < w.groups_deep; ++g) {
-      const auto [scale, zero] = w.scale_and_zero(g, n);
+      const auto [scale, zero] = w.scale_and_zero(g, n0 + j);
       scale.store(factors + g * columns + j);
       (-zero).store(zeros + g * columns + j);
     }
   }
-  t.b = reinterpret_cast<const std::byte*>(bytes);
-  t.steps = 2 * w.words_deep, t.steps_each = w.group / 4;
   t.scales = factors, t.minus_zeros = zeros;
+  if constexpr (int4_tile::takes_words) {
+    t.b = reinterpret_cast<const std::byte*>(w.data + n0 * w.words_deep);
+    t.steps = w.words_deep, t.steps_each = w.group / 8;
+  } else {
+    t.b = decode_int4_codes(w, n0);
+    t.steps = 2 * w.words_deep, t.steps_each = w.group / 4;
+  }
 }
 
 template <class Words>

@@ -51,11 +51,18 @@ struct packed_problem {
 template <class T>
 fetch_plan fetch_for(const T* panel, std::ptrdiff_t panel_elements, std::ptrdiff_t steps,
                      const row_strips<T>& strips, std::ptrdiff_t strip, bool last_panel) {
-  constexpr std::ptrdiff_t step_bytes = panel_size<T>::columns * sizeof(T), ahead = 64;
+  constexpr std::ptrdiff_t step_bytes = panel_size<T>::columns * sizeof(T);
+  constexpr std::ptrdiff_t ahead = 12288 / step_bytes;
   const char* const here = reinterpret_cast<const char*>(panel);
   if (strips.count == 1) return {most_fetched_lines, here + ahead * step_bytes};
   const char* const next = here + panel_elements * static_cast<std::ptrdiff_t>(sizeof(T));
   const std::ptrdiff_t wanted = steps * step_bytes;
+  if constexpr (step_bytes <= line_bytes) {
+    // A line each step is more than memory brings: up to four strips share the panel.
+    const std::ptrdiff_t sharing = std::min<std::ptrdiff_t>(strips.count, 4);
+    if (last_panel || strip >= sharing) return {0, here};
+    return {1, next + strip * (wanted / sharing), step_bytes / sharing};
+  }
   const int lines = strips.count == 2 ? most_fetched_lines : 1;
   const std::ptrdiff_t done = strip * steps * lines * line_bytes;
   if (last_panel || done >= wanted) return {0, here};

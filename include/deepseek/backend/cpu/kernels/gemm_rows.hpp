@@ -22,9 +22,14 @@ struct row_strips {
   static constexpr int most = panel_size<T>::rows;
   std::ptrdiff_t m, count;
   explicit row_strips(std::ptrdiff_t rows) : m(rows), count((rows + most - 1) / most) {}
-  std::ptrdiff_t first(std::ptrdiff_t strip) const { return strip * most; }
+  // With tiles of 6 rows the last 7 or 8 are two strips from 4 rows on: of 6 and 2 the lower one
+  // would have too few sums at once.
+  std::ptrdiff_t first(std::ptrdiff_t strip) const {
+    const bool shared = most == 6 && count == 2 && (m % most == 1 || m % most == 2);
+    return strip * most - (shared && strip == count - 1 ? 2 : 0);
+  }
   int rows(std::ptrdiff_t strip) const {
-    return static_cast<int>(std::min<std::ptrdiff_t>(most, m - first(strip)));
+    return static_cast<int>((strip + 1 < count ? first(strip + 1) : m) - first(strip));
   }
 };
 

@@ -10,9 +10,11 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 
 #include "deepseek/backend/cpu/kernels/gemm_dot.hpp"
+#include "deepseek/backend/cpu/kernels/scratch.hpp"
 #include "deepseek/backend/cpu/thread_pool.hpp"
 #include "deepseek/core/error.hpp"
 #include "deepseek/quant/int8_layout.hpp"
@@ -89,12 +91,20 @@ struct int8_problem {
   const float* bias;                // [n] or null
   float* y;
   std::ptrdiff_t y_row;
+  const std::uint32_t* words = nullptr;  // rows of x as word_row() says, where the tile takes those
 
   // What gemm_dot.hpp asks for.
   const std::byte* left(std::ptrdiff_t m) const {
+    if constexpr (form::parts == 2)
+      return reinterpret_cast<const std::byte*>(words) + m * row_bytes();
     return reinterpret_cast<const std::byte*>(x + m * x_row);
   }
-  std::ptrdiff_t row_bytes() const { return x_row; }
+  std::ptrdiff_t row_bytes() const { return form::parts == 2 ? word_row_bytes() : x_row; }
+  // Rows of words lie an odd number of cache lines apart: they do not evict each other.
+  std::ptrdiff_t word_row_bytes() const {
+    constexpr std::ptrdiff_t line = 64;
+    return ((2 * padded_depth(shape.k) + line - 1) / line | 1) * line;
+  }
   const std::byte* weights(std::ptrdiff_t n0, std::ptrdiff_t k0, std::ptrdiff_t) const {
     const int8_layout at{shape.n, shape.k};
     return reinterpret_cast<const std::byte*>(panels + at.at(n0, 0) + k0 * at.group_step(n0));
@@ -143,15 +153,63 @@ inline auto int8_problem::open(std::ptrdiff_t m0, std::ptrdiff_t, std::ptrdiff_t
   return int8_sums{*this, m0, n0};
 }
 
-// Templates so that only programs that multiply integers compile the tiles.
-template <class P = int8_problem>
-void gemm_int8(thread_pool& pool, const P& p) {
-  gemm_dot(pool, p);
+// Of each four bytes the even ones as two words, then the odd ones: n bytes, whole fours.
+inline void make_word_row(const std::uint8_t* from, std::ptrdiff_t n, std::uint32_t* out) {
+  for (std::ptrdiff_t i = 0; i < n; i += 4) {
+    std::uint32_t four;
+    __builtin_memcpy(&four, from + i, sizeof four);
+    out[i / 2] = four & 0x00ff00ffU;
+    out[i / 2 + 1] = (four >> 8) & 0x00ff00ffU;
+  }
 }
-// Independent products in one parallel region: the segments of experts.
+
+struct byte_words;
+template <class P>
+struct problem_copies;
+
+// The rows of all problems as words, in scratch of the calling thread.
+template <class P>
+void make_word_rows(thread_pool& pool, std::span<P> problems) {
+  std::ptrdiff_t bytes = 0;
+  for (const P& p : problems) bytes += p.shape.m * p.word_row_bytes();
+  auto* to = scratch<byte_words, std::uint32_t>(static_cast<std::size_t>(bytes) / 4);
+  for (P& p : problems) {
+    const std::ptrdiff_t pitch = p.word_row_bytes() / 4;
+    p.words = to;
+    const auto rows = [&p, to, pitch](std::ptrdiff_t first, std::ptrdiff_t last) {
+      for (std::ptrdiff_t m = first; m < last; ++m) {
+        make_word_row(p.x + m * p.x_row, padded_depth(p.shape.k), to + m * pitch);
+      }
+    };
+    constexpr std::ptrdiff_t each = 32;
+    if (p.shape.m <= each) {
+      rows(0, p.shape.m);
+    } else {
+      pool.parallel((p.shape.m + each - 1) / each, [&](std::ptrdiff_t task) {
+        rows(task * each, std::min(p.shape.m, (task + 1) * each));
+      });
+    }
+    to += p.shape.m * pitch;
+  }
+}
+
+// Independent products in one parallel region: the segments of experts. Templates so that only
+// programs that multiply integers compile the tiles.
 template <class P = int8_problem>
 void gemm_int8(thread_pool& pool, std::span<const P> problems) {
+  if constexpr (P::form::parts == 2) {
+    P* const copies = scratch<problem_copies<P>, P>(problems.size());
+    std::uninitialized_copy(problems.begin(), problems.end(), copies);
+    make_word_rows(pool, std::span<P>(copies, problems.size()));
+    problems = {copies, problems.size()};
+  }
   gemm_dot(pool, problems);
+}
+template <class P = int8_problem>
+void gemm_int8(thread_pool& pool, P p) {
+  if (p.shape.m <= 0 || p.shape.n <= 0) return;
+  if constexpr (P::form::parts == 2) make_word_rows(pool, std::span<P>(&p, 1));
+  gemm_dot(pool, p);
 }
 
 }  // namespace deepseek::kernels

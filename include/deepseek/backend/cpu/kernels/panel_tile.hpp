@@ -7,6 +7,7 @@
 // gemm_tile.hpp: same bits.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 
 #include "deepseek/backend/cpu/kernels/gemm_tile.hpp"
@@ -21,16 +22,21 @@ struct panel_size {
   static constexpr int columns = vectors * width;
 };
 
-// What is fetched at each step: `lines` cache lines from `from` on, one after the other.
+inline constexpr std::ptrdiff_t line_bytes = 64;
+
+// What is fetched at each step: `lines` cache lines from `from` on, `step` bytes further at the
+// next; less than a line where several strips share the fetching.
 struct fetch_plan {
   int lines;
   const char* from;
+  std::ptrdiff_t step = lines * line_bytes;
 };
-inline constexpr int most_fetched_lines = 3;
-inline constexpr std::ptrdiff_t line_bytes = 64;
+// Of one step.
+inline constexpr int most_fetched_lines =
+    std::max(1, panel_size<float>::vectors* simd::register_bytes / static_cast<int>(line_bytes));
 
 template <class T, int Rows, int Vectors, int Lines>
-__attribute__((noinline)) void multiply_panel_rows(const tile_operands<T>& o, const char* fetch) {
+__attribute__((noinline)) void multiply_panel_rows(const tile_operands<T>& o, fetch_plan next) {
   using simd::pack;
   constexpr int width = pack<T>::width;
   typename pack<T>::raw acc[Rows * Vectors];
@@ -44,6 +50,7 @@ __attribute__((noinline)) void multiply_panel_rows(const tile_operands<T>& o, co
     });
   }
   const T *b = o.b, *a0 = o.a, *a1 = a0 + 4 * o.a_row;
+  const char* fetch = next.from;
   const std::ptrdiff_t row = o.a_row, row3 = 3 * row, a_step = o.a_step;
   for (std::ptrdiff_t k = o.steps; k > 0; --k) {
     typename pack<T>::raw right[Vectors];
@@ -53,7 +60,7 @@ __attribute__((noinline)) void multiply_panel_rows(const tile_operands<T>& o, co
     simd::unrolled<Lines>([&](auto i) __attribute__((always_inline)) {
       __builtin_prefetch(fetch + i * line_bytes, 0, 2);
     });
-    fetch += Lines * line_bytes;
+    fetch += Lines == 1 ? next.step : Lines * line_bytes;
     simd::unrolled<Rows>([&](auto i) __attribute__((always_inline)) {
       const T* group = i < 4 ? a0 : a1;
       const auto left = pack<T>::broadcast(group[i % 4 == 3 ? row3 : (i % 4) * row]).v;
@@ -78,16 +85,16 @@ constexpr int padded_panel_rows(int rows) {
 }
 
 template <class T, int Vectors, int Lines>
-void multiply_panel_vectors(const tile_operands<T>& o, int padded, const char* fetch) {
+void multiply_panel_vectors(const tile_operands<T>& o, int padded, fetch_plan next) {
   switch (padded) {
     case 1:
-      return multiply_panel_rows<T, 1, Vectors, Lines>(o, fetch);
+      return multiply_panel_rows<T, 1, Vectors, Lines>(o, next);
     case 2:
-      return multiply_panel_rows<T, 2, Vectors, Lines>(o, fetch);
+      return multiply_panel_rows<T, 2, Vectors, Lines>(o, next);
     case 4:
-      return multiply_panel_rows<T, 4, Vectors, Lines>(o, fetch);
+      return multiply_panel_rows<T, 4, Vectors, Lines>(o, next);
     default:
-      return multiply_panel_rows<T, panel_size<T>::rows, Vectors, Lines>(o, fetch);
+      return multiply_panel_rows<T, panel_size<T>::rows, Vectors, Lines>(o, next);
   }
 }
 
@@ -96,11 +103,11 @@ void multiply_whole_panel(const tile_operands<T>& o, int padded, fetch_plan next
   constexpr int vectors = panel_size<T>::vectors;
   switch (next.lines) {
     case 0:
-      return multiply_panel_vectors<T, vectors, 0>(o, padded, nullptr);
+      return multiply_panel_vectors<T, vectors, 0>(o, padded, next);
     case 1:
-      return multiply_panel_vectors<T, vectors, 1>(o, padded, next.from);
+      return multiply_panel_vectors<T, vectors, 1>(o, padded, next);
     default:
-      return multiply_panel_vectors<T, vectors, most_fetched_lines>(o, padded, next.from);
+      return multiply_panel_vectors<T, vectors, most_fetched_lines>(o, padded, next);
   }
 }
 
@@ -113,7 +120,7 @@ void multiply_panel(const tile_operands<T>& o, int rows, int columns, fetch_plan
   const auto multiply = [&](const tile_operands<T>& operands) {
     columns > less
         ? multiply_whole_panel(operands, padded, next)
-        : multiply_panel_vectors<T, panel_size<T>::vectors - 1, 0>(operands, padded, nullptr);
+        : multiply_panel_vectors<T, panel_size<T>::vectors - 1, 0>(operands, padded, next);
   };
   if (rows == padded && (columns == full || columns == less)) return multiply(o);
   alignas(64) T copy[panel_size<T>::rows * full];

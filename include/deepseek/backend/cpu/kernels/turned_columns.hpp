@@ -24,7 +24,7 @@ __attribute__((noinline)) void multiply_turned(const dot_operands& o, byte_rows 
                                                const float_sums& sums) {
   using pack = simd::pack<float>;
   using left = typename Form::left;
-  constexpr std::ptrdiff_t each = 2 / Form::steps;  // elements of A in a word
+  constexpr std::ptrdiff_t each = 2 / Form::steps * Form::parts;  // elements of A in a word
   constexpr auto word_bytes = each * static_cast<std::ptrdiff_t>(sizeof(left));
   simd::vector<float> acc[Rows];
   simd::unrolled<Rows>([&](auto i) __attribute__((always_inline)) { acc[i] = pack::zero().v; });
