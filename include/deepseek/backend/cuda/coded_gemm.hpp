@@ -12,6 +12,7 @@
 #include "deepseek/backend/cuda/block_place.hpp"
 #include "deepseek/backend/cuda/coded_weights.hpp"
 #include "deepseek/backend/cuda/row_tiles.hpp"
+#include "deepseek/backend/cuda/tensor_product.hpp"
 
 #include <cmath>
 
@@ -264,6 +265,7 @@ void run_few_rows(const B& b, const P& p) {
 
 template <class B, class P>
 void run_product(const B& b, const P& p) {
+  if (cuda_tensor::run_product(b, p)) return;
   const index_t rows = p.y.extent(0), experts = p.cut(1).groups();
   const index_t most = p.offsets.extent(0) == 0 ? 32 : 8 * experts;
   if constexpr (P::form_type::single_rows) {
@@ -290,22 +292,36 @@ bool rows_are_whole(const X& x) {
 template <class B>
 using offsets_view = view<const std::int32_t, typename B::space, dyn>;
 
-template <class B, class X, class Form, class Y, class Bias>
-void coded_product(const B& b, const X& x, const Form& w, const offsets_view<B>& offsets,
-                   const Y& y, const Bias& bias, fault_place faults = {}) {
+// run(problem) of these operands.
+template <class B, class X, class Form, class Y, class Bias, class Run>
+auto with_problem(const X& x, const Form& w, const offsets_view<B>& offsets, const Y& y,
+                  const Bias& bias, fault_place faults, const Run& run) {
   using S = typename B::space;
   using x_view = view<const typename X::value_type, S, dyn, dyn>;
   using y_view = view<typename Y::value_type, S, dyn, dyn>;
-  const auto run = [&](const auto& add) {
+  const auto with = [&](const auto& add) {
     using bias_view = std::remove_cvref_t<decltype(add)>;
-    run_product(b, problem<Form, x_view, y_view, bias_view, offsets_view<B>>{
-                       x, w, y, add, offsets, faults, rows_are_whole(x)});
+    return run(problem<Form, x_view, y_view, bias_view, offsets_view<B>>{
+        x, w, y, add, offsets, faults, rows_are_whole(x)});
   };
   if constexpr (std::is_same_v<Bias, none>) {
-    run(view<const typename Y::value_type, S, dyn>{});
+    return with(view<const typename Y::value_type, S, dyn>{});
   } else {
-    run(view<const typename Bias::value_type, S, dyn>(bias));
+    return with(view<const typename Bias::value_type, S, dyn>(bias));
   }
+}
+
+template <class B, class X, class Form, class Y, class Bias>
+void coded_product(const B& b, const X& x, const Form& w, const offsets_view<B>& offsets,
+                   const Y& y, const Bias& bias, fault_place faults = {}) {
+  with_problem<B>(x, w, offsets, y, bias, faults, [&](const auto& p) { run_product(b, p); });
+}
+// On tensor cores, where those can: false, and nothing is done, otherwise.
+template <class B, class X, class Form, class Y>
+bool tensor_product(const B& b, const X& x, const Form& w, const offsets_view<B>& offsets,
+                    const Y& y) {
+  return with_problem<B>(x, w, offsets, y, none{}, {},
+                         [&](const auto& p) { return cuda_tensor::run_product(b, p); });
 }
 
 }  // namespace cuda_coded
