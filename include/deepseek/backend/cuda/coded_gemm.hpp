@@ -125,6 +125,9 @@ struct few_rows {
   DEEPSEEK_HOST_DEVICE void add_slab(const row_tile& at, index_t n, index_t k0,
                                      Acc (&inner)[Rows][form::columns]) const {
     if (n >= p.w.out) n = (p.w.out - 1) / form::columns * form::columns;
+#if defined(__CUDA_ARCH__)
+#pragma unroll 1  // more would spill registers
+#endif
     for (index_t k = k0; k < k0 + slab && k < p.w.in; k += scale_steps) {
       add_steps(at, n, k, inner);
     }

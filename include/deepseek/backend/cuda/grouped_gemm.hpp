@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // grouped_gemm, its weight gradient, add_expert_bias and add_expert_sums on the device, offsets
 // read there: blocks for an upper bound of the row tiles find their expert themselves
-// (row_tiles.hpp). Weights stored [E, N, K] in whole packets of 16 bytes, as layers have them, go
-// through coded_gemm.hpp as they are: up to 8 rows an expert stream them once, 16 bytes a load,
-// more rows take 64 x 64 tiles, with the same bits. Other strides, and the gradients: 64 x 64 tiles
-// as in gemm.hpp, sums over k, or over the rows of an expert, in order. See ops/grouped_gemm.hpp.
-// Unproven on hardware: the rates; 16-bit types do not use tensor cores yet.
+// (row_tiles.hpp). bf16 and f16 in whole packets of 16 bytes run on tensor cores, forward and both
+// gradients (tensor_product.hpp, tensor_weight_gradient.hpp). Else weights stored [E, N, K] in
+// whole packets go through coded_gemm.hpp as they are: up to 8 rows an expert stream them once,
+// more rows take 64 x 64 tiles, with the same bits. Other strides, and gradients of other types:
+// 64 x 64 tiles as in gemm.hpp, sums over k, or over the rows of an expert, in order. See
+// ops/grouped_gemm.hpp. Unproven on hardware: the rates.
 #pragma once
 
 #include "deepseek/backend/cuda/coded_gemm.hpp"
 #include "deepseek/backend/cuda/gemm.hpp"
 #include "deepseek/backend/cuda/plain_weights.hpp"
 #include "deepseek/backend/cuda/row_tiles.hpp"
+#include "deepseek/backend/cuda/tensor_weight_gradient.hpp"
 #include "deepseek/ops/grouped_gemm.hpp"
 
 namespace deepseek {
@@ -157,6 +159,7 @@ void grouped_gemm_impl(const B& b, const X& x, const W& w, const O& offsets, con
 template <DeviceBackend B, class X, class DY, class O, class DW>
 void grouped_gemm_weight_gradient_impl(const B& b, const X& x, const DY& dy, const O& offsets,
                                        const DW& dw) {
+  if (cuda_tensor::run_weight_gradient(b, x, dy, offsets, dw)) return;
   b.launch(cuda_grouped::weight_gradient<X, DY, O, DW>{x, dy, offsets, dw});
 }
 
