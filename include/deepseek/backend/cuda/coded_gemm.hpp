@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// coded_product: y = x W^T + bias for weights that are stored as codes (coded_weights.hpp), rows by
-// experts or all of one. The sum over k is cut into slabs of 128: a chain of fused multiply-adds
-// over k inside a slab, the slabs added in their order. Both kernels keep to that, so a row has the
-// same bits in every batch, on every device, and whichever of them runs:
+// coded_product: y = x W^T + bias for weights that are stored as codes (coded_weights.hpp) or plain
+// (plain_weights.hpp), rows by experts or all of one. The sum over k is cut into slabs of 128,
+// added in their order. 16-bit rows of whole packets of 16 bytes run on tensor cores
+// (tensor_product.hpp). Else (float, odd sizes, f64) inside a slab stands a chain of fused
+// multiply-adds over k, in two kernels that both keep to it, so a row has the same bits in every
+// batch, on every device, and whichever of them runs:
 //   few_rows   up to 8 rows of an expert: the weights stream through once, 16 bytes a load, warps
 //              split k, no shared memory but for the slabs' sums
 //   tiles      64 x 64 of y by 256 threads, k in steps of 32 through shared memory
@@ -51,8 +53,12 @@ DEEPSEEK_HOST_DEVICE void load_row(const P& p, index_t m, index_t k, index_t lef
   if (p.x_whole && left >= Count) {
     load_elements<Count>(&p.x(m, k), to);
   } else {
+    auto* from = &p.x(m, k);
+#if defined(__CUDA_ARCH__)
+    asm volatile("" : "+l"(from));  // or addresses of all rows are kept in registers, and spill
+#endif
     for (int i = 0; i < Count; ++i) {
-      to[i] = i < left ? static_cast<typename P::Acc>(p.x(m, k + i)) : typename P::Acc(0);
+      to[i] = i < left ? static_cast<typename P::Acc>(from[i * p.x.stride(1)]) : typename P::Acc(0);
     }
   }
 }
@@ -125,9 +131,6 @@ struct few_rows {
   DEEPSEEK_HOST_DEVICE void add_slab(const row_tile& at, index_t n, index_t k0,
                                      Acc (&inner)[Rows][form::columns]) const {
     if (n >= p.w.out) n = (p.w.out - 1) / form::columns * form::columns;
-#if defined(__CUDA_ARCH__)
-#pragma unroll 1  // more would spill registers
-#endif
     for (index_t k = k0; k < k0 + slab && k < p.w.in; k += scale_steps) {
       add_steps(at, n, k, inner);
     }
@@ -140,11 +143,15 @@ struct few_rows {
     if (left >= scale_steps) {
       decltype(p.w.load(0, n, k0)) packets[units];
       for (int u = 0; u < units; ++u) packets[u] = p.w.load(at.group, n, k0 + u * form::steps);
-      unrolled<units>([&](int u) {
+#if defined(__CUDA_ARCH__)
+#pragma unroll 1  // rows of several units at once would spill registers
+#endif
+      for (int u = 0; u < units; ++u) {
         Acc values[form::columns][form::steps];
-        p.w.decode(packets[u], group, values);
+        p.w.decode(packets[0], group, values);
         add_unit(at, k0 + u * form::steps, values, form::steps, inner);
-      });
+        unrolled<units - 1>([&](int i) { packets[i] = packets[i + 1]; });
+      }
     } else {
       for (index_t k = k0; k < p.w.in; k += form::steps) {
         Acc values[form::columns][form::steps];
