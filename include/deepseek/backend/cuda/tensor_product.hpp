@@ -15,113 +15,11 @@
 
 #include "deepseek/backend/cuda/block_place.hpp"
 #include "deepseek/backend/cuda/row_tiles.hpp"
-#include "deepseek/backend/cuda/tensor_weights.hpp"
-
-#include <cmath>
+#include "deepseek/backend/cuda/tensor_warp.hpp"
 
 namespace deepseek {
 
 namespace cuda_tensor {
-
-using cuda_coded::slab;
-
-// What a warp multiplies: outputs n .. of expert e by rows m .. end - 1.
-struct warp_tile {
-  index_t e, n, m, end;
-};
-
-// The parts of a problem P that a warp needs, for N times 8 rows.
-template <class P, int N>
-struct warp_product {
-  using T = typename P::x_type;
-  using F = fragments<T, typename P::form_type>;
-  using group = typename F::group;
-  using sums = mma::c_part<T>[F::tiles][N];
-  static constexpr int rows = 8 * N, outputs = 16 * F::tiles, numbers = F::tiles * N * 4;
-  static constexpr int halves = F::depth / steps, per_slab = static_cast<int>(slab) / F::depth;
-  static constexpr int row_packets = halves * N;  // of a lane and step
-  const P& p;
-
-  // Packet i of a lane of the rows from m on, at steps k ..
-  DEEPSEEK_HOST_DEVICE const void* row_source(index_t m, index_t end, index_t k, int lane,
-                                              int i) const {
-    const index_t own_m = m + i % N * 8 + lane / 4;
-    const index_t own_k = k + lane % 4 * (F::depth / 4) + i / N * 8;
-    return own_m < end && own_k < p.w.in ? &p.x(own_m, own_k) : nullptr;
-  }
-  template <class Block>
-  DEEPSEEK_HOST_DEVICE void copy(const Block& block, packet* to, const void* from) const {
-    mma::copy_async(block, to, from == nullptr ? static_cast<const void*>(p.x.data()) : from,
-                    from != nullptr);
-  }
-  DEEPSEEK_HOST_DEVICE index_t first_output(const warp_tile& at, int lane) const {
-    const index_t n = at.n + lane / 4 * (2 * F::tiles);
-    return n < p.w.out ? n : 0;  // behind the last: any
-  }
-  DEEPSEEK_HOST_DEVICE group group_at(const warp_tile& at, int lane, index_t k) const {
-    return F::group_at(p.w, at.e, first_output(at, lane), k < p.w.in ? k : 0);
-  }
-
-  // c += weights x rows of one step, whose packets stand in slots [.][lane].
-  template <class Block>
-  DEEPSEEK_HOST_DEVICE void multiply(const Block& block, const group& g, const packet* weights,
-                                     const packet* x, sums& c) const {
-    packet left[F::units], right[N];
-    DEEPSEEK_UNROLL
-    for (int u = 0; u < F::units; ++u) left[u] = weights[u * warp_size + block.lane()];
-    DEEPSEEK_UNROLL
-    for (int q = 0; q < halves; ++q) {
-      DEEPSEEK_UNROLL
-      for (int j = 0; j < N; ++j) right[j] = x[(q * N + j) * warp_size + block.lane()];
-      DEEPSEEK_UNROLL
-      for (int i = 0; i < F::tiles; ++i) {
-        const mma::a_part first = F::left(left, g, i, 2 * q),
-                          second = F::left(left, g, i, 2 * q + 1);
-        DEEPSEEK_UNROLL
-        for (int j = 0; j < N; ++j) {
-          if constexpr (F::weighs_steps) {
-            mma::c_part<T> alone{};
-            mma::multiply_add(block, alone, first, F::right(right[j], 0));
-            mma::multiply_add(block, alone, second, F::right(right[j], 1));
-            DEEPSEEK_UNROLL
-            for (int v = 0; v < 4; ++v) {
-              c[i][j].x[v] = std::fma(alone.x[v], F::step_weight(g, 2 * i + v / 2), c[i][j].x[v]);
-            }
-          } else {
-            mma::multiply_add(block, c[i][j], first, F::right(right[j], 0));
-            mma::multiply_add(block, c[i][j], second, F::right(right[j], 1));
-          }
-        }
-      }
-    }
-  }
-
-  // What slab s weighs for the outputs of a lane.
-  struct slab_factors {
-    float of[2 * F::tiles];
-  };
-  DEEPSEEK_HOST_DEVICE slab_factors slab_weights(const warp_tile& at, int lane, index_t s) const {
-    slab_factors w{};
-    if constexpr (F::weighs_slabs) {
-      const index_t n = first_output(at, lane);
-      for (int c = 0; c < 2 * F::tiles; ++c) {
-        w.of[c] = F::slab_weight(p.w, at.e, n + c < p.w.out ? n + c : n, s);
-      }
-    }
-    return w;
-  }
-  // Number q of a lane: tile q / (4 N), part q / 4 % N, element q % 4.
-  DEEPSEEK_HOST_DEVICE static constexpr int column_of(int q) { return q / (4 * N) * 2 + q % 4 / 2; }
-  DEEPSEEK_HOST_DEVICE static float added(float total, float inner, const slab_factors& w, int q) {
-    if constexpr (F::weighs_slabs) return std::fma(inner, w.of[column_of(q)], total);
-    return total + inner;
-  }
-  DEEPSEEK_HOST_DEVICE void store(const warp_tile& at, int lane, int q, float total) const {
-    const index_t n = at.n + lane / 4 * (2 * F::tiles) + column_of(q);
-    const index_t m = at.m + q / 4 % N * 8 + lane % 4 * 2 + q % 2;
-    if (m < at.end && n < p.w.out) p.store(m, n, total);
-  }
-};
 
 template <class P, int N>
 struct few_rows {
@@ -129,16 +27,16 @@ struct few_rows {
   using F = typename part::F;
   static constexpr int threads = 128, warps = threads / warp_size, rows = part::rows;
   static constexpr int slots = (F::units + part::row_packets) * warp_size;  // of a warp and stage
-  static constexpr int stages = slots <= 64 ? 6 : slots <= 160 ? 4 : 3;
+  static constexpr int stages = slots <= 64 ? 6 : slots <= 160 ? 4 : part::numbers <= 32 ? 3 : 2;
+  static constexpr std::size_t ring_bytes = sizeof(packet) * slots * stages * warps;
+  static constexpr std::size_t sum_bytes = sizeof(float) * part::numbers * threads;
+  static_assert(ring_bytes + sum_bytes + reserved_bytes <= 99 * 1024, "what every device has");
   P p;
   int deep;  // warps along k: 1, 2 or 4; the others stand side by side
 
   DEEPSEEK_HOST_DEVICE int block_width() const { return warps / deep * part::outputs; }
   index_t blocks() const { return p.cut(rows).slots() * blocks_of(p.w.out, block_width()); }
-  std::size_t shared_bytes() const {
-    const std::size_t sums = deep == 1 ? 0 : sizeof(float) * part::numbers * threads;
-    return sizeof(packet) * slots * stages * warps + sums;
-  }
+  std::size_t shared_bytes() const { return ring_bytes + (deep == 1 ? 0 : sum_bytes); }
 
   template <class Block>
   DEEPSEEK_HOST_DEVICE void operator()(const Block& block) const {
@@ -150,6 +48,11 @@ struct few_rows {
     run(block, {tile.group, n0, tile.first, tile.end});
   }
 
+  // Warps that share outputs share the sums of slabs as well: who adds number q of a lane.
+  template <class Block>
+  DEEPSEEK_HOST_DEVICE bool owns(const Block& block, int q) const {
+    return ((q ^ block.warp()) & (deep - 1)) == 0;
+  }
   // Step j of this warp begins here.
   template <class Block>
   DEEPSEEK_HOST_DEVICE index_t step_at(const Block& block, int j) const {
@@ -201,12 +104,11 @@ struct few_rows {
     mma::wait_copies<0>(block);
     DEEPSEEK_UNROLL
     for (int q = 0; q < part::numbers; ++q) {
-      if (q % deep == block.warp() % deep) own.store(at, block.lane(), q, totals[q]);
+      if (owns(block, q)) own.store(at, block.lane(), q, totals[q]);
     }
   }
 
-  // The slabs of a round, in order. Warps that share outputs share the sums as well: number q is
-  // added by warp q mod deep of them.
+  // The slabs of a round, in order.
   template <class Block>
   DEEPSEEK_HOST_DEVICE void add(const Block& block, const warp_tile& at, index_t first,
                                 const typename part::sums& c,
@@ -216,16 +118,15 @@ struct few_rows {
       const auto weights = own.slab_weights(at, block.lane(), first);
       DEEPSEEK_UNROLL
       for (int q = 0; q < part::numbers; ++q) {
-        totals[q] = part::added(totals[q], c[q / (4 * N)][q / 4 % N].x[q % 4], weights, q);
+        totals[q] = part::added(totals[q], part::number(c, q), weights, q);
       }
       return;
     }
-    float* const sums =
-        reinterpret_cast<float*>(block.shared() + sizeof(packet) * slots * stages * warps);
+    float* const sums = reinterpret_cast<float*>(block.shared() + ring_bytes);
     float* const mine = sums + block.rank() / warp_size * part::numbers * warp_size + block.lane();
     DEEPSEEK_UNROLL
     for (int q = 0; q < part::numbers; ++q) {
-      mine[q * warp_size] = c[q / (4 * N)][q / 4 % N].x[q % 4];
+      mine[q * warp_size] = part::number(c, q);
     }
     block.sync();
     const float* const all = mine - block.warp() % deep * (part::numbers * warp_size);
@@ -233,7 +134,7 @@ struct few_rows {
       const auto weights = own.slab_weights(at, block.lane(), first + s);
       DEEPSEEK_UNROLL
       for (int q = 0; q < part::numbers; ++q) {
-        if (q % deep != block.warp() % deep) continue;
+        if (!owns(block, q)) continue;
         totals[q] = part::added(totals[q], all[(s * part::numbers + q) * warp_size], weights, q);
       }
     }
@@ -312,7 +213,7 @@ struct many_rows {
       }
       DEEPSEEK_UNROLL
       for (int q = 0; q < part::numbers; ++q) {
-        totals[q] = part::added(totals[q], c[q / (4 * N)][q / 4 % N].x[q % 4], weights, q);
+        totals[q] = part::added(totals[q], part::number(c, q), weights, q);
       }
     }
     mma::wait_copies<0>(block);
