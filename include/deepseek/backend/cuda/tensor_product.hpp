@@ -123,7 +123,7 @@ struct few_rows {
       return;
     }
     float* const sums = reinterpret_cast<float*>(block.shared() + ring_bytes);
-    float* const mine = sums + block.rank() / warp_size * part::numbers * warp_size + block.lane();
+    float* const mine = sums + block.warp() * part::numbers * warp_size + block.lane();
     DEEPSEEK_UNROLL
     for (int q = 0; q < part::numbers; ++q) {
       mine[q * warp_size] = part::number(c, q);
