@@ -27,12 +27,17 @@ std::vector<std::size_t> wide_offsets(std::size_t rows) {
   return out;
 }
 
-// Weights [experts, in, out], stored [in, out] (or [out, in], turned) side by side with a gap.
+// Weights [experts, in, out], stored [in, out] (or [out, in], turned) side by side with a gap:
+// of 8 elements where all is contiguous, so that every matrix begins at a multiple of 16 bytes.
 template <class T>
 class stack_of {
  public:
   stack_of(std::size_t in, std::size_t out, layout how, const reals& values)
-      : in_(in), out_(out), turned_(how == layout::transposed), memory_(experts * (in * out + 3)) {
+      : in_(in),
+        out_(out),
+        turned_(how == layout::transposed),
+        gap_(how == layout::contiguous ? 8 : 3),
+        memory_(experts * (in * out + gap_)) {
     for (std::size_t i = 0; i < values.size(); ++i) memory_[at(i)] = static_cast<T>(values[i]);
     memory_.remember();
   }
@@ -40,7 +45,7 @@ class stack_of {
     const auto i = static_cast<ds::index_t>(in_), o = static_cast<ds::index_t>(out_);
     return {memory_.data(),
             {static_cast<ds::index_t>(experts), i, o},
-            {i * o + 3, turned_ ? 1 : o, turned_ ? i : 1}};
+            {i * o + static_cast<ds::index_t>(gap_), turned_ ? 1 : o, turned_ ? i : 1}};
   }
   std::vector<T> values() const {
     std::vector<T> out(experts * in_ * out_);
@@ -53,10 +58,11 @@ class stack_of {
  private:
   std::size_t at(std::size_t i) const {
     const std::size_t e = i / (in_ * out_), row = i / out_ % in_, column = i % out_;
-    return e * (in_ * out_ + 3) + (turned_ ? column * in_ + row : row * out_ + column);
+    return e * (in_ * out_ + gap_) + (turned_ ? column * in_ + row : row * out_ + column);
   }
   std::size_t in_, out_;
   bool turned_;
+  std::size_t gap_;
   support::guarded<T> memory_;
 };
 
@@ -141,7 +147,10 @@ std::vector<T> check_backward(const B& b, const shape_case& c, const reals& x, c
 }  // namespace
 
 TEST_CASE("grouped_gemm: sizes, layouts, values and types") {
-  for (const shape_case& c : shape_cases({1, 2, 9, 33, 70}, {1, 3, 16, 33, 65}, {1, 5, 16, 40})) {
+  auto cases = shape_cases({1, 2, 9, 33, 70}, {1, 3, 16, 33, 65}, {1, 5, 16, 40});
+  // Whole packets of 16 bytes: what tensor cores of a device take, in each of their kernels.
+  for (const std::size_t rows : {6u, 70u, 170u}) cases.push_back({rows, 160, 72});
+  for (const shape_case& c : cases) {
     everywhere(op, c.text(), [&](const auto& b, auto zero) {
       using T = decltype(zero);
       const reals x = drawn<T>(c, c.size(), " x");

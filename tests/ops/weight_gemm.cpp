@@ -84,6 +84,7 @@ TEST_CASE_TEMPLATE("weight_gemm: sizes, strides, bias, threads", W, fp8_case, in
   CHECK(all.size() >= 150);
   for (const setting& c : all) check<W>(c);
   for (std::size_t m : {1u, 2u, 4u, 8u, 40u}) check<W>({{m, 600, 700}});
+  check_sixteen_bits<W>();
   facets("weight_gemm", {"forward", "strides", "zero"});
   support::not_applicable("weight_gemm", "gradient");
 }

@@ -134,6 +134,22 @@ void check(const setting& c) {
   }
 }
 
+// Rows and weights of whole packets of 16 bytes: what tensor cores of a device take, in each of
+// their kernels.
+template <class W>
+void check_sixteen_bits() {
+  for (const std::size_t m : {5u, 20u, 40u}) {
+    for (const biased bias : {biased::no, biased::yes}) {
+      const setting c{{m, 100, 416}, layout::contiguous, layout::padded, bias};
+      const std::string name = c.text(W::name);
+      support::numbers from(name);
+      const W w(1, c.s.n, c.s.k, from);
+      run<ds::bf16>(cpus()[0], c, w, name);
+      run<ds::f16>(cpus()[0], c, w, name);
+    }
+  }
+}
+
 // Rows of experts are rows alone.
 template <class W>
 void check_experts() {

@@ -116,6 +116,7 @@ TEST_CASE_TEMPLATE("weight_gemm of more formats: sizes, strides, bias, threads, 
                    int8_case, f16_case<zeros::none>, f16_case<zeros::to_sixteen>, mxfp4_case) {
   for (const setting& c : settings()) check<W>(c);
   for (std::size_t m : {1u, 2u, 4u, 8u, 40u}) check<W>({{m, 300, 700}});
+  check_sixteen_bits<W>();
   check_experts<W>();
 }
 

@@ -138,9 +138,10 @@ TEST_CASE("grouped_gemm: weights as they are stored; few rows and many have the 
   for (const ds::index_t in : {64, 160, 400, 77}) {
     check_stored<float>({0, 1, 1, 3}, in, 70);        // one row an expert, at most
     check_stored<ds::bf16>({0, 7, 7, 20}, in, 33);    // up to eight
-    check_stored<ds::bf16>({0, 40, 40, 41}, in, 70);  // tiles
+    check_stored<ds::bf16>({0, 40, 40, 41}, in, 70);  // up to 32
     check_stored<float>({0, 0, 30}, in, 9);
   }
+  check_stored<ds::f16>({0, 0, 100, 140}, 160, 150);  // tiles of tensor cores
 }
 
 TEST_CASE("row tiles: every row of every group is in exactly one tile") {

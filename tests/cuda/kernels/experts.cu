@@ -21,6 +21,15 @@ void plan(const ds::cuda& b, const ids_matrix& ids, const indices& offsets, cons
 }
 
 template <class T>
+void products(const ds::cuda& b, const matrix<T>& x, const batch<T>& w, const indices& offsets) {
+  ds::ops::grouped_gemm(b, x, w, offsets, x);
+  ds::ops::grouped_gemm_backward(b, ds::grouped_gemm_inputs{x, w, offsets}, x,
+                                 ds::grouped_gemm_gradients{x, w});
+}
+template void products(const ds::cuda&, const matrix<ds::f16>&, const batch<ds::f16>&,
+                       const indices&);
+
+template <class T>
 void experts(const ds::cuda& b, const matrix<T>& x, const batch<T>& w, const indices& offsets,
              const ids_matrix& slot) {
   ds::ops::permute(b, x, offsets, 8, x);
@@ -29,9 +38,7 @@ void experts(const ds::cuda& b, const matrix<T>& x, const batch<T>& w, const ind
   ds::ops::combine(b, x, ds::combine_by{weights, slot}, x);
   ds::ops::combine_backward(b, ds::combine_inputs{x, weights, slot}, x,
                             ds::combine_gradients{x, weights});
-  ds::ops::grouped_gemm(b, x, w, offsets, x);
-  ds::ops::grouped_gemm_backward(b, ds::grouped_gemm_inputs{x, w, offsets}, x,
-                                 ds::grouped_gemm_gradients{x, w});
+  products(b, x, w, offsets);
   ds::ops::add_expert_bias(b, x, offsets, x);
   ds::ops::add_expert_sums(b, x, offsets, x);
 }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// coded_product: y = x W^T + bias for weights that are stored as codes (coded_weights.hpp), rows by
-// experts or all of one. The sum over k is cut into slabs of 128: a chain of fused multiply-adds
-// over k inside a slab, the slabs added in their order. Both kernels keep to that, so a row has the
-// same bits in every batch, on every device, and whichever of them runs:
+// coded_product: y = x W^T + bias for weights that are stored as codes (coded_weights.hpp) or plain
+// (plain_weights.hpp), rows by experts or all of one. The sum over k is cut into slabs of 128,
+// added in their order. 16-bit rows of whole packets of 16 bytes run on tensor cores
+// (tensor_product.hpp). Else (float, odd sizes, f64) inside a slab stands a chain of fused
+// multiply-adds over k, in two kernels that both keep to it, so a row has the same bits in every
+// batch, on every device, and whichever of them runs:
 //   few_rows   up to 8 rows of an expert: the weights stream through once, 16 bytes a load, warps
 //              split k, no shared memory but for the slabs' sums
 //   tiles      64 x 64 of y by 256 threads, k in steps of 32 through shared memory
@@ -12,6 +14,7 @@
 #include "deepseek/backend/cuda/block_place.hpp"
 #include "deepseek/backend/cuda/coded_weights.hpp"
 #include "deepseek/backend/cuda/row_tiles.hpp"
+#include "deepseek/backend/cuda/tensor_product.hpp"
 
 #include <cmath>
 
@@ -50,8 +53,12 @@ DEEPSEEK_HOST_DEVICE void load_row(const P& p, index_t m, index_t k, index_t lef
   if (p.x_whole && left >= Count) {
     load_elements<Count>(&p.x(m, k), to);
   } else {
+    auto* from = &p.x(m, k);
+#if defined(__CUDA_ARCH__)
+    asm volatile("" : "+l"(from));  // or addresses of all rows are kept in registers, and spill
+#endif
     for (int i = 0; i < Count; ++i) {
-      to[i] = i < left ? static_cast<typename P::Acc>(p.x(m, k + i)) : typename P::Acc(0);
+      to[i] = i < left ? static_cast<typename P::Acc>(from[i * p.x.stride(1)]) : typename P::Acc(0);
     }
   }
 }
@@ -136,11 +143,15 @@ struct few_rows {
     if (left >= scale_steps) {
       decltype(p.w.load(0, n, k0)) packets[units];
       for (int u = 0; u < units; ++u) packets[u] = p.w.load(at.group, n, k0 + u * form::steps);
-      unrolled<units>([&](int u) {
+#if defined(__CUDA_ARCH__)
+#pragma unroll 1  // rows of several units at once would spill registers
+#endif
+      for (int u = 0; u < units; ++u) {
         Acc values[form::columns][form::steps];
-        p.w.decode(packets[u], group, values);
+        p.w.decode(packets[0], group, values);
         add_unit(at, k0 + u * form::steps, values, form::steps, inner);
-      });
+        unrolled<units - 1>([&](int i) { packets[i] = packets[i + 1]; });
+      }
     } else {
       for (index_t k = k0; k < p.w.in; k += form::steps) {
         Acc values[form::columns][form::steps];
@@ -264,6 +275,7 @@ void run_few_rows(const B& b, const P& p) {
 
 template <class B, class P>
 void run_product(const B& b, const P& p) {
+  if (cuda_tensor::run_product(b, p)) return;
   const index_t rows = p.y.extent(0), experts = p.cut(1).groups();
   const index_t most = p.offsets.extent(0) == 0 ? 32 : 8 * experts;
   if constexpr (P::form_type::single_rows) {
@@ -290,22 +302,36 @@ bool rows_are_whole(const X& x) {
 template <class B>
 using offsets_view = view<const std::int32_t, typename B::space, dyn>;
 
-template <class B, class X, class Form, class Y, class Bias>
-void coded_product(const B& b, const X& x, const Form& w, const offsets_view<B>& offsets,
-                   const Y& y, const Bias& bias, fault_place faults = {}) {
+// run(problem) of these operands.
+template <class B, class X, class Form, class Y, class Bias, class Run>
+auto with_problem(const X& x, const Form& w, const offsets_view<B>& offsets, const Y& y,
+                  const Bias& bias, fault_place faults, const Run& run) {
   using S = typename B::space;
   using x_view = view<const typename X::value_type, S, dyn, dyn>;
   using y_view = view<typename Y::value_type, S, dyn, dyn>;
-  const auto run = [&](const auto& add) {
+  const auto with = [&](const auto& add) {
     using bias_view = std::remove_cvref_t<decltype(add)>;
-    run_product(b, problem<Form, x_view, y_view, bias_view, offsets_view<B>>{
-                       x, w, y, add, offsets, faults, rows_are_whole(x)});
+    return run(problem<Form, x_view, y_view, bias_view, offsets_view<B>>{
+        x, w, y, add, offsets, faults, rows_are_whole(x)});
   };
   if constexpr (std::is_same_v<Bias, none>) {
-    run(view<const typename Y::value_type, S, dyn>{});
+    return with(view<const typename Y::value_type, S, dyn>{});
   } else {
-    run(view<const typename Bias::value_type, S, dyn>(bias));
+    return with(view<const typename Bias::value_type, S, dyn>(bias));
   }
+}
+
+template <class B, class X, class Form, class Y, class Bias>
+void coded_product(const B& b, const X& x, const Form& w, const offsets_view<B>& offsets,
+                   const Y& y, const Bias& bias, fault_place faults = {}) {
+  with_problem<B>(x, w, offsets, y, bias, faults, [&](const auto& p) { run_product(b, p); });
+}
+// On tensor cores, where those can: false, and nothing is done, otherwise.
+template <class B, class X, class Form, class Y>
+bool tensor_product(const B& b, const X& x, const Form& w, const offsets_view<B>& offsets,
+                    const Y& y) {
+  return with_problem<B>(x, w, offsets, y, none{}, {},
+                         [&](const auto& p) { return cuda_tensor::run_product(b, p); });
 }
 
 }  // namespace cuda_coded

@@ -49,15 +49,19 @@ struct int4_form : plain_slabs {
   struct group_of {
     float scale[columns], zero[columns];
   };
-  DEEPSEEK_HOST_DEVICE packet load(index_t e, index_t n, index_t k) const {
+  DEEPSEEK_HOST_DEVICE const std::int32_t* word_at(index_t e, index_t n, index_t k) const {
     const index_t panel = n / int4_layout::panel, column = n % int4_layout::panel;
-    return load_packet(
-        q + e * q_step + (panel * words_deep + k / steps) * int4_layout::panel + column, whole);
+    return q + e * q_step + (panel * words_deep + k / steps) * int4_layout::panel + column;
+  }
+  DEEPSEEK_HOST_DEVICE index_t group_at(index_t e, index_t n, index_t k) const {
+    const index_t panel = n / int4_layout::panel, column = n % int4_layout::panel;
+    return e * group_step + (panel * groups_deep + (k >> log_group)) * int4_layout::panel + column;
+  }
+  DEEPSEEK_HOST_DEVICE packet load(index_t e, index_t n, index_t k) const {
+    return load_packet(word_at(e, n, k), whole);
   }
   DEEPSEEK_HOST_DEVICE group_of group(index_t e, index_t n, index_t k) const {
-    const index_t panel = n / int4_layout::panel, column = n % int4_layout::panel;
-    const index_t at =
-        e * group_step + (panel * groups_deep + (k >> log_group)) * int4_layout::panel + column;
+    const index_t at = group_at(e, n, k);
     group_of g;
     for (int c = 0; c < columns; ++c) {
       g.scale[c] = static_cast<float>(scale[at + c]);
@@ -90,15 +94,19 @@ struct mxfp4_form : plain_slabs {
   struct group_of {
     float scale[columns];
   };
-  DEEPSEEK_HOST_DEVICE packet load(index_t e, index_t n, index_t k) const {
+  DEEPSEEK_HOST_DEVICE const std::int32_t* word_at(index_t e, index_t n, index_t k) const {
     const index_t panel = n / int4_layout::panel, column = n % int4_layout::panel;
-    return load_packet(
-        q + e * q_step + (panel * words_deep + k / steps) * int4_layout::panel + column, whole);
+    return q + e * q_step + (panel * words_deep + k / steps) * int4_layout::panel + column;
+  }
+  DEEPSEEK_HOST_DEVICE index_t group_at(index_t e, index_t n, index_t k) const {
+    const index_t panel = n / int4_layout::panel, column = n % int4_layout::panel;
+    return e * group_step + (panel * groups_deep + k / mxfp4_block) * int4_layout::panel + column;
+  }
+  DEEPSEEK_HOST_DEVICE packet load(index_t e, index_t n, index_t k) const {
+    return load_packet(word_at(e, n, k), whole);
   }
   DEEPSEEK_HOST_DEVICE group_of group(index_t e, index_t n, index_t k) const {
-    const index_t panel = n / int4_layout::panel, column = n % int4_layout::panel;
-    const index_t at =
-        e * group_step + (panel * groups_deep + k / mxfp4_block) * int4_layout::panel + column;
+    const index_t at = group_at(e, n, k);
     group_of g;
     for (int c = 0; c < columns; ++c) g.scale[c] = static_cast<float>(scale[at + c]);
     return g;

@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // grouped_gemm, its weight gradient, add_expert_bias and add_expert_sums on the device, offsets
 // read there: blocks for an upper bound of the row tiles find their expert themselves
-// (row_tiles.hpp). Weights stored [E, N, K] in whole packets of 16 bytes, as layers have them, go
-// through coded_gemm.hpp as they are: up to 8 rows an expert stream them once, 16 bytes a load,
-// more rows take 64 x 64 tiles, with the same bits. Other strides, and the gradients: 64 x 64 tiles
-// as in gemm.hpp, sums over k, or over the rows of an expert, in order. See ops/grouped_gemm.hpp.
-// Unproven on hardware: the rates; 16-bit types do not use tensor cores yet.
+// (row_tiles.hpp). bf16 and f16 in whole packets of 16 bytes run on tensor cores, forward and both
+// gradients (tensor_product.hpp, tensor_weight_gradient.hpp). Else weights stored [E, N, K] in
+// whole packets go through coded_gemm.hpp as they are: up to 8 rows an expert stream them once,
+// more rows take 64 x 64 tiles, with the same bits. Other strides, and gradients of other types:
+// 64 x 64 tiles as in gemm.hpp, sums over k, or over the rows of an expert, in order. See
+// ops/grouped_gemm.hpp. Unproven on hardware: the rates.
 #pragma once
 
 #include "deepseek/backend/cuda/coded_gemm.hpp"
 #include "deepseek/backend/cuda/gemm.hpp"
+#include "deepseek/backend/cuda/plain_weights.hpp"
 #include "deepseek/backend/cuda/row_tiles.hpp"
+#include "deepseek/backend/cuda/tensor_weight_gradient.hpp"
 #include "deepseek/ops/grouped_gemm.hpp"
 
 namespace deepseek {
@@ -18,47 +21,6 @@ namespace deepseek {
 namespace cuda_grouped {
 
 using cuda_gemm::tile;
-
-// Plain numbers as a form of coded_weights.hpp: neighbours along k lie next to each other, rows
-// begin at multiples of 16 bytes and are whole packets long.
-template <class T>
-struct plain_rows : cuda_coded::plain_slabs {
-  static constexpr int columns = 1, steps = static_cast<int>(packet_bytes / sizeof(T));
-  static constexpr bool single_rows = false;  // that kernel would spill registers
-  const T* data;
-  index_t out, in, expert_step, row_step;
-
-  struct group_of {};
-  DEEPSEEK_HOST_DEVICE packet load(index_t e, index_t n, index_t k) const {
-    return load_packet(data + e * expert_step + n * row_step + k, true);
-  }
-  DEEPSEEK_HOST_DEVICE static group_of group(index_t, index_t, index_t) { return {}; }
-  template <class A>
-  DEEPSEEK_HOST_DEVICE static void decode(const packet& p, const group_of&,
-                                          A (&values)[columns][steps]) {
-    T some[steps];
-    __builtin_memcpy(static_cast<void*>(some), &p, sizeof p);
-    for (int i = 0; i < steps; ++i) values[0][i] = static_cast<A>(some[i]);
-  }
-};
-// Whether w [E, K, N] can be read so.
-template <class W>
-bool is_plain_rows(const W& w) {
-  constexpr auto bytes = static_cast<index_t>(sizeof(typename W::value_type));
-  return w.stride(1) == 1 && begins_at_packet(w.data()) &&
-         w.extent(1) * bytes % packet_bytes == 0 && w.stride(0) * bytes % packet_bytes == 0 &&
-         w.stride(2) * bytes % packet_bytes == 0;
-}
-template <class W>
-plain_rows<typename W::value_type> plain_rows_of(const W& w) {
-  plain_rows<typename W::value_type> form{};
-  form.data = w.data();
-  form.out = w.extent(2);
-  form.in = w.extent(1);
-  form.expert_step = w.stride(0);
-  form.row_step = w.stride(2);
-  return form;
-}
 
 template <class X, class W, class O, class Y>
 struct product {
@@ -184,8 +146,12 @@ struct add_partials {
 
 template <DeviceBackend B, class X, class W, class O, class Y>
 void grouped_gemm_impl(const B& b, const X& x, const W& w, const O& offsets, const Y& y) {
-  if (cuda_grouped::is_plain_rows(w)) {
-    return cuda_coded::coded_product(b, x, cuda_grouped::plain_rows_of(w), offsets, y, none{});
+  if (cuda_coded::is_plain_along(w, 1)) {
+    return cuda_coded::coded_product(b, x, cuda_coded::plain_rows_of(w), offsets, y, none{});
+  }
+  if (cuda_coded::is_plain_along(w, 2) &&
+      cuda_coded::tensor_product(b, x, cuda_coded::plain_columns_of(w), offsets, y)) {
+    return;
   }
   b.launch(cuda_grouped::product<X, W, O, Y>{x, w, {offsets, y.extent(0), cuda_gemm::tile}, y});
 }
@@ -193,6 +159,7 @@ void grouped_gemm_impl(const B& b, const X& x, const W& w, const O& offsets, con
 template <DeviceBackend B, class X, class DY, class O, class DW>
 void grouped_gemm_weight_gradient_impl(const B& b, const X& x, const DY& dy, const O& offsets,
                                        const DW& dw) {
+  if (cuda_tensor::run_weight_gradient(b, x, dy, offsets, dw)) return;
   b.launch(cuda_grouped::weight_gradient<X, DY, O, DW>{x, dy, offsets, dw});
 }
 

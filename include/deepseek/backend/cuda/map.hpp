@@ -153,8 +153,9 @@ void run_map(const B& b, const F& f, const First& first, const Rest&... rest) {
   }();
   if (first.view.empty()) return;
   const bool flat = cuda_map::one_row(first.view) && (cuda_map::one_row(rest.view) && ...);
-  const bool whole = flat ? begins_whole(first.view) && (begins_whole(rest.view) && ...)
-                          : moves_whole(first.view) && (moves_whole(rest.view) && ...);
+  const bool whole =
+      flat ? begins_at_packet(first.view.data()) && (begins_at_packet(rest.view.data()) && ...)
+           : moves_whole(first.view) && (moves_whole(rest.view) && ...);
   const index_t rows = flat ? 1 : row_count(first.view);
   const index_t columns = flat ? first.view.size() : row_length(first.view);
   const auto operands = cuda_map::list_of(first, rest...);

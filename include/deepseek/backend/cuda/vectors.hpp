@@ -4,6 +4,7 @@
 // moves_whole(v): every row of the view does so, which the host asks before it takes such a kernel.
 #pragma once
 
+#include "deepseek/backend/cuda/packets.hpp"
 #include "deepseek/backend/rows/row_at.hpp"
 
 #include <cstdint>
@@ -52,15 +53,11 @@ DEEPSEEK_HOST_DEVICE void store_run(const T* from, T* to) {
 #endif
 }
 
-template <class View>
-bool begins_whole(const View& v) {
-  return reinterpret_cast<std::uintptr_t>(v.data()) % vector_bytes == 0;
-}
 // Rows of neighbouring elements that all begin at a multiple of 16 bytes.
 template <class View>
 bool moves_whole(const View& v) {
   constexpr auto bytes = static_cast<index_t>(sizeof(typename View::value_type));
-  if (!begins_whole(v) || (row_length(v) > 1 && row_stride(v) != 1)) return false;
+  if (!begins_at_packet(v.data()) || (row_length(v) > 1 && row_stride(v) != 1)) return false;
   for (int d = 0; d + 1 < View::rank; ++d) {
     if (v.extent(d) > 1 && v.stride(d) * bytes % vector_bytes != 0) return false;
   }
