@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // The optimizer updates: golden values, 30 steps against the oracle in double to 1e-14, float
-// within a few roundings, every stride, mixed types, bad rates.
+// within a few roundings, every stride, mixed types, bad rates; lists of tensors at once.
 #include "deepseek/ops/optimizer.hpp"
 
 #include "deepseek/backend/cpu/optimizer.hpp"
+#include "deepseek/backend/cpu/sum_of_squares.hpp"
+#include "deepseek/ops/sum_of_squares_all.hpp"
+#include "deepseek/ops/update_all.hpp"
 
 #include "ops/table.hpp"
 #include "oracle/golden.hpp"
 #include "oracle/optimizer.hpp"
 
+#include <cstring>
 #include <limits>
 
 using namespace table;
@@ -174,6 +178,99 @@ TEST_CASE("optimizer: zero gradient, NaN, mixed types") {
     ds::ops::sgd_update(b, h, d, m, {.lr = 0.5, .momentum = 0, .weight_decay = 0});
     support::expect_true("sgd_update", "mixed", static_cast<float>(h.data()[4]) == -1, "not -1");
   });
+}
+
+// Tensors of many sizes in one list, every second beginning in the middle of 16 bytes: the bits of
+// the op tensor by tensor, which only touches those.
+template <class P, class G, class B, class Step>
+void check_together(const B& b, const Step& step, const char* op) {
+  constexpr int states = ds::states_of(Step{});
+  using item = ds::update_item<P, G, ds::host, states>;
+  const std::vector<ds::index_t> sizes = {0, 1, 4097, 8192, 0, 23, 5000, 0};
+  std::vector<std::vector<P>> listed(sizes.size() * (states + 1));
+  std::vector<std::vector<G>> gradients(sizes.size());
+  for (std::size_t i = 0; i < sizes.size(); ++i) {
+    const auto n = static_cast<std::size_t>(sizes[i]) + 2;
+    for (std::size_t e = 0; e < n; ++e) {
+      const double x = std::sin(static_cast<double>(e + 7 * i));
+      gradients[i].push_back(static_cast<G>(static_cast<float>(x)));
+      for (std::size_t s = 0; s <= states; ++s) {
+        const double y = s == 0 ? std::cos(3 * x) : 0.25 + 0.1 * x;
+        listed[i * (states + 1) + s].push_back(static_cast<P>(static_cast<float>(y)));
+      }
+    }
+  }
+  auto alone = listed;
+  const auto items_of = [&](std::vector<std::vector<P>>& from) {
+    std::vector<item> items;
+    for (std::size_t i = 0; i < sizes.size(); ++i) {
+      const auto at = [&](auto& memory) { return memory.data() + i % 2; };
+      item one{
+          {at(from[i * (states + 1)]), {sizes[i]}}, {at(gradients[i]), {sizes[i]}}, {}, i != 3};
+      for (std::size_t s = 0; s < states; ++s) {
+        one.state[s] = {at(from[i * (states + 1) + s + 1]), {sizes[i]}};
+      }
+      items.push_back(one);
+    }
+    return items;
+  };
+  const auto together = items_of(listed);
+  ds::ops::update_all(b, std::span<const item>(together), step);
+  for (const item& one : items_of(alone)) {
+    ds::update_one(b, one, one.decays ? step : ds::without_decay(step));
+  }
+  bool same = true;
+  for (std::size_t i = 0; i < listed.size(); ++i) {
+    same = same && std::memcmp(listed[i].data(), alone[i].data(), alone[i].size() * sizeof(P)) == 0;
+  }
+  support::expect_true("update_all", op, same, "not the bits of one tensor after the other");
+
+  std::vector<ds::view<const G, ds::host, ds::dyn>> squares;
+  double sum = 0;
+  for (const item& one : together) {
+    squares.push_back(one.g);
+    sum += ds::ops::sum_of_squares(b, one.g);
+  }
+  const auto list = std::span<const ds::view<const G, ds::host, ds::dyn>>(squares);
+  support::expect_true("sum_of_squares_all", op,
+                       ds::ops::sum_of_squares_all(b, list) == sum && sum > 0,
+                       "not the sum of one tensor after the other");
+}
+
+TEST_CASE("optimizer: all tensors of a list at once") {
+  on_both([](const auto& b) {
+    check_together<float, float>(b, ds::adamw_step{.weight_decay = 0.1}, "adamw");
+    check_together<ds::bf16, float>(b, ds::adamw_step{.weight_decay = 0.1}, "adamw, bf16");
+    check_together<float, float>(b, ds::sgd_step{.weight_decay = 0.1}, "sgd");
+    check_together<double, float>(b, ds::lion_step{.weight_decay = 0.1}, "lion");
+    check_together<float, ds::f16>(
+        b, ds::amf_step{.weight_decay = 0.1, .form = ds::amf_form::corrected}, "amf");
+
+    using item = ds::update_item<float, float, ds::host, 1>;
+    using numbers = ds::view<const float, ds::host, ds::dyn>;
+    ds::ops::update_all(b, std::span<const item>(), ds::sgd_step{});
+    CHECK(ds::ops::sum_of_squares_all(b, std::span<const numbers>()) == 0);
+    ds::tensor<float, ds::host, ds::dyn> p({3}), q({4});
+    const item odd{p.view(), q.view(), {p.view()}}, null{{nullptr, {3}}, p.view(), {p.view()}},
+        apart{{q.data(), {2}, {2}}, {q.data(), {2}}, {{q.data(), {2}}}};
+    const auto update = [&](const item& one, double lr) {
+      ds::ops::update_all(b, std::span<const item>(&one, 1), ds::sgd_step{.lr = lr});
+    };
+    CHECK_ERROR(ds::error_code::shape_mismatch, "update_all: g or state[4]", update(odd, 1));
+    CHECK_ERROR(ds::error_code::invalid_argument, "data pointer is null", update(null, 1));
+    CHECK_ERROR(ds::error_code::unsupported, "not contiguous", update(apart, 1));
+    CHECK_ERROR(ds::error_code::invalid_argument, "lr is -1", update(odd, -1));
+    const numbers strided(q.data(), {2}, {2}), missing(nullptr, {2});
+    CHECK_ERROR(ds::error_code::unsupported, "not contiguous",
+                ds::ops::sum_of_squares_all(b, std::span<const numbers>(&strided, 1)));
+    CHECK_ERROR(ds::error_code::invalid_argument, "data pointer is null",
+                ds::ops::sum_of_squares_all(b, std::span<const numbers>(&missing, 1)));
+  });
+  for (const char* op : {"update_all", "sum_of_squares_all"}) {
+    facets(op, {"forward", "zero", "errors"});
+    support::not_applicable(op, "gradient");
+    support::not_applicable(op, "strides");
+  }
 }
 
 TEST_CASE("optimizer: zero sizes and errors") {

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// positions: every row's place inside its sequence, and bad offsets.
+// positions: every row's place inside its sequence, and bad offsets; a start that is read when the
+// op runs, and place_rows, which writes rows there.
 #include "deepseek/ops/positions.hpp"
+#include "deepseek/ops/place_rows.hpp"
 
 #include "deepseek/backend/cpu/context.hpp"
+#include "deepseek/backend/reference/place_rows.hpp"
 #include "deepseek/backend/reference/positions.hpp"
 #include "deepseek/core/tensor.hpp"
 
@@ -91,7 +94,61 @@ void check_errors(const B& b) {
 
 }  // namespace
 
-TEST_CASE("positions: reference and cpu") {
+template <class B>
+void check_moving(const B& b) {
+  using start = ds::view<const std::int32_t, ds::host, ds::dyn>;
+  using rows = ds::view<float, ds::host, ds::dyn, ds::dyn>;
+  using halves = ds::view<ds::bf16, ds::host, ds::dyn, ds::dyn>;
+  ints out(4), seven = {7};
+  ints two = {0, 3, 4};
+  ds::ops::positions(b, start(seven.data(), {1}), view(), view(out.data(), {4}));
+  support::expect_true("positions", "moving", out == ints{7, 8, 9, 10}, "wrong");
+  ds::ops::positions(b, start(seven.data(), {1}), view(two.data(), {3}), view(out.data(), {4}));
+  support::expect_true("positions", "moving, sequences", out == ints{7, 8, 9, 7}, "wrong");
+  CHECK_ERROR(ds::error_code::shape_mismatch, "positions: start[0]",
+              ds::ops::positions(b, start(seven.data(), {0}), view(), view(out.data(), {4})));
+
+  for (const std::int32_t first : {0, 2, 5}) {
+    std::vector<float> x(2 * 5);  // 2 rows of 3 in rows of 5
+    std::vector<ds::bf16> y(7 * 4, ds::bf16(-1.0F));
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i) + 0.5F;
+    ds::ops::place_rows(b, rows(x.data(), {2, 3}, {5, 1}), start(&first, {1}),
+                        halves(y.data(), {7, 3}, {4, 1}));
+    bool right = true;
+    for (std::int32_t r = 0; r < 7; ++r) {
+      for (std::int32_t c = 0; c < 4; ++c) {
+        const bool here = r >= first && r < first + 2 && c < 3;
+        const float want = here ? static_cast<float>((r - first) * 5 + c) + 0.5F : -1.0F;
+        right = right && static_cast<float>(y[static_cast<std::size_t>(r * 4 + c)]) == want;
+      }
+    }
+    support::expect_true("place_rows", support::text("first", first), right, "a row went astray");
+  }
+  std::vector<float> x(4), y(6, 3.0F);
+  const auto place = [&](std::int32_t first, ds::index_t n, ds::index_t width) {
+    ds::ops::place_rows(b, rows(x.data(), {n, width}), start(&first, {1}), rows(y.data(), {3, 2}));
+  };
+  place(1, 0, 2);
+  CHECK_ERROR(ds::error_code::index_range, "place_rows: first[0] is 2, outside 0 .. 1",
+              place(2, 2, 2));
+  CHECK_ERROR(ds::error_code::index_range, "first[0] is -1", place(-1, 2, 2));
+  CHECK_ERROR(ds::error_code::shape_mismatch, "place_rows: x[4, 1]", place(0, 4, 1));
+  CHECK_ERROR(ds::error_code::shape_mismatch, "more rows than y", place(0, 4, 2));
+  CHECK_ERROR(
+      ds::error_code::invalid_argument, "place_rows: first",
+      ds::ops::place_rows(b, rows(x.data(), {2, 2}), start(nullptr, {1}), rows(y.data(), {3, 2})));
+  for (float v : y) CHECK(v == 3.0F);
+  for (const char* facet : {"forward", "strides", "zero", "errors"}) {
+    support::facet("place_rows", facet);
+  }
+  support::not_applicable("place_rows", "gradient");
+}
+
+TEST_CASE("positions: a start that is read when the op runs") {
+  check_moving(ds::reference{});
+  check_moving(ds::cpu{});
+}
+TEST_CASE("positions: every row's place") {
   check(ds::reference{});
   check(ds::cpu{});
 }

@@ -414,6 +414,11 @@ def tokens(oracle, kind):
     case.give("offsets", [0, 2, 2, 5], "I64")
     case.expect("out", [5, 6, 5, 6, 7], "I64")
     yield case
+    case = Case("place_rows", kind, {}, 0)
+    x, y = case.give("x", normal(3, 2, 3)), case.give("y", normal(4, 5, 3))
+    case.give("first", [2], "I64")
+    case.expect("out", y[:2] + x + y[4:])
+    yield case
     case = Case("next_tokens", kind, {"last": -100}, 0)
     case.give("ids", [3, 1, 4, 1, 5], "I64")
     case.give("offsets", [0, 2, 2, 5], "I64")

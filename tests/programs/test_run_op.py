@@ -21,15 +21,28 @@ MACHINES = (["--backend", "reference"], ["--backend", "cpu", "--threads", "1"],
             ["--backend", "cpu", "--threads", "3"])
 
 
+CUDA = ["--backend", "cuda"]
+HOST_ONLY = {"int8_gemm", "int4_int8_gemm", "grouped_int4_int8_gemm"}  # docs/run_op.md
+
+
 class Runner:
     def __init__(self, program, folder):
         self.program, self.folder = program, pathlib.Path(folder)
-        self.cases, self.faults = 0, []
+        self.cases, self.faults, self.on_device = 0, [], 0
+        self.device = self.has_device()
 
     def call(self, arguments):
         run = subprocess.run([self.program, *map(str, arguments)], capture_output=True, text=True,
                              timeout=TIMEOUT)
         return run.returncode, run.stderr
+
+    def has_device(self):
+        """Whether this build and machine run on a GPU."""
+        case = run_op_cases.small_softmax("f32")
+        source, target = self.folder / "case.safetensors", self.folder / "out.safetensors"
+        safetensors.write(source, case.metadata(), case.tensors)
+        status, _ = self.call([source, target, *CUDA])
+        return status == 0
 
     def fault(self, name, text):
         self.faults.append(f"{name}: {text}")
@@ -53,11 +66,22 @@ class Runner:
         if {n: t.raw() for n, t in by_machine[1].items()} != \
                 {n: t.raw() for n, t in by_machine[2].items()}:
             self.fault(case.name, "1 and 3 threads give other bits")
+        self.compare_on_device(case)
         for got in by_machine[:2]:
             for name, wanted in case.expected.items():
                 reason = self.difference(case, got.get(name), wanted)
                 if reason:
                     self.fault(case.name, f"{name}: {reason}")
+
+    def compare_on_device(self, case):
+        if not self.device or case.op in HOST_ONLY:
+            return
+        got = self.results(case, CUDA)
+        self.on_device += 1
+        for name, wanted in case.expected.items() if got is not None else []:
+            reason = self.difference(case, got.get(name), wanted)
+            if reason:
+                self.fault(case.name, f"cuda: {name}: {reason}")
 
     @staticmethod
     def difference(case, got, wanted):
@@ -97,7 +121,10 @@ def refusals(runner):
     good = run_op_cases.small_softmax("f32")
     path = folder / "good.safetensors"
     safetensors.write(path, good.metadata(), good.tensors)
-    runner.refuse("cuda", [path, out, "--backend", "cuda"], 77, "unsupported", "reference and cpu")
+    if not runner.device:
+        beside = (pathlib.Path(runner.program).parent / "run_op_cuda").exists()
+        runner.refuse("cuda", [path, out, *CUDA], 77, "device" if beside else "unsupported",
+                      "no device" if beside else "reference and cpu")
     runner.refuse("backend", [path, out, "--backend", "gpu"], 2, "invalid_argument")
     runner.refuse("threads", [path, out, "--backend", "cpu", "--threads", "0"], 2,
                   "invalid_argument", "threads is 0")
@@ -126,7 +153,8 @@ def main():
         refusals(runner)
     for fault in runner.faults[:40]:
         print(fault)
-    print(f"run_op: {runner.cases} cases of {len(ops)} ops, {len(runner.faults)} faults")
+    print(f"run_op: {runner.cases} cases of {len(ops)} ops, {runner.on_device} of them on a GPU, "
+          f"{len(runner.faults)} faults")
     return 1 if runner.faults else 0
 
 

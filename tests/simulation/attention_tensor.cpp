@@ -93,6 +93,32 @@ TEST_CASE("attention tensor cores: ranges of keys have the bits of whole rows") 
   }
 }
 
+TEST_CASE("attention tensor cores: a start in memory, launched for all keys there may be") {
+  const problem p = tensor_problem(1, 1100, 0, 1);
+  const data x = draw<bf16>(p, "moving");
+  const cpu b;
+  arrays<bf16> fixed(p, x), moving(p, x);
+  for (const std::int32_t start : {0, 300, 511, 512, 1099}) {
+    auto spec = spec_of(p, causal{});
+    spec.start = start;
+    ops::attention(b,
+                   attention_inputs{fixed.q.get(), rows(fixed.k.get(), 0, start + 1),
+                                    rows(fixed.v.get(), 0, start + 1)},
+                   attention_outputs{fixed.o.get(), fixed.lse_view()}, spec);
+    spec.start = 0;
+    spec.start_at = {&start, {1}};
+    const auto before = b.launches();
+    moving.forward(b, spec);
+    CHECK(b.launches() == before + 2);  // ranges, whatever the start
+    CHECK(support::same_bits(moving.o.values(), fixed.o.values()));
+    CHECK(support::same_bits(moving.lse.values(), fixed.lse.values()));
+  }
+  const std::int32_t beyond = 1100;
+  auto spec = spec_of(p, causal{});
+  spec.start_at = {&beyond, {1}};
+  CHECK_ERROR(error_code::index_range, "start_at[0] is 1100", "1100 keys", moving.forward(b, spec));
+}
+
 TEST_CASE("attention tensor cores: NaN") {
   const problem p = tensor_problem(150, 150, 0, 1);
   const data clean = draw<bf16>(p, "nan");

@@ -39,6 +39,12 @@ class closed_region {
     (void)munmap(at->second.first, at->second.bytes + at->second.fence);
     blocks_.erase(at);
   }
+  // While launches are recorded nothing may be allocated or copied.
+  void seal(bool sealed) { sealed_ = sealed; }
+  void require_unsealed(const char* what) const {
+    deepseek::require(!sealed_, deepseek::error_code::unsupported, "simulation: ", what,
+                      " while launches are recorded");
+  }
   void open() {
     if (open_++ == 0) protect(PROT_READ | PROT_WRITE);
   }
@@ -56,6 +62,7 @@ class closed_region {
   }
   std::map<std::byte*, block> blocks_;
   int open_ = 0;
+  bool sealed_ = false;
 };
 
 class open_memory {
@@ -75,14 +82,17 @@ struct memory<device> {
   static constexpr std::size_t alignment = 16;
 
   static void* allocate(std::size_t bytes) {
+    simulation::closed_region::shared().require_unsealed("memory is allocated");
     return simulation::closed_region::shared().allocate(bytes);
   }
   static void deallocate(void* p) noexcept { simulation::closed_region::shared().deallocate(p); }
   static void zero(void* p, std::size_t bytes) {
+    simulation::closed_region::shared().require_unsealed("memory is cleared");
     const simulation::open_memory open;
     memory<host>::zero(p, bytes);
   }
   static void copy(void* to, const void* from, std::size_t bytes) {
+    simulation::closed_region::shared().require_unsealed("memory is copied");
     const simulation::open_memory open;
     memory<host>::copy(to, from, bytes);
   }

@@ -8,6 +8,9 @@
 #include "simulation/machine.hpp"
 
 #include "deepseek/backend/cuda/product.hpp"
+#include "deepseek/core/graph.hpp"
+
+#include "simulation/recording.hpp"
 
 #include <memory>
 
@@ -52,6 +55,8 @@ class basic_device {
   // One number from the device, after all that was launched.
   template <class T>
   T read(const T* at) const {
+    ds::require(parts_->recording == nullptr, ds::error_code::unsupported,
+                "simulation: a number is read back while launches are recorded");
     const open_memory open;
     return *at;
   }
@@ -59,6 +64,7 @@ class basic_device {
   template <class Kernel>
   void launch(const Kernel& kernel) const {
     if (kernel.blocks() <= 0) return;
+    if (parts_->recording != nullptr) return parts_->recording->add(*this, kernel);
     {
       const open_memory open;
       parts_->device.run(kernel);
@@ -70,6 +76,7 @@ class basic_device {
   }
   bool library_product(const ds::library_product& p) const {
     if (library_ == library::absent) return false;
+    if (parts_->recording != nullptr) return parts_->recording->add(*this, p), true;
     const open_memory open;
     switch (p.type) {
       case ds::dtype::f64:
@@ -84,12 +91,19 @@ class basic_device {
         return false;
     }
   }
+  // What is launched from here on goes into the list (null: it runs). Its memory is closed for
+  // copies and allocations, as a GPU's is while launches are recorded.
+  void record_into(launch_list* list) const {
+    parts_->recording = list;
+    closed_region::shared().seal(list != nullptr);
+  }
 
  private:
   struct parts {
     ds::arena<Space> workspace;
     machine device;
     ds::fault fault;
+    launch_list* recording = nullptr;
   };
   std::unique_ptr<parts> parts_ = std::make_unique<parts>();
   library library_;
@@ -97,4 +111,40 @@ class basic_device {
 
 using host_device = basic_device<ds::host>;
 
+// As cuda_graph: what f launches on the device, and what it does not run meanwhile.
+class recorded_launches {
+ public:
+  using device = basic_device<ds::device>;
+  recorded_launches() = default;
+  template <class F>
+  recorded_launches(const device& b, const F& f) {
+    update(b, f);
+  }
+  bool empty() const { return list_.empty(); }
+  void clear() { list_.clear(); }
+  template <class F>
+  void update(const device& b, const F& f) {
+    clear();
+    b.record_into(&list_);
+    try {
+      f();
+    } catch (...) {
+      b.record_into(nullptr);
+      clear();
+      throw;
+    }
+    b.record_into(nullptr);
+  }
+  void launch(const device&) const { list_.run(); }
+  const launch_list& list() const { return list_; }
+
+ private:
+  launch_list list_;
+};
+
 }  // namespace simulation
+
+template <>
+struct deepseek::graph_of<simulation::basic_device<deepseek::device>> {
+  using type = simulation::recorded_launches;
+};

@@ -76,6 +76,20 @@ constexpr op_row row_of(std::string_view name) {
   return {name, &run_row<Body>};
 }
 
+// An op that has no form on a device.
+template <class Body>
+struct host_only {
+  template <class T>
+  static void run(const auto& b, op_case& in, results& out) {
+    if constexpr (ds::RunsKernels<std::remove_cvref_t<decltype(b)>>) {
+      ds::fail(error_code::unsupported, in.op(),
+               ": has no form on the device; supported backends are reference and cpu");
+    } else {
+      Body::template run<T>(b, in, out);
+    }
+  }
+};
+
 // Grouped products trust their offsets [experts + 1]; a file is not trusted.
 inline array<std::int32_t, 1> read_offsets(op_case& in, index_t rows) {
   auto offsets = in.read_ids<1>("offsets");

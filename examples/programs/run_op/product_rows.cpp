@@ -76,6 +76,13 @@ void int8_product(const bytes& a, const bytes& b, const integers& out) {
   }
 }
 
+#if defined(RUN_OP_ON_DEVICE)
+void int8_product(const ds::cpu&, const bytes&, const bytes&, const integers&) {
+  ds::fail(error_code::unsupported,
+           "int8_gemm: the device multiplies int8 in quant_gemm alone; supported backends are "
+           "reference and cpu");
+}
+#else
 // The kernel multiplies bytes 0 .. 255 by -127 .. 127 and hands out floats, exact below 2^24: depth
 // is cut to 512. a is moved up by 128; a weight of -128 is -127 here and -1 in a second product.
 void int8_product(const ds::cpu& cpu, const bytes& a, const bytes& b, const integers& out) {
@@ -121,6 +128,8 @@ void int8_product(const ds::cpu& cpu, const bytes& a, const bytes& b, const inte
     }
   }
 }
+
+#endif
 
 void int8_gemm(const machine& m, op_case& in, results& out) {
   ds::require(in.is_int8(), error_code::dtype, "int8_gemm: dtype is not int8; write int8");

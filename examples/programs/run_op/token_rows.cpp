@@ -102,6 +102,18 @@ struct positions {
   }
 };
 
+// Rows written where `first` says: the op reads it itself.
+struct place_rows {
+  template <class T>
+  static void run(const auto& b, op_case& in, results& out) {
+    const auto x = in.read<T, 2>("x");
+    const auto first = in.read_ids<1>("first");
+    auto y = in.read<T, 2>("y");
+    ds::ops::place_rows(b, x, first, y);
+    out.add("out", y);
+  }
+};
+
 // Each sequence's tokens moved up by one; `last` at its end.
 struct next_tokens {
   template <class T>
@@ -123,6 +135,7 @@ std::span<const op_row> token_rows() {
                                     row_of<top_k>("top_k"),
                                     row_of<top_k_backward>("top_k_backward"),
                                     row_of<positions>("positions"),
+                                    row_of<place_rows>("place_rows"),
                                     row_of<next_tokens>("next_tokens")};
   return rows;
 }

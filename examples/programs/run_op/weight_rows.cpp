@@ -88,8 +88,8 @@ std::span<const op_row> weight_rows() {
       row_of<grouped_product<fp8_codes, grouped_weight_gemm_op>>("grouped_fp8_weight_gemm"),
       row_of<plain_product<int4_codes, weight_gemm_op>>("int4_gemm"),
       row_of<grouped_product<int4_codes, grouped_weight_gemm_op>>("grouped_int4_gemm"),
-      row_of<plain_product<int4_codes_for_bytes, int4_int8_gemm_op>>("int4_int8_gemm"),
-      row_of<grouped_product<int4_codes_for_bytes, grouped_int4_int8_gemm_op>>(
+      row_of<host_only<plain_product<int4_codes_for_bytes, int4_int8_gemm_op>>>("int4_int8_gemm"),
+      row_of<host_only<grouped_product<int4_codes_for_bytes, grouped_int4_int8_gemm_op>>>(
           "grouped_int4_int8_gemm"),
       row_of<plain_product<fp8_codes, fp8_gemm_op>>("fp8_gemm"),
       row_of<grouped_product<fp8_codes, grouped_fp8_gemm_op>>("grouped_fp8_gemm"),

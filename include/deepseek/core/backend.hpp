@@ -19,6 +19,12 @@ concept Backend = requires(const B& b) {
   { b.name() } -> std::convertible_to<std::string_view>;
 };
 
+// A backend where each op costs a launch: what can be done for many tensors at once is.
+template <class B>
+concept RunsKernels = Backend<B> && requires {
+  typename B::runs_kernels;
+};
+
 template <class...>
 inline constexpr bool always_false = false;
 

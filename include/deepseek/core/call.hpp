@@ -6,6 +6,7 @@
 #include "deepseek/core/keep.hpp"
 
 #include <cstdint>
+#include <limits>
 
 namespace deepseek {
 
@@ -32,6 +33,19 @@ struct page_table {
   index_t size = 0;
 };
 
+// A start that kernels read when they run: at[0] positions are there already. The launches are the
+// same for every start with at[0] + rows <= bound, so that a step can be recorded once and replayed
+// (serve/decode_steps.hpp). at empty: there is none.
+template <class Space>
+struct moving_start {
+  view<const std::int32_t, Space, dyn> at = {};
+  index_t bound = 0;
+
+  bool moves() const { return at.extent(0) > 0; }
+};
+// `start` where a moving one holds: no position, so that what reads it is refused.
+inline constexpr index_t start_moves = std::numeric_limits<index_t>::min() / 4;
+
 template <class Space>
 struct run_options {
   mode how = mode::inference;
@@ -41,10 +55,17 @@ struct run_options {
   index_t sequence_length = 0;  // that dynamic rotary scaling assumes; 0: where the call ends
   sequence_offsets<Space> sequences = {};
   page_table<Space> pages = {};  // of the cache
+  moving_start<Space> moving = {};
   latent_form latent = latent_form::by_cost;
   double gradient_scale = 1;     // auxiliary gradients are injected times this
   run_report* report = nullptr;  // where layers add what they report, if anybody asks
 };
+
+// The positions that a call of `rows` rows reads of a cache: up to its end, or up to the bound.
+template <class Space>
+index_t reached(const run_options<Space>& run, index_t rows) {
+  return run.moving.moves() ? run.moving.bound : run.start + rows;
+}
 
 struct empty_env {};
 template <class Tag, class V, class G, class Next>

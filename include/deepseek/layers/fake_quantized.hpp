@@ -6,9 +6,11 @@
 //   auto small = ds::quantize<ds::w8a8>(b, fake);          // the codes that were trained
 // int8_channels and int4_symmetric need no calibration, and the result has the bits of the fake
 // model on cpu; w8a8 the same codes, its sums are exact integers where the fake ones are floats.
-// Costs a rounded copy of a layer's weights and inputs while it runs. Source: Esser et al. 2020.
+// Costs a rounded copy of a layer's weights and inputs while it runs; on a device a format that
+// rounds inputs copies one number a layer and call, and waits for it. Source: Esser et al. 2020.
 #pragma once
 
+#include "deepseek/core/transfer.hpp"
 #include "deepseek/layers/quantize.hpp"
 #include "deepseek/ops/add.hpp"
 #include "deepseek/ops/fake_quantize.hpp"
@@ -37,6 +39,16 @@ auto shaped_weight(const V& rows) {
   }
 }
 
+// The zero point of the inputs, which the grid of the op is told; from a device it is copied.
+template <FakeWeight W>
+std::int32_t zero_of_inputs(const W& w) {
+  if constexpr (std::is_same_v<typename W::space, host>) {
+    return w.x_zero.data()[0];
+  } else {
+    return in_memory<host>(w.x_zero).data()[0];
+  }
+}
+
 // Weights and inputs as they count; memory: an arena's scope of the caller.
 template <class C, FakeWeight W>
 auto fake_weights(const C& c, const W& w) {
@@ -50,7 +62,7 @@ auto fake_rows(const C& c, const X& x, const W& w) {
   if constexpr (fake_form<typename W::format>::rounds_inputs) {
     const auto rounded = c.scratch.template make<typename X::value_type, dyn, W::in>(x.extent(0));
     ops::fake_quantize(c.backend, fake_inputs{x, w.x_log_steps(x.extent(0))},
-                       fake_input_grid(W::in, w.x_zero.data()[0]), rounded);
+                       fake_input_grid(W::in, zero_of_inputs(w)), rounded);
     return as_const(rounded);
   } else {
     return x;
@@ -115,7 +127,7 @@ void weight_product_backward(const C& c, const weight_product_inputs<X, W>& in, 
   if constexpr (rounds_inputs) {
     const index_t rows = in.x.extent(0);
     ops::fake_quantize_backward(c.backend, fake_inputs{in.x, w.x_log_steps(rows)},
-                                fake_input_grid(W::in, w.x_zero.data()[0]), dx,
+                                fake_input_grid(W::in, zero_of_inputs(w)), dx,
                                 fake_gradients{dx, out.weight.x_log_steps(rows)});
   }
 }

@@ -3,11 +3,14 @@
 // latents [rows, kv_rank + rope_dim], the normed latent, then the rotated key part.
 // Storage only: the length is the call's `start`, so rewinding is a smaller start, and the call
 // says where positions stand: in order (row t is position t), or by its page table, so that several
-// sequences share one storage. The model checks the capacity before anything is written.
+// sequences share one storage. The model checks the capacity before anything is written. Where the
+// start moves (core/call.hpp) rows are placed by the number in memory, and attention is handed all
+// rows up to the bound. A layer's state says steps_alike if that is all it does with the start.
 #pragma once
 
 #include "deepseek/core/call.hpp"
 #include "deepseek/ops/copy.hpp"
+#include "deepseek/ops/place_rows.hpp"
 
 namespace deepseek {
 
@@ -22,6 +25,7 @@ template <class T, class S, index_t W>
 class row_cache {
  public:
   static constexpr index_t width = W;
+  static constexpr bool steps_alike = true;
 
   void reserve(index_t capacity) { rows_ = tensor<T, S, dyn, W>({capacity, W}); }
   index_t capacity() const { return rows_.extent(0); }
@@ -34,6 +38,7 @@ class row_cache {
   template <class B, class X>
   void append(const B& b, const run_options<S>& run, const X& x) {
     const index_t n = x.extent(0), start = run.start;
+    if (run.moving.moves()) return ops::place_rows(b, x, run.moving.at, rows_.view());
     require_fits(start, n, positions(run.pages));
     for_each_run(run.pages, start, n, [&](index_t i, index_t row, index_t count) {
       ops::copy(b, rows(x, i, count), rows(rows_.view(), row, count));
@@ -87,6 +92,7 @@ template <class T, class S, index_t Keys, index_t Values>
 struct kv_cache {
   row_cache<T, S, Keys> keys;
   row_cache<T, S, Values> values;
+  static constexpr bool steps_alike = true;
 
   void reserve(index_t capacity) {
     keys.reserve(capacity);
@@ -101,7 +107,7 @@ struct kv_cache {
   auto append(const B& b, const run_options<S>& run, const K& k, const V& v) {
     keys.append(b, run, k);
     values.append(b, run, v);
-    const index_t end = run.start + k.extent(0);
+    const index_t end = reached(run, k.extent(0));
     return std::pair{keys.seen(run, end), values.seen(run, end)};
   }
   template <class B>

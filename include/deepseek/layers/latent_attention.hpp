@@ -103,7 +103,7 @@ struct latent_attention {
     project(c, p, x, s, kept);
     if constexpr (keeps_state<K>) {
       kept.own.append(c.backend, c.options, s.row);
-      attend(c, p, s, kept.own.seen(c.options, c.options.start + x.extent(0)), kept);
+      attend(c, p, s, kept.own.seen(c.options, reached(c.options, x.extent(0))), kept);
     } else {
       attend(c, p, s, as_const(s.row), kept);
     }

@@ -6,11 +6,11 @@
 #pragma once
 
 #include "deepseek/layers/layer.hpp"
+#include "deepseek/layers/row_positions.hpp"
 #include "deepseek/ops/add.hpp"
 #include "deepseek/ops/copy.hpp"
 #include "deepseek/ops/embedding.hpp"
 #include "deepseek/ops/fill.hpp"
-#include "deepseek/ops/positions.hpp"
 
 namespace deepseek {
 
@@ -61,7 +61,7 @@ struct learned_positions {
   template <class C>
   static auto positions_of(const C& c, index_t rows) {
     const auto at = c.scratch.template make<std::int32_t, dyn>(rows);
-    ops::positions(c.backend, c.options.start, c.options.sequences, at);
+    row_positions(c, at);
     return as_const(at);
   }
 };

@@ -7,6 +7,7 @@
 // A net may have several outputs: make_outputs<T>(memory, row_counts) makes a struct of views then
 // (layers/with_mtp.hpp, with_heads.hpp), which forward returns and backward takes the gradients of;
 // m(b, x) gives the first alone, m.outputs(b, x, memory) all of them without a tape.
+//   m.launch_step(b, token, decoder, moving); decoder.advance(1)      a step that can be recorded
 // Results are views into the tape, the decoder or, for m(b, x), an owning tensor.
 #pragma once
 
@@ -14,6 +15,7 @@
 #include "deepseek/layers/initialize.hpp"
 #include "deepseek/layers/layer.hpp"
 #include "deepseek/layers/page_pool.hpp"
+#include "deepseek/layers/steps_alike.hpp"
 #include "deepseek/quant/format.hpp"
 
 #include <memory>
@@ -159,6 +161,13 @@ class model {
       drafted_ = std::clamp<index_t>(length - 1, 0, drafted_);
       pages_.keep(length);
     }
+    // Counts n positions that a launched step has written (launch_step).
+    void advance(index_t n) {
+      require(n >= 0 && length_ + n <= capacity_, error_code::index_range, "decoder: ", length_,
+              " + ", n, " positions do not fit a capacity of ", capacity_);
+      drafted_ = std::min(drafted_, length_);
+      length_ += n;
+    }
     // Another decoder that stands where this one does. Pages are shared until one of the two
     // writes into them; a cache without pages is copied.
     decoder_type fork() const {
@@ -231,9 +240,26 @@ class model {
     const scope freed(b.workspace());
     run_forward<Net>(make_call(b, here, b.workspace()), *parameters_, xv, y, *d.kept_);
     pages.keep(d.length_ + n);
-    d.drafted_ = std::min(d.drafted_, d.length_);
-    d.length_ += n;
+    d.advance(n);
     return y;
+  }
+  // The launches of decode for every length() with length() + rows <= run.moving.bound, alike: they
+  // read the length from run.moving.at when they run, and write y. The decoder does not move:
+  // advance(rows) once they are launched. serve/decode_steps.hpp records and replays them.
+  template <class X>
+  void launch_step(const B& b, const X& x, const output_view& y, decoder_type& d,
+                   options run) const {
+    static_assert(steps_alike<Net, T, space>,
+                  "deepseek::model: a layer of this net keeps a cache whose launches depend on the "
+                  "length; use decode");
+    require(run.moving.moves() && d.pages_.empty() && run.moving.bound <= d.capacity_,
+            error_code::unsupported, "decoder: a step for ", run.moving.bound,
+            " positions of a capacity of ", d.capacity_, d.pages_.empty() ? "" : " in pages",
+            "; give run.moving and a bound within the capacity, or use decode");
+    run.start = start_moves;
+    const scope freed(b.workspace());
+    run_forward<Net>(make_call(b, run, b.workspace()), *parameters_, as_const(as_view(x)), y,
+                     *d.kept_);
   }
   // Logits for the tokens after next[0], next[1], ..., which follow the positions drafted(),
   // drafted() + 1, ...: at most length() of them. When all have a draft, one token more may be

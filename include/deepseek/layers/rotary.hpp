@@ -6,8 +6,7 @@
 // one sequence_length for all calls; several sequences in one call need it, too.
 #pragma once
 
-#include "deepseek/core/call.hpp"
-#include "deepseek/ops/positions.hpp"
+#include "deepseek/layers/row_positions.hpp"
 #include "deepseek/ops/rope.hpp"
 
 namespace deepseek {
@@ -23,6 +22,8 @@ index_t rotary_length(const Call& c, index_t rows) {
   if (c.options.sequence_length != 0) return c.options.sequence_length;
   require(c.options.sequences.extent(0) <= 2, error_code::config, "rope: dynamic_ntk scaling of ",
           c.options.sequences.extent(0) - 1, " sequences in one call; set options.sequence_length");
+  require(!c.options.moving.moves(), error_code::unsupported,
+          "rope: dynamic_ntk scaling turns by a length that moves; set options.sequence_length");
   return std::max<index_t>(c.options.start + rows, 1);
 }
 
@@ -31,7 +32,7 @@ template <class Call, class First, class... More>
 void rotate(const Call& c, rope_spec how, const First& first, const More&... more) {
   const scope freed(c.scratch);
   auto at = c.scratch.template make<std::int32_t, dyn>(first.extent(0));
-  ops::positions(c.backend, c.options.start, c.options.sequences, at);
+  row_positions(c, at);
   if (depends_on_length(how.scaling)) how.length = rotary_length(c, first.extent(0));
   ops::rope(c.backend, first, at, first, how);
   (ops::rope(c.backend, more, at, more, how), ...);

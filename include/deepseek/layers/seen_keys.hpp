@@ -29,9 +29,10 @@ auto seen_keys(const Call& c, double scale, index_t queries = 0) {
       scale,
       c.options.sequences,
       c.options.sequences,
-      c.options.start,
+      c.options.moving.moves() ? 0 : c.options.start,
       c.options.pages,
-      c.options.pages.size == 0 ? 0 : c.options.start + queries};
+      c.options.pages.size == 0 ? 0 : c.options.start + queries,
+      c.options.moving.at};
 }
 
 }  // namespace deepseek

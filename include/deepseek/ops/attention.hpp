@@ -61,6 +61,8 @@ struct attention_spec {
                        // key
   page_table<Space> pages = {};  // where keys and values stand, of one sequence; size 0: in order
   index_t keys = 0;              // that stand in pages
+  sequence_offsets<Space> start_at = {};  // [1]: a start that is read when the op runs, of one
+                                          // sequence; it has start + queries of the keys
 };
 
 // Rows and positions of one sequence of a packed batch; its keys have positions 0 .. keys - 1.
@@ -102,6 +104,12 @@ attention_range sequence_range(const attention_spec<P, S>& spec, index_t s, inde
     r.pages = spec.pages;
   }
   if (r.start < 0) r.start = r.keys - r.queries;
+  if constexpr (std::is_same_v<S, host>) {
+    if (spec.start_at.extent(0) > 0) {
+      r.start = spec.start_at(0);
+      r.keys = r.start + queries;
+    }
+  }
   return r;
 }
 
@@ -155,6 +163,20 @@ void require_spec_offsets(const attention_spec<P, S>& spec, index_t queries, ind
 }
 
 template <class P, class S>
+void require_start_at(const attention_spec<P, S>& spec, index_t queries, index_t keys,
+                      const char* op) {
+  require(spec.start_at.extent(0) == 1 && spec.pages.size == 0 && spec.query_offsets.extent(0) == 0,
+          error_code::unsupported, op, ": start_at[", spec.start_at.extent(0),
+          "] with pages or packed sequences; pass one number, for one sequence in order");
+  require_data(spec.start_at, "attention: start_at");
+  if constexpr (std::is_same_v<S, host>) {
+    require(spec.start_at(0) >= 0 && spec.start_at(0) + queries <= keys, error_code::index_range,
+            op, ": start_at[0] is ", spec.start_at(0), ", but there are ", keys, " keys for ",
+            queries, " queries; pass a number from 0 to keys - queries");
+  }
+}
+
+template <class P, class S>
 void require_spec(const attention_spec<P, S>& spec, index_t queries, index_t keys,
                   const char* op = "attention", index_t heads = 1) {
   check_pattern<P>();
@@ -173,6 +195,7 @@ void require_spec(const attention_spec<P, S>& spec, index_t queries, index_t key
     require_pages(spec.pages, spec.keys, keys, op);
   }
   if (nq > 0) require_spec_offsets(spec, queries, keys, op);
+  if (spec.start_at.extent(0) != 0) require_start_at(spec, queries, keys, op);
   if constexpr (std::is_same_v<S, host>) {
     for (index_t i = 0; i < sequence_count(spec); ++i) {
       const attention_range range = sequence_range(spec, i, queries, keys);

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // positions: out[i] = step (start + i - offsets[q]) for the sequence q that holds row i; step 1, or
 // the positions that a row stands for.
-// offsets[sequences + 1] (int32), from 0 to tokens, not falling; an empty view: one sequence.
-// out[tokens] (int32). Errors: shape_mismatch, invalid_argument (null data, start), offsets (first
-// not 0, falling, last not tokens), overflow (a position above 2^31 - 1). Cost: one pass.
+// start: a number, or a view [1] (int32) in the backend's memory that is read when the op runs (>=
+// 0; not checked against overflow). offsets[sequences + 1] (int32), from 0 to tokens, not falling;
+// an empty view: one sequence. out[tokens] (int32). Errors: shape_mismatch, invalid_argument (null
+// data, start), offsets (first not 0, falling, last not tokens), overflow (a position above 2^31 -
+// 1). Cost: one pass.
 #pragma once
 
 #include "deepseek/ops/argument.hpp"
@@ -11,6 +13,15 @@
 #include <limits>
 
 namespace deepseek {
+
+// The number that a start stands for, once it may be read.
+DEEPSEEK_HOST_DEVICE inline index_t number_of(index_t start) {
+  return start;
+}
+template <class S>
+DEEPSEEK_HOST_DEVICE index_t number_of(const view<const std::int32_t, S, dyn>& start) {
+  return start(0);
+}
 
 struct positions_op {
   static constexpr std::string_view name = "positions";
@@ -37,6 +48,18 @@ struct positions_op {
             start, " + ", out.extent(0), " tokens exceeds ", largest / step,
             "; pass a smaller start");
     positions_impl(b, start, offsets, out, step);
+  }
+  template <class B, class S, class Offsets, class Out>
+  void operator()(const B& b, const view<const std::int32_t, S, dyn>& start,
+                  const Offsets& offsets_in, Out&& out_in) const {
+    const auto offsets = as_const(as_view(offsets_in));
+    const auto out = as_view(out_in);
+    check_spaces(b, start, offsets, out);
+    require_extent(start, 0, 1, "positions: start");
+    require_data(start, "positions: start");
+    require_data(offsets, "positions: offsets");
+    require_data(out, "positions: out");
+    positions_impl(b, start, offsets, out, 1);
   }
 };
 namespace ops {

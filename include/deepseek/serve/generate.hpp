@@ -2,13 +2,14 @@
 // generate(b, model, prompt, options, sink): the prompt at once, then one token after the other
 // with a cache; sink(token) gets each new token and may return false to stop.
 // Ends with the first of: options.tokens new tokens; sink says stop; the cache is full (capacity
-// positions hold the prompt and all new tokens but the last). `ended` says which; only a prompt
+// positions hold the prompt and all new tokens but the last). On a backend with graphs the steps
+// after the prompt are recorded and replayed. `ended` says which; only a prompt
 // that does not fit is an error. Same bits for every thread count.
 // Errors: invalid_argument (empty prompt, negative numbers), index_range (prompt longer than the
 // capacity, token outside the vocabulary), nonfinite (logits), config (sampler).
 #pragma once
 
-#include "deepseek/layers/model.hpp"
+#include "deepseek/serve/decode_steps.hpp"
 #include "deepseek/serve/sampler.hpp"
 
 #include <chrono>
@@ -27,6 +28,8 @@ struct generation {
   index_t prompt_tokens = 0, new_tokens = 0;
   double prefill_seconds = 0, decode_seconds = 0;  // model and sampler, without the sink
   generation_end ended = generation_end::tokens;
+  index_t replayed_steps = 0;     // of a recorded step (decode_steps.hpp)
+  std::string not_replayed = {};  // why none, on a backend that has graphs; empty: they were
 };
 
 // The sink's answer; one that returns nothing goes on.
@@ -68,10 +71,9 @@ class token_road {
     if constexpr (std::is_same_v<Space, host>) {
       return given;
     } else {
-      auto& place = given.extent(0) == 1 ? one_ : many_;
-      if (place.extent(0) != given.extent(0)) place = id_tensor({given.extent(0)});
-      transfer(given, place);
-      return as_const(place.view());
+      if (ids_.extent(0) != given.extent(0)) ids_ = id_tensor({given.extent(0)});
+      transfer(given, ids_);
+      return as_const(ids_.view());
     }
   }
   // The last row of logits [n, V], for the host.
@@ -90,7 +92,7 @@ class token_road {
 
  private:
   using id_tensor = tensor<std::int32_t, Space, dyn>;
-  id_tensor one_, many_;
+  id_tensor ids_;
   tensor<T, host, dyn> row_;
 };
 
@@ -110,20 +112,21 @@ generation generate(const B& b, const model<Net, T, B>& m, const Prompt& prompt_
   if (options.tokens == 0) return done;
   auto cache = m.decoder(b, options.capacity > 0 ? options.capacity : n + options.tokens - 1);
   token_road<T, typename B::space> road;
-  const auto step = [&](const view<const std::int32_t, host, dyn>& ids) {
-    return draw.next(road.last_row(b, m.decode(b, road.to_model(ids), cache)));
-  };
-  std::int32_t token = timed(done.prefill_seconds, [&] { return step(prompt); });
+  decode_steps<Net, T, B> step(b, m, cache);
+  const auto drawn = [&](const auto& logits) { return draw.next(road.last_row(b, logits)); };
+  std::int32_t token =
+      timed(done.prefill_seconds, [&] { return drawn(m.decode(b, road.to_model(prompt), cache)); });
   for (;;) {
     ++done.new_tokens;
+    done.replayed_steps = step.replayed();
+    done.not_replayed = step.not_replayed();
     const bool more = wants_more(sink, token);
     if (done.new_tokens == options.tokens) return done;
     if (!more || cache.length() == cache.capacity()) {
       done.ended = more ? generation_end::capacity : generation_end::sink;
       return done;
     }
-    const view<const std::int32_t, host, dyn> last(&token, {1});
-    token = timed(done.decode_seconds, [&] { return step(last); });
+    token = timed(done.decode_seconds, [&] { return drawn(step(token)); });
   }
 }
 

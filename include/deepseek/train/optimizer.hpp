@@ -3,16 +3,18 @@
 // the same struct again, once per moment. Rules: adamw, sgd, lion, amf (ops/optimizer.hpp has the
 // formulas and sources). Buffers (field_role::state) are skipped. Weight decay touches matrices
 // only (not what starts at a fixed value: norm weights and biases) unless decays::everything is
-// asked for. Errors: invalid_argument (rates, betas, eps outside their ranges), before anything is
-// changed.
+// asked for. On a device one launch updates all tensors of a type (ops/update_all.hpp). Errors:
+// invalid_argument (rates, betas, eps outside their ranges), before anything is changed.
 #pragma once
 
 #include "deepseek/core/parameters.hpp"
-#include "deepseek/ops/optimizer.hpp"
+#include "deepseek/ops/update_all.hpp"
 
 #include <array>
 #include <cmath>
 #include <memory>
+#include <typeindex>
+#include <vector>
 
 namespace deepseek {
 
@@ -32,10 +34,18 @@ struct adamw {
 
   template <class B, class W, class G, class States>
   void update(const B& b, W& w, const G& g, States& s, double decay, const step_scale& at) const {
+    ops::adamw_update(b, w, g, moments{*s[0], *s[1]}, step_of(decay, at));
+  }
+  adamw_step step_of(double decay, const step_scale& at) const {
     const double t = static_cast<double>(at.step);
-    ops::adamw_update(b, w, g, moments{*s[0], *s[1]},
-                      adamw_step{at.lr, beta1, beta2, eps, decay, 1 - std::pow(beta1, t),
-                                 1 - std::pow(beta2, t), at.gradient_factor});
+    return {at.lr,
+            beta1,
+            beta2,
+            eps,
+            decay,
+            1 - std::pow(beta1, t),
+            1 - std::pow(beta2, t),
+            at.gradient_factor};
   }
 };
 
@@ -46,7 +56,10 @@ struct sgd {
 
   template <class B, class W, class G, class States>
   void update(const B& b, W& w, const G& g, States& s, double decay, const step_scale& at) const {
-    ops::sgd_update(b, w, g, *s[0], sgd_step{at.lr, momentum, decay, at.gradient_factor, how});
+    ops::sgd_update(b, w, g, *s[0], step_of(decay, at));
+  }
+  sgd_step step_of(double decay, const step_scale& at) const {
+    return {at.lr, momentum, decay, at.gradient_factor, how};
   }
 };
 
@@ -56,7 +69,10 @@ struct lion {
 
   template <class B, class W, class G, class States>
   void update(const B& b, W& w, const G& g, States& s, double decay, const step_scale& at) const {
-    ops::lion_update(b, w, g, *s[0], lion_step{at.lr, beta1, beta2, decay, at.gradient_factor});
+    ops::lion_update(b, w, g, *s[0], step_of(decay, at));
+  }
+  lion_step step_of(double decay, const step_scale& at) const {
+    return {at.lr, beta1, beta2, decay, at.gradient_factor};
   }
 };
 
@@ -69,13 +85,73 @@ struct amf {
 
   template <class B, class W, class G, class States>
   void update(const B& b, W& w, const G& g, States& s, double decay, const step_scale& at) const {
+    ops::amf_update(b, w, g, amf_moments{*s[0], *s[1], *s[2]}, step_of(decay, at));
+  }
+  amf_step step_of(double decay, const step_scale& at) const {
     const double t = static_cast<double>(at.step);
     const bool mended = form == amf_form::corrected;
-    ops::amf_update(b, w, g, amf_moments{*s[0], *s[1], *s[2]},
-                    amf_step{at.lr, beta1, beta2, momentum, eps, mended ? decay : 0.0,
-                             mended ? 1 - std::pow(beta1, t) : 1.0,
-                             mended ? 1 - std::pow(beta2, t) : 1.0, at.gradient_factor, form});
+    return {at.lr,
+            beta1,
+            beta2,
+            momentum,
+            eps,
+            mended ? decay : 0.0,
+            mended ? 1 - std::pow(beta1, t) : 1.0,
+            mended ? 1 - std::pow(beta2, t) : 1.0,
+            at.gradient_factor,
+            form};
   }
+};
+
+// A rule whose step is a value that ops::update_all takes: step_of(decay, scale).
+template <class Rule>
+concept StepsTogether = requires(const Rule& rule, const step_scale& at) {
+  { states_of(rule.step_of(rule.weight_decay, at)) } -> std::same_as<int>;
+};
+
+// The tensors of one step by their types, each type's in one list and updated at once.
+template <class B, class Rule>
+class gathered_updates {
+ public:
+  template <class W, class G, class States>
+  void add(W& w, const G& g, const States& states, bool decays) {
+    using P = typename W::value_type;
+    using S = typename B::space;
+    update_item<P, typename G::value_type, S, Rule::states> item{flat(w), flat(g), {}, decays};
+    for (std::size_t i = 0; i < states.size(); ++i) item.state[i] = flat(*states[i]);
+    list_of(item).items.push_back(item);
+  }
+  void run(const B& b, const Rule& rule, const step_scale& at) const {
+    for (const auto& [type, list] : lists_) list->run(b, rule, at);
+  }
+
+ private:
+  struct any_list {
+    virtual ~any_list() = default;
+    virtual void run(const B&, const Rule&, const step_scale&) const = 0;
+  };
+  template <class Item>
+  struct typed_list : any_list {
+    std::vector<Item> items;
+    void run(const B& b, const Rule& rule, const step_scale& at) const override {
+      ops::update_all(b, std::span<const Item>(items), rule.step_of(rule.weight_decay, at));
+    }
+  };
+  template <class Tensor>
+  static auto flat(Tensor& t) {
+    using E = std::remove_pointer_t<decltype(t.data())>;
+    return view<E, typename B::space, dyn>(t.data(), {t.size()});
+  }
+  template <class Item>
+  typed_list<Item>& list_of(const Item&) {
+    for (auto& [type, list] : lists_) {
+      if (type == typeid(Item)) return static_cast<typed_list<Item>&>(*list);
+    }
+    lists_.emplace_back(typeid(Item), std::make_unique<typed_list<Item>>());
+    return static_cast<typed_list<Item>&>(*lists_.back().second);
+  }
+
+  std::vector<std::pair<std::type_index, std::unique_ptr<any_list>>> lists_;
 };
 
 template <class Rule, class P>
@@ -111,6 +187,7 @@ class optimizer {
  private:
   template <class B, class G, std::size_t... I>
   void step_with(const B& b, P& p, const G& g, const step_scale& at, std::index_sequence<I...>) {
+    [[maybe_unused]] gathered_updates<B, Rule> together;
     visit(
         [&](const tensor_name& name, auto& w, const auto& gradient, auto&... state) {
           using Tensor = std::remove_reference_t<decltype(w)>;
@@ -118,12 +195,19 @@ class optimizer {
             if (name.role == field_role::state) return;
             // Experts side by side give a bias vector a second extent: its start decides.
             const bool matrix = Tensor::rank >= 2 && name.start == first_value::drawn;
-            const double decay = matrix || which_ == decays::everything ? rule_.weight_decay : 0.0;
+            const bool decaying = matrix || which_ == decays::everything;
             std::array<Tensor*, sizeof...(state)> states = {&state...};
-            rule_.update(b, w, gradient, states, decay, at);
+            if constexpr (RunsKernels<B> && StepsTogether<Rule>) {
+              together.add(w, gradient, states, decaying);
+            } else {
+              rule_.update(b, w, gradient, states, decaying ? rule_.weight_decay : 0.0, at);
+            }
           }
         },
         p, g, *state_[I]...);
+    if constexpr (RunsKernels<B> && StepsTogether<Rule>) {
+      together.run(b, rule_, at);
+    }
   }
 
   Rule rule_;

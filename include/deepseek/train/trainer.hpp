@@ -13,7 +13,7 @@
 #include "deepseek/layers/model.hpp"
 #include "deepseek/ops/next_tokens.hpp"
 #include "deepseek/ops/scale.hpp"
-#include "deepseek/ops/sum_of_squares.hpp"
+#include "deepseek/ops/sum_of_squares_all.hpp"
 #include "deepseek/train/losses.hpp"
 #include "deepseek/train/optimizer.hpp"
 #include "deepseek/train/schedule.hpp"
@@ -42,18 +42,57 @@ struct train_result {
   double penalty = 0;     // of with_penalty
 };
 
+// The sum of squares of one tensor after the other.
+template <class B>
+class squares {
+ public:
+  explicit squares(const B& b) : backend_(b) {}
+  template <class Tensor>
+  void add(const Tensor& t) {
+    sum_ += ops::sum_of_squares(backend_, t);
+  }
+  double sum() const { return sum_; }
+
+ private:
+  const B& backend_;
+  double sum_ = 0;
+};
+// On a device all tensors of a type at once, type by type.
+template <RunsKernels B>
+class squares<B> {
+ public:
+  explicit squares(const B& b) : backend_(b) {}
+  template <class Tensor>
+  void add(const Tensor& t) {
+    std::get<list<typename Tensor::value_type>>(lists_).push_back({t.data(), {t.size()}});
+  }
+  double sum() const {
+    return std::apply([&](const auto&... each) { return (sum_of(each) + ...); }, lists_);
+  }
+
+ private:
+  template <class T>
+  using list = std::vector<view<const T, typename B::space, dyn>>;
+  template <class List>
+  double sum_of(const List& each) const {
+    return ops::sum_of_squares_all(backend_, std::span<const typename List::value_type>(each));
+  }
+  const B& backend_;
+  std::tuple<list<float>, list<double>, list<bf16>, list<f16>> lists_;
+};
+
 // sqrt of the sum of squares over all trained tensors, in double, in a fixed order.
 template <class B, class P>
 double global_norm(const B& b, const P& gradients) {
-  double sum = 0;
+  squares<B> all(b);
   visit(
       [&](const tensor_name& at, const auto& t) {
         if constexpr (!std::is_integral_v<typename std::remove_cvref_t<decltype(t)>::value_type>) {
-          if (at.role == field_role::trained) sum += ops::sum_of_squares(b, t);
+          if (at.role == field_role::trained) all.add(t);
         }
       },
       gradients);
-  return std::sqrt(sum);
+  return std::sqrt(all.sum());
 }
 
 template <class Model, class B, class Rule, class Schedule, class Loss = token_loss>

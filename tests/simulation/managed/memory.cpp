@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every `new` of this program gives memory that host and device both see. Blocks of powers of two
 // from slabs of 64 MiB; freed blocks are kept for the next of their size. Without a device the
-// program ends as skipped (77) before its first test.
+// program ends as skipped (77) before its first test, with the line of run_op (docs/run_op.md).
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -92,6 +92,8 @@ inline const bool device_is_there = [] {
   if (!managed_memory::shared().has_device()) {
     std::puts("skipped: no CUDA device (or no driver for one)");
     std::fflush(stdout);
+    std::fputs("{\"error\": \"device\", \"message\": \"cuda: no device, or no driver for one\"}\n",
+               stderr);
     std::_Exit(77);
   }
   return true;

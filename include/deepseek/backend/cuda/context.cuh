@@ -81,6 +81,11 @@ class basic_cuda {
   T read(const T* at) const {
     T value{};
     before_work();
+    cudaStreamCaptureStatus recording{};
+    check(cudaStreamIsCapturing(parts_->stream, &recording), "asking a stream");
+    require(recording == cudaStreamCaptureStatusNone, error_code::unsupported,
+            "cuda: a number is read back while launches are recorded (an op of this net waits for "
+            "the device); launch it without a graph");
     check(cudaMemcpyAsync(&value, at, sizeof(T), cudaMemcpyDefault, parts_->stream), "reading");
     synchronize();
     return value;

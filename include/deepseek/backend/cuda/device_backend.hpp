@@ -17,9 +17,7 @@
 namespace deepseek {
 
 template <class B>
-concept DeviceBackend = Backend<B> && requires {
-  typename B::runs_kernels;
-};
+concept DeviceBackend = RunsKernels<B>;
 
 template <class Kernel>
 std::size_t shared_bytes_of(const Kernel& kernel) {

@@ -3,10 +3,12 @@
 // function may allocate nothing and read nothing back (run it once before, so that arenas have
 // grown). Numbers that change from step to step (a position) are in the kernels' arguments:
 // update(f) records again and exchanges them in the graph that is there; where the launches
-// themselves differ, a new graph is made.
+// themselves differ, a new graph is made. A decode step needs neither: its position stands in
+// memory (serve/decode_steps.hpp).
 #pragma once
 
 #include "deepseek/backend/cuda/context.cuh"
+#include "deepseek/core/graph.hpp"
 
 namespace deepseek {
 
@@ -26,6 +28,10 @@ class cuda_graph {
     require(!empty(), error_code::invalid_argument,
             "cuda_graph: nothing is recorded; call update(b, f) first");
     require_cuda(cudaGraphLaunch(runs_, b.stream()), "launching a graph", b.device());
+  }
+  void clear() {
+    if (runs_ != nullptr) (void)cudaGraphExecDestroy(runs_);
+    runs_ = nullptr;
   }
   template <class F>
   void update(const cuda& b, const F& f) {
@@ -68,12 +74,13 @@ class cuda_graph {
       (void)cudaGetLastError();
     }
   };
-  void clear() {
-    if (runs_ != nullptr) (void)cudaGraphExecDestroy(runs_);
-    runs_ = nullptr;
-  }
 
   cudaGraphExec_t runs_ = nullptr;
+};
+
+template <>
+struct graph_of<cuda> {
+  using type = cuda_graph;
 };
 
 }  // namespace deepseek

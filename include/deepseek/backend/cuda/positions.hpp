@@ -12,16 +12,17 @@ namespace deepseek {
 
 namespace cuda_positions {
 
-template <class Offsets, class Out>
+template <class Start, class Offsets, class Out>
 struct counted {
   Offsets offsets;
   Out out;
-  index_t start, step;
+  Start start;
+  index_t step;
   fault_place faults;
   DEEPSEEK_HOST_DEVICE void operator()(index_t i) const {
     if (faults.found()) return;
     const index_t begin = offsets.extent(0) > 0 ? offsets(sequence_of(offsets, i)) : 0;
-    out(i) = static_cast<std::int32_t>(step * (start + (i - begin)));
+    out(i) = static_cast<std::int32_t>(step * (number_of(start) + (i - begin)));
   }
 };
 
@@ -52,12 +53,13 @@ struct moved {
 
 }  // namespace cuda_positions
 
-template <DeviceBackend B, class Offsets, class Out>
-void positions_impl(const B& b, index_t start, const Offsets& offsets, const Out& out,
+template <DeviceBackend B, class Start, class Offsets, class Out>
+void positions_impl(const B& b, const Start& start, const Offsets& offsets, const Out& out,
                     index_t step) {
   if (!offsets.empty()) check_offsets(b, offsets, out.extent(0), "positions: offsets");
-  run_each_element(b, out.extent(0),
-                   cuda_positions::counted<Offsets, Out>{offsets, out, start, step, b.faults()});
+  run_each_element(
+      b, out.extent(0),
+      cuda_positions::counted<Start, Offsets, Out>{offsets, out, start, step, b.faults()});
 }
 
 // By way of the workspace: out may be ids.

@@ -8,10 +8,10 @@
 
 namespace deepseek {
 
-template <class Offsets, class Out>
-void positions_impl(const reference&, index_t start, const Offsets& offsets, const Out& out,
+template <class Start, class Offsets, class Out>
+void positions_impl(const reference&, const Start& from, const Offsets& offsets, const Out& out,
                     index_t step) {
-  const index_t tokens = out.extent(0);
+  const index_t tokens = out.extent(0), start = number_of(from);
   if (!offsets.empty()) require_offsets(offsets, tokens, "positions: offsets");
   index_t begin = 0, sequence = 0;
   for (index_t i = 0; i < tokens; ++i) {

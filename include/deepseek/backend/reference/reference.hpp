@@ -49,6 +49,7 @@
 #include "deepseek/backend/reference/noisy_logits.hpp"
 #include "deepseek/backend/reference/optimizer.hpp"
 #include "deepseek/backend/reference/permute.hpp"
+#include "deepseek/backend/reference/place_rows.hpp"
 #include "deepseek/backend/reference/pool.hpp"
 #include "deepseek/backend/reference/positions.hpp"
 #include "deepseek/backend/reference/preference.hpp"

@@ -49,6 +49,10 @@ DEEPSEEK_HOST_DEVICE sequence<S> sequence_at(const attention_spec<P, S>& spec, i
   if (spec.pages.size > 0) r.keys = spec.keys;
   r.pages = spec.pages;
   if (r.start < 0) r.start = r.keys - r.queries;
+  if (spec.start_at.extent(0) > 0) {
+    r.start = spec.start_at(0);
+    r.keys = r.start + queries < keys ? r.start + queries : keys;
+  }
   return r;
 }
 

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// A list of launches that were recorded instead of run: each with the type of its kernel, the bytes
+// of its arguments and what runs it. Two lists are equal where they launch the same kernels with
+// the same arguments: then replaying one is running the other.
+#pragma once
+
+#include "deepseek/core/error.hpp"
+
+#include <cstddef>
+#include <cstring>
+#include <functional>
+#include <type_traits>
+#include <typeindex>
+#include <vector>
+
+namespace simulation {
+
+class launch_list {
+ public:
+  struct entry {
+    std::type_index kind;
+    std::vector<std::byte> bytes;
+    std::function<void()> run;
+    bool operator==(const entry& o) const { return kind == o.kind && bytes == o.bytes; }
+  };
+
+  bool empty() const { return entries_.empty(); }
+  std::size_t size() const { return entries_.size(); }
+  void clear() { entries_.clear(); }
+  void run() const {
+    for (const entry& e : entries_) e.run();
+  }
+  bool operator==(const launch_list& o) const { return entries_ == o.entries_; }
+
+  // A kernel, or a product of the library.
+  template <class Device, class What>
+  void add(const Device& b, const What& what) {
+    entries_.push_back({typeid(What), bytes_of(what), [&b, what] {
+                          if constexpr (requires { b.library_product(what); }) {
+                            (void)b.library_product(what);
+                          } else {
+                            b.launch(what);
+                          }
+                        }});
+  }
+
+ private:
+  // As the device would get them, without what lies between members.
+  template <class What>
+  static std::vector<std::byte> bytes_of(const What& what) {
+    static_assert(std::is_trivially_copyable_v<What>,
+                  "a kernel's arguments are copied byte by byte");
+    What copy = what;
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_clear_padding)
+    __builtin_clear_padding(&copy);
+#endif
+#endif
+    std::vector<std::byte> bytes(sizeof copy);
+    std::memcpy(bytes.data(), &copy, sizeof copy);
+    return bytes;
+  }
+
+  std::vector<entry> entries_;
+};
+
+}  // namespace simulation
