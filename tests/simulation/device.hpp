@@ -47,12 +47,6 @@ class basic_device {
   std::string_view name() const { return "simulated device"; }
   bool deterministic() const { return true; }
   ds::fault_place faults() const { return {&parts_->fault}; }
-  // As of sm_80; a test's device may say yes.
-  static bool has_warp_groups() { return false; }
-  static ds::index_t multiprocessors() { return 2; }
-  static ds::bulk::tile_map tile_map(const ds::bulk::tile_source& source) {
-    return simulated_map(source);
-  }
   ds::index_t launches() const { return parts_->device.launches(); }
   void synchronize() const {}
   // One number from the device, after all that was launched.

@@ -11,6 +11,8 @@
 #include "simulation/warp_groups.hpp"
 
 #include <cstring>
+#include <exception>
+#include <utility>
 
 namespace simulation {
 
@@ -45,6 +47,7 @@ struct block_state {
   alignas(64) std::byte reserved[ds::reserved_bytes];
   group_state groups;
   std::size_t bytes = 0;  // of shared that the kernel asked for
+  std::exception_ptr error;
   shared_window window() { return {shared.data(), bytes}; }
 };
 
@@ -182,7 +185,11 @@ class machine {
     int rank;
     static void body(void* self) {
       const thread me = *static_cast<const thread*>(self);
-      (*me.kernel)(block(*me.state, me.rank));
+      try {
+        (*me.kernel)(block(*me.state, me.rank));
+      } catch (...) {  // none leaves a fiber
+        me.state->error = std::current_exception();
+      }
     }
   };
 
@@ -219,6 +226,7 @@ class machine {
       if (!lane.run.ended() && lane.on == waits::no) {
         lane.run.resume();
         ++ran;
+        if (state_.error) std::rethrow_exception(std::exchange(state_.error, nullptr));
       }
       ended += lane.run.ended() ? 1 : 0;
     }

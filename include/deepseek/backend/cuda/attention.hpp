@@ -2,8 +2,9 @@
 // attention and its backward on the device; see ops/attention.hpp. bf16 and f16 with heads of 64,
 // 96, 128 elements (or keys of 192 and values of 128), rows aligned to 16 bytes: tensor cores
 // (attention/tensor_forward.hpp, tensor_backward.hpp); all else plain multiply-adds of any types,
-// widths and strides (attention/forward.hpp, backward.hpp). A decode step gives ranges of 512 keys
-// to blocks of their own, to the same bits. Not measured on hardware yet.
+// widths and strides (attention/forward.hpp, backward.hpp). Forward on sm_90a: warp groups where
+// they can be had (attention/group_launch.hpp). A decode step gives ranges of 512 keys to blocks of
+// their own, to the same bits. Not measured on hardware yet.
 #pragma once
 
 #include "deepseek/backend/cuda/attention/backward.hpp"

@@ -22,7 +22,7 @@ struct tile_source {
 
 // What the hardware is told of it, made by the backend: b.tile_map(source).
 struct tile_map {
-  alignas(64) std::byte bytes[128];
+  alignas(128) std::byte bytes[128];
 };
 
 // A backend whose device may have all this: has_warp_groups() says whether it does.

@@ -71,7 +71,7 @@ struct group_forward {
   static constexpr int threads = 3 * warp_group::size, value_width = Rows::v_tile::width;
   static constexpr int width = Rows::q_tile::width, stages = width == 64 ? 4 : 3;
   static constexpr int group_rows = 64, block_rows = 2 * group_rows;
-  static constexpr int producer_registers = 72, consumer_registers = 216;
+  static constexpr int producer_registers = 104, consumer_registers = 200;
   using q_tiles = column_tiles<T, width, block_rows>;
   using k_tiles = column_tiles<T, width, key_tile>;
   using v_tiles = column_tiles<T, value_width, key_tile>;
