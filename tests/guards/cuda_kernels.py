@@ -32,7 +32,7 @@ INSTRUCTIONS = [
     (r"^cuda_attention::group_forward", r"wgmma\.wait_group", 2),
     (r"^cuda_attention::group_forward.*tensor_shape<\w+, 64,", r"cp\.async\.bulk\.tensor\.3d", 3),
     (r"^cuda_attention::group_forward.*tensor_shape<\w+, 128,", r"cp\.async\.bulk\.tensor\.3d", 6),
-    (r"^cuda_attention::group_forward", r"mbarrier\.try_wait", 5),
+    (r"^cuda_attention::group_forward", r"mbarrier\.try_wait", 7),
     (r"^cuda_attention::group_forward", r"setmaxnreg", 2),
 ]
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "deepseek/backend/cuda/attention/group_forward.hpp"
+#include "deepseek/backend/cuda/elementwise.hpp"
 
 namespace deepseek::cuda_attention {
 
