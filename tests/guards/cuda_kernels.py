@@ -22,9 +22,17 @@ MOST_SPILLED = [(r"cuda_attention::tensor_", 160)]
 MOST_REGISTERS = 255  # of a thread; a kernel whose blocks would not fit an SM fails at its launch bound
 # (pattern of a kernel's readable name, PTX instruction, least count); judged for compute_90a.
 INSTRUCTIONS = [
-    (r"tensor_forward", r"mma\.sync\.aligned\.m16n8k16", 32),
-    (r"tensor_forward", r"cp\.async", 2),
-    (r"tensor_forward", r"ldmatrix", 8),
+    (r"^cuda_attention::tensor_forward", r"mma\.sync\.aligned\.m16n8k16", 32),
+    (r"^cuda_attention::tensor_forward", r"cp\.async", 2),
+    (r"^cuda_attention::tensor_forward", r"ldmatrix", 8),
+    # Of heads of 64: 4 products of scores, 4 of values, a copy each of q, k, v; of 128: 8, 4, 2 each.
+    (r"^cuda_attention::group_forward", r"wgmma\.mma_async\.sync\.aligned\.m64n64k16", 8),
+    (r"^cuda_attention::group_forward.*tensor_shape<\w+, 128,", r"wgmma\.mma_async\S*m64n128k16", 4),
+    (r"^cuda_attention::group_forward", r"wgmma\.wait_group", 2),
+    (r"^cuda_attention::group_forward.*tensor_shape<\w+, 64,", r"cp\.async\.bulk\.tensor\.3d", 3),
+    (r"^cuda_attention::group_forward.*tensor_shape<\w+, 128,", r"cp\.async\.bulk\.tensor\.3d", 6),
+    (r"^cuda_attention::group_forward", r"mbarrier\.try_wait", 7),
+    (r"^cuda_attention::group_forward", r"setmaxnreg", 2),
     (r"cuda_tensor::(few|many)_rows", r"mma\.sync\.aligned\.m16n8k16", 4),
     (r"cuda_tensor::many_rows", r"mma\.sync\.aligned\.m16n8k16", 32),
     (r"cuda_tensor::(few|many)_rows", r"cp\.async\.cg", 2),

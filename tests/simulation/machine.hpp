@@ -8,14 +8,15 @@
 #include "deepseek/backend/cuda/device_backend.hpp"
 
 #include "simulation/fibers.hpp"
+#include "simulation/warp_groups.hpp"
 
 #include <cstring>
+#include <exception>
+#include <utility>
 
 namespace simulation {
 
-namespace ds = deepseek;
-
-enum class waits { no, for_warp, for_block };
+enum class waits { no, for_warp, for_group, for_block, for_barrier };
 constexpr std::size_t widest_exchange = 256;  // bytes of a lane
 
 // A copy of 16 bytes that has begun.
@@ -30,6 +31,7 @@ struct lane_state {
   waits on = waits::no;
   unsigned turn = 0;                           // of this lane's exchanges
   std::vector<std::vector<late_copy>> copies;  // groups under way, the open one last
+  lane_group_state group;
 };
 struct warp_state {
   alignas(64) std::byte slots[2][ds::warp_size][widest_exchange];
@@ -43,10 +45,14 @@ struct block_state {
   std::vector<warp_state> warps;
   std::vector<std::byte> shared;  // with a margin after the part that the kernel asked for
   alignas(64) std::byte reserved[ds::reserved_bytes];
+  group_state groups;
+  std::size_t bytes = 0;  // of shared that the kernel asked for
+  std::exception_ptr error;
+  shared_window window() { return {shared.data(), bytes}; }
 };
 
 // One thread's view of its block: models deepseek::Block.
-class block : public ds::block_collectives<block> {
+class block : public ds::block_collectives<block>, public group_operations<block> {
  public:
   block(block_state& state, int rank) : state_(state), rank_(rank) {}
 
@@ -128,6 +134,17 @@ class block : public ds::block_collectives<block> {
     return before;
   }
 
+  // What group_operations asks.
+  group_state& groups() const { return state_.groups; }
+  lane_group_state& own_group() const { return own().group; }
+  shared_window window() const { return state_.window(); }
+  void wait_for_group() const { wait(waits::for_group); }
+  void wait_for_barrier(const void* at, int parity) const {
+    own().group.barrier = at;
+    own().group.parity = parity;
+    wait(waits::for_barrier);
+  }
+
  private:
   lane_state& own() const { return state_.lanes[static_cast<std::size_t>(rank_)]; }
   void wait(waits on) const {
@@ -168,7 +185,11 @@ class machine {
     int rank;
     static void body(void* self) {
       const thread me = *static_cast<const thread*>(self);
-      (*me.kernel)(block(*me.state, me.rank));
+      try {
+        (*me.kernel)(block(*me.state, me.rank));
+      } catch (...) {  // none leaves a fiber
+        me.state->error = std::current_exception();
+      }
     }
   };
 
@@ -176,6 +197,8 @@ class machine {
   void run_block(const Kernel& kernel, std::size_t bytes) {
     state_.shared.assign(bytes + margin, std::byte{0xff});
     std::memset(state_.reserved, 0xff, sizeof state_.reserved);
+    state_.bytes = bytes;
+    state_.groups = {};
     std::vector<thread<Kernel>> threads;
     for (int i = 0; i < state_.size; ++i) threads.push_back({&kernel, &state_, i});
     for (int i = 0; i < state_.size; ++i) {
@@ -183,9 +206,12 @@ class machine {
       lane.on = waits::no;
       lane.turn = 0;
       lane.copies.clear();
+      lane.group = {};
+      lane.group.registers = launch_registers(state_.size);
       lane.run.start(&thread<Kernel>::body, &threads[static_cast<std::size_t>(i)]);
     }
     while (turn()) release();
+    check_groups();
     for (std::size_t i = bytes; i < bytes + margin; ++i) {
       ds::require(state_.shared[i] == std::byte{0xff}, ds::error_code::device,
                   "simulation: a write beyond the ", bytes, " bytes of shared memory asked for");
@@ -200,16 +226,41 @@ class machine {
       if (!lane.run.ended() && lane.on == waits::no) {
         lane.run.resume();
         ++ran;
+        if (state_.error) std::rethrow_exception(std::exchange(state_.error, nullptr));
       }
       ended += lane.run.ended() ? 1 : 0;
     }
     if (ended == state_.size) return false;
+    if (ran == 0 && land_a_tile()) return true;
     ds::require(ran > 0, ds::error_code::device, "simulation: block ", state_.index,
                 " stands: ", ended, " of ", state_.size,
                 " threads have ended or wait elsewhere; all must reach a sync or shuffle");
     return true;
   }
+  // Of the tiles that have not arrived the first, then the last.
+  bool land_a_tile() {
+    auto& tiles = state_.groups.tiles;
+    if (tiles.empty()) return false;
+    const auto which = turns_ % 2 == 0 ? tiles.begin() : tiles.end() - 1;
+    which->land(state_.window(), state_.groups.barriers);
+    tiles.erase(which);
+    return true;
+  }
+  void check_groups() {
+    int registers = 0, products = 0;
+    for (int i = 0; i < state_.size; ++i) {
+      const auto& lane = state_.lanes[static_cast<std::size_t>(i)].group;
+      registers += lane.registers;
+      products += lane.products.empty() ? 0 : 1;
+    }
+    ds::require(products == 0 && state_.groups.tiles.empty(), ds::error_code::device,
+                "simulation: a block ends with ", products, " threads' products and ",
+                state_.groups.tiles.size(), " tiles under way");
+    ds::require(registers <= state_.size * launch_registers(state_.size), ds::error_code::device,
+                "simulation: its threads have ", registers, " registers, more than at the launch");
+  }
   void release() {
+    release_groups();
     int at_block = 0;
     for (int w = 0; w < state_.size / ds::warp_size; ++w) {
       int at_warp = 0;
@@ -223,6 +274,24 @@ class machine {
     }
     if (at_block < state_.size) return;
     for (int i = 0; i < state_.size; ++i) state_.lanes[static_cast<std::size_t>(i)].on = waits::no;
+  }
+  void release_groups() {
+    for (int g = 0; g < state_.size / ds::warp_group::size; ++g) {
+      int waiting = 0;
+      for (int i = 0; i < ds::warp_group::size; ++i) {
+        const auto& lane = at(4 * g, i);
+        waiting += !lane.run.ended() && lane.on == waits::for_group ? 1 : 0;
+      }
+      if (waiting < ds::warp_group::size) continue;
+      for (int i = 0; i < ds::warp_group::size; ++i) at(4 * g, i).on = waits::no;
+    }
+    for (int i = 0; i < state_.size; ++i) {
+      auto& lane = at(0, i);
+      if (lane.on != waits::for_barrier) continue;
+      if (state_.groups.barriers.at(lane.group.barrier).over(lane.group.parity)) {
+        lane.on = waits::no;
+      }
+    }
   }
   lane_state& at(int warp, int lane) {
     return state_.lanes[static_cast<std::size_t>(warp * ds::warp_size + lane)];

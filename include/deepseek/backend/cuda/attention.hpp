@@ -2,13 +2,14 @@
 // attention and its backward on the device; see ops/attention.hpp. bf16 and f16 with heads of 64,
 // 96, 128 elements (or keys of 192 and values of 128), rows aligned to 16 bytes: tensor cores
 // (attention/tensor_forward.hpp, tensor_backward.hpp); all else plain multiply-adds of any types,
-// widths and strides (attention/forward.hpp, backward.hpp). A decode step gives ranges of 512 keys
-// to blocks of their own, to the same bits. Not measured on hardware yet.
+// widths and strides (attention/forward.hpp, backward.hpp). Forward on sm_90a: warp groups where
+// they can be had (attention/group_launch.hpp). A decode step gives ranges of 512 keys to blocks of
+// their own, to the same bits. Not measured on hardware yet.
 #pragma once
 
 #include "deepseek/backend/cuda/attention/backward.hpp"
 #include "deepseek/backend/cuda/attention/forward.hpp"
-#include "deepseek/backend/cuda/attention/tensor_forward.hpp"
+#include "deepseek/backend/cuda/attention/group_launch.hpp"
 #include "deepseek/backend/cuda/attention/tensor_key_gradients.hpp"
 #include "deepseek/backend/cuda/attention/tensor_query_gradients.hpp"
 #include "deepseek/backend/cuda/elementwise.hpp"
@@ -38,29 +39,6 @@ bool with_widths(index_t d, index_t dv, const F& f) {
   if (d == 128 && dv == 128) return f(widths<128, 128>{}), true;
   if (d == 192 && dv == 128) return f(widths<192, 128>{}), true;
   return false;
-}
-
-// Rows of one key-value head of a sequence, on average.
-template <class In, class Spec>
-index_t rows_of_head(const In& in, const Spec& spec) {
-  const index_t sequences = sequence_count(spec);
-  return blocks_of(in.q.extent(0), sequences > 0 ? sequences : 1) *
-         (in.q.extent(1) / in.k.extent(1));
-}
-
-// Ranges of the keys as blocks of their own, where the rows of one sequence are few.
-template <class B, class In, class Out, class Spec>
-auto make_ranges(const B& b, const In& in, const Out& out, const Spec& spec) {
-  range_parts<typename B::space> parts;
-  const index_t keys = spec.pages.size > 0 ? spec.keys : in.k.extent(0);
-  if (spec.query_offsets.extent(0) > 0 || keys <= range_keys) return parts;
-  parts.count = blocks_of(keys, range_keys);
-  auto& memory = b.workspace();
-  const index_t queries = in.q.extent(0), heads = in.q.extent(1);
-  parts.o =
-      memory.template make<float, dyn, dyn, dyn, dyn>(parts.count, queries, heads, out.o.extent(2));
-  parts.rows = memory.template make<online, dyn, dyn, dyn>(parts.count, queries, heads);
-  return parts;
 }
 
 // Shared memory that a block may have; what every GPU since sm_86 gives, where the backend does not
@@ -98,20 +76,17 @@ template <class B, class In, class Out, class Spec>
 bool run_tensor_forward(const B& b, const In& in, const Out& out, const Spec& spec) {
   if constexpr (tensor_types<decltype(in.q), decltype(in.k), decltype(in.v), decltype(out.o)>) {
     using T = typename decltype(out.o)::value_type;
-    using S = typename B::space;
     if (!rows_aligned(in.q) || !rows_aligned(in.k) || !rows_aligned(in.v) || !rows_aligned(out.o)) {
       return false;
     }
     return with_widths(in.q.extent(2), in.v.extent(2), [&](auto w) {
       using W = decltype(w);
+      if (launch_groups<W>(b, in, out, spec)) return;
       if (rows_of_head(in, spec) > 16) return launch_rows<W>(b, in, out, spec);
       using shape = tensor_shape<T, W::width, W::value_width, 1, 1>;
-      const scope freed(b.workspace());
-      const auto parts = make_ranges(b, in, out, spec);
-      b.launch(tensor_forward<shape, In, Out, Spec>{in, out, spec, parts});
-      if (parts.count == 1) return;
-      using merge = merge_ranges<Out, S>;
-      b.launch(each_short_row<merge>{in.q.extent(0) * in.q.extent(1), merge{out, parts}});
+      launch_few_rows(b, in, out, spec, [&](const auto& parts) {
+        return tensor_forward<shape, In, Out, Spec>{in, out, spec, parts};
+      });
     });
   } else {
     return false;

@@ -112,9 +112,13 @@ class warp_team {
   DEEPSEEK_HOST_DEVICE int rank() const { return block_.lane(); }
   DEEPSEEK_HOST_DEVICE static constexpr int size() { return warp_size; }
   DEEPSEEK_HOST_DEVICE void sync() const { block_.sync_warp(); }
+  template <class X, class Op>
+  DEEPSEEK_HOST_DEVICE X combine(X x, const Op& op) const {
+    return block_.combine_warp(x, op);
+  }
   template <class X>
   DEEPSEEK_HOST_DEVICE X sum(X x) const {
-    return block_.combine_warp(x, plus{});
+    return combine(x, plus{});
   }
   template <class X>
   DEEPSEEK_HOST_DEVICE X max(X x) const {

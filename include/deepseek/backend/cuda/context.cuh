@@ -9,6 +9,7 @@
 #include "deepseek/backend/cuda/device_backend.hpp"
 #include "deepseek/backend/cuda/library.cuh"
 #include "deepseek/backend/cuda/memory.cuh"
+#include "deepseek/backend/cuda/tile_map.cuh"
 
 #include <memory>
 
@@ -19,7 +20,8 @@ struct cuda_config {
   std::size_t memory_limit = 0;                   // bytes of all contexts together; 0: none
   float_products products = float_products::f32;  // tf32: faster, 10 bits of fraction
   bool deterministic = true;                      // same bits each run
-  cudaStream_t stream = nullptr;                  // null: a stream of the context's own
+  bool warp_groups = true;        // use what only sm_90a has; false: the kernels of sm_80
+  cudaStream_t stream = nullptr;  // null: a stream of the context's own
 };
 
 // What cuda and a test's backend over managed memory share.
@@ -44,6 +46,11 @@ class basic_cuda {
           "asking for its shared memory");
     return static_cast<std::size_t>(bytes) - reserved_bytes;
   }
+
+  // What only compute capability 9.0 has (tile_map.cuh).
+  bool has_warp_groups() const { return parts_->warp_groups; }
+  index_t multiprocessors() const { return parts_->multiprocessors; }
+  bulk::tile_map tile_map(const bulk::tile_source& source) const { return make_tile_map(source); }
 
   template <class Kernel>
   void launch(const Kernel& kernel) const {
@@ -104,6 +111,9 @@ class basic_cuda {
       require_cuda(cudaHostAlloc(&pinned, sizeof(fault), cudaHostAllocMapped), "pinning memory",
                    device);
       found = new (pinned) fault;
+      warp_groups = config.warp_groups && deepseek::has_warp_groups(device);
+      require_cuda(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device),
+                   "counting its multiprocessors", device);
     }
     parts(const parts&) = delete;
     parts& operator=(const parts&) = delete;
@@ -139,6 +149,8 @@ class basic_cuda {
     arena<Space> workspace;
     product_library products;
     bool deterministic;
+    bool warp_groups = false;
+    int multiprocessors = 0;
     bool lost = false;
   };
 

@@ -19,7 +19,8 @@ bool rows_aligned(const View& v) {
 // A tile of rows of `Width` 16-bit elements in shared memory.
 template <class T, int Width>
 struct row_tile {
-  static constexpr int units = Width / 8;
+  using type = T;
+  static constexpr int width = Width, units = Width / 8;
   T* data;
 
   DEEPSEEK_HOST_DEVICE T* unit(int row, int unit) const {
@@ -98,10 +99,9 @@ DEEPSEEK_HOST_DEVICE constexpr std::uint32_t finite_or_zero(std::uint32_t two) {
 
 // c += p b: p of M x 16 rows by 16 K rows of b, rounded to T; columns of all of b. With Finite,
 // what is not finite in b counts as zero.
-template <bool Finite, int K, int M, int N, class Block, class T, int Width>
+template <bool Finite, int K, int M, int N, class Block, class T, class Tile>
 DEEPSEEK_HOST_DEVICE void multiply_columns(const Block& block, sums<T, M, N>& c,
-                                           const sums<T, M, 2 * K>& p,
-                                           const row_tile<T, Width>& b) {
+                                           const sums<T, M, 2 * K>& p, const Tile& b) {
   const mma::corner at = mma::rows_first(block.lane());
   DEEPSEEK_UNROLL
   for (int k = 0; k < K; ++k) {
@@ -147,10 +147,9 @@ DEEPSEEK_HOST_DEVICE constexpr int part_column(int lane, int n, int i) {
 
 // Adds change(x) of each x of the first `rows` rows of b that is not finite to c's rows that see
 // it: sees(m, h, j) of b's row j. What goes with multiply_columns<true>.
-template <class Block, class T, int M, int N, int Width, class Sees, class Change>
-DEEPSEEK_HOST_DEVICE void add_not_finite(const Block& block, sums<T, M, N>& c,
-                                         const row_tile<T, Width>& b, int rows, const Sees& sees,
-                                         const Change& change) {
+template <class Block, class T, int M, int N, class Tile, class Sees, class Change>
+DEEPSEEK_HOST_DEVICE void add_not_finite(const Block& block, sums<T, M, N>& c, const Tile& b,
+                                         int rows, const Sees& sees, const Change& change) {
   for (int j = 0; j < rows; ++j) {
     DEEPSEEK_UNROLL
     for (int n = 0; n < 2 * N; ++n) {

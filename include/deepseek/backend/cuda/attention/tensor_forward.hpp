@@ -156,7 +156,9 @@ struct tensor_forward {
     finish(block, at, part, state, begun ? between : nullptr);
   }
 
- private:
+  // What follows is the arithmetic of rows, for group_forward too: its block says which warp of the
+  // rows a warp is, and has a warp's shuffles.
+
   // One key tile as a warp sees it: the bits of row `lane`, whether all rows see all of it.
   struct seen_tile {
     index_t k0;

@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attention forward on sm_90a ("level 2"): the rows, patterns and sums of tensor_forward, with
+// products of warp groups and tiles that the hardware fetches. A block has three groups. Of the
+// first one warp asks the pattern for the key tiles and has each copied into a ring of stages; a
+// stage says which keys it holds, or that a task is over. The other two have 64 rows each: scores
+// from queries and keys in shared memory, weights, rounded to 16 bits, in registers times values.
+// They run freely against each other, so that one weighs while the other multiplies. Blocks stay on
+// their multiprocessor and take task after task, tasks with late queries first. A group goes over a
+// tile where one of its rows sees something of it; values that are not finite and hidden from a row
+// take tensor_forward's way through registers. Not measured on hardware yet.
+// Sources: Shah et al. 2024 (FlashAttention-3), sections 3.1, 3.2; Dao 2023, section 3.
+#pragma once
+
+#include "deepseek/backend/cuda/attention/tensor_forward.hpp"
+#include "deepseek/backend/cuda/bulk_copy.hpp"
+#include "deepseek/backend/cuda/warp_group.hpp"
+
+namespace deepseek::cuda_attention {
+
+// Rows of `Width` elements as tiles of 64 columns by Rows rows, each swizzled as warp groups read.
+template <class T, int Width, int Rows>
+struct column_tiles {
+  using type = T;
+  static constexpr int width = Width, parts = Width / 64;
+  static constexpr int part_bytes = Rows * warp_group::row_bytes, bytes = parts * part_bytes;
+  std::byte* data;
+
+  DEEPSEEK_HOST_DEVICE T* unit(int row, int unit) const {
+    return reinterpret_cast<T*>(data + unit / 8 * part_bytes + row * warp_group::row_bytes) +
+           mma::swizzled(row, unit % 8, 8) * 8;
+  }
+};
+
+// The consumers of a block as a block of eight warps, for what warps do on their own.
+template <class Machine>
+class consumer_warps {
+ public:
+  DEEPSEEK_HOST_DEVICE explicit consumer_warps(const Machine& block) : block_(block) {}
+  DEEPSEEK_HOST_DEVICE int lane() const { return block_.lane(); }
+  DEEPSEEK_HOST_DEVICE int warp() const { return block_.warp() - 4; }
+  template <class X>
+  DEEPSEEK_HOST_DEVICE X shuffle(X x, int from) const {
+    return block_.shuffle(x, from);
+  }
+  template <class X>
+  DEEPSEEK_HOST_DEVICE X shuffle_xor(X x, int mask) const {
+    return block_.shuffle_xor(x, mask);
+  }
+  DEEPSEEK_HOST_DEVICE std::uint32_t ballot(bool yes) const { return block_.ballot(yes); }
+
+ private:
+  const Machine& block_;
+};
+
+// Which stage of a ring comes next, and in which parity its barriers are.
+template <int Stages>
+struct ring_place {
+  int stage = 0, parity = 0;
+  DEEPSEEK_HOST_DEVICE void advance() {
+    if (++stage < Stages) return;
+    stage = 0;
+    parity ^= 1;
+  }
+};
+
+// Rows: a tensor_forward of eight warps of 16 rows.
+template <class Rows>
+struct group_forward {
+  using T = typename Rows::T;
+  using task = typename Rows::task;
+  static constexpr int threads = 3 * warp_group::size, value_width = Rows::v_tile::width;
+  static constexpr int width = Rows::q_tile::width, stages = width == 64 ? 4 : 3;
+  static constexpr int group_rows = 64, block_rows = 2 * group_rows;
+  static constexpr int producer_registers = 104, consumer_registers = 200;
+  using q_tiles = column_tiles<T, width, block_rows>;
+  using k_tiles = column_tiles<T, width, key_tile>;
+  using v_tiles = column_tiles<T, value_width, key_tile>;
+  static_assert(Rows::M == 1 && Rows::threads == 256 && width % 64 == 0 && value_width % 64 == 0);
+
+  Rows rows;
+  bulk::tile_map q, k, v;  // of one head of 64 columns by: queries and heads of a tile; key_tile
+  index_t tasks, most_blocks;
+
+  index_t blocks() const { return smaller{}(tasks, most_blocks); }
+
+  struct control {
+    bulk::barrier q_full, q_empty, k_full[stages], v_full[stages], empty[stages];
+    index_t first_key[stages];     // of the tile there; -1: the task is over
+    std::uint32_t votes[2][2][4];  // of a group, in turns, of each warp
+  };
+  static constexpr std::size_t between_bytes =
+      std::size_t{256} * static_cast<std::size_t>(Rows::kept) * sizeof(float);
+  static constexpr std::size_t tile_bytes =
+      q_tiles::bytes + std::size_t{stages} * (k_tiles::bytes + v_tiles::bytes);
+  static std::size_t shared_bytes() {
+    return warp_group::core_bytes + tile_bytes + between_bytes + sizeof(control);
+  }
+  struct shared_parts {
+    q_tiles q;
+    k_tiles k;  // of stage 0
+    v_tiles v;
+    float* between;
+    control* c;
+
+    DEEPSEEK_HOST_DEVICE k_tiles keys(int stage) const { return {k.data + stage * k.bytes}; }
+    DEEPSEEK_HOST_DEVICE v_tiles values(int stage) const { return {v.data + stage * v.bytes}; }
+  };
+
+  template <class Block>
+  DEEPSEEK_HOST_DEVICE void operator()(const Block& block) const {
+    if constexpr (warp_group::compiled) {
+      const shared_parts at = parts_of(block);
+      if (block.rank() == 0) make_barriers(block, *at.c);
+      block.sync();
+      if (block.shuffle(block.warp(), 0) < 4) {
+        warp_group::give_registers<producer_registers>(block);
+        if (block.warp() == 0) produce(block, at);
+      } else {
+        warp_group::take_registers<consumer_registers>(block);
+        consume(block, at);
+      }
+    }
+  }
+
+ private:
+  using seen_tile = typename Rows::seen_tile;
+  using place = ring_place<stages>;
+
+  template <class Block>
+  DEEPSEEK_HOST_DEVICE static shared_parts parts_of(const Block& block) {
+    const std::uint32_t address = warp_group::shared_address(block, block.shared());
+    constexpr std::uint32_t whole = warp_group::core_bytes;
+    std::byte* at = block.shared() + (whole - address % whole) % whole;
+    shared_parts parts{};
+    parts.q = {at};
+    parts.k = {at += q_tiles::bytes};
+    parts.v = {at += stages * k_tiles::bytes};
+    at += stages * v_tiles::bytes;
+    parts.between = reinterpret_cast<float*>(at);
+    parts.c = reinterpret_cast<control*>(at + between_bytes);
+    return parts;
+  }
+  template <class Block>
+  DEEPSEEK_HOST_DEVICE static void make_barriers(const Block& block, control& c) {
+    constexpr int consumers = 8;  // warps
+    bulk::make(block, c.q_full, 1);
+    bulk::make(block, c.q_empty, consumers);
+    for (int i = 0; i < stages; ++i) {
+      bulk::make(block, c.k_full[i], 1);
+      bulk::make(block, c.v_full[i], 1);
+      bulk::make(block, c.empty[i], consumers);
+    }
+    bulk::barriers_made(block);
+  }
+
+  // Task t, and the keys that it is about.
+  struct work {
+    task at;
+    index_t part, first, end;
+  };
+  DEEPSEEK_HOST_DEVICE work work_of(index_t t) const {
+    const index_t count = rows.parts.count, part = t % count;
+    const task at = rows.launch().task(t / count, tasks / count);
+    if (count == 1) return {at, part, 0, at.seq.keys};
+    const index_t first = part * range_keys;
+    return {at, part, first, smaller{}(first + range_keys, at.seq.keys)};
+  }
+
+  // One warp: has all tiles of the block's tasks fetched.
+  template <class Block>
+  DEEPSEEK_HOST_DEVICE void produce(const Block& block, const shared_parts& parts) const {
+    const warp_team<Block> warp(block);
+    const auto& pattern = rows.spec.pattern;
+    control& c = *parts.c;
+    place next_stage;
+    int q_parity = 1;
+    for (index_t t = block.index(); t < tasks; t += block.count()) {
+      const work w = work_of(t);
+      if (!w.at.exists) continue;
+      index_t k0 = next_shared_tile(warp, pattern, w.at.seq, w.at.rows, w.first);
+      bool first = true;
+      for (; k0 < w.end; next_stage.advance(), first = false) {
+        const int stage = next_stage.stage;
+        bulk::wait(block, c.empty[stage], next_stage.parity ^ 1);
+        const index_t row = w.at.seq.key_row(k0);
+        if (block.lane() == 0) {
+          c.first_key[stage] = k0;
+          fetch(block, parts.keys(stage), k, {{0, w.at.kv, row}}, k_tiles::bytes, c.k_full[stage]);
+        }
+        if (first) {
+          bulk::wait(block, c.q_empty, q_parity);
+          q_parity ^= 1;
+          if (block.lane() == 0) fetch_queries(block, parts.q, w.at, c.q_full);
+        }
+        if (block.lane() == 0) {
+          fetch(block, parts.values(stage), v, {{0, w.at.kv, row}}, v_tiles::bytes,
+                c.v_full[stage]);
+        }
+        k0 = next_shared_tile(warp, pattern, w.at.seq, w.at.rows, k0 + key_tile);
+      }
+      bulk::wait(block, c.empty[next_stage.stage], next_stage.parity ^ 1);
+      if (block.lane() == 0) {
+        c.first_key[next_stage.stage] = -1;
+        bulk::arrive(block, c.k_full[next_stage.stage]);
+        bulk::arrive(block, c.v_full[next_stage.stage]);
+      }
+      next_stage.advance();
+    }
+  }
+  // One lane. bytes: of the boxes of all parts, which may be fewer than the tile has.
+  template <class Block, class Tiles>
+  DEEPSEEK_HOST_DEVICE static void fetch(const Block& block, const Tiles& to,
+                                         const bulk::tile_map& map, bulk::tile_place from,
+                                         int bytes, bulk::barrier& full) {
+    bulk::arrive_expecting(block, full, bytes);
+    DEEPSEEK_UNROLL
+    for (int i = 0; i < Tiles::parts; ++i) {
+      from.at[0] = i * 64;
+      bulk::copy_tile(block, to.data + i * Tiles::part_bytes, map, from, full);
+    }
+  }
+  template <class Block>
+  DEEPSEEK_HOST_DEVICE void fetch_queries(const Block& block, const q_tiles& to, const task& at,
+                                          bulk::barrier& full) const {
+    const head_parts cut = rows.launch().parts();
+    fetch(block, to, q, {{0, at.rows.first_head, at.seq.query + at.rows.first_query}},
+          q_tiles::parts * static_cast<int>(cut.queries) * cut.heads * warp_group::row_bytes, full);
+  }
+
+  // What a group keeps from tile to tile.
+  struct group_work {
+    typename Rows::warp_state state;
+    place stage;
+    int q_parity = 0, turn = 0;
+  };
+
+  template <class Block>
+  DEEPSEEK_HOST_DEVICE void consume(const Block& block, const shared_parts& parts) const {
+    const consumer_warps<Block> own(block);
+    control& c = *parts.c;
+    group_work g;
+    for (index_t t = block.index(); t < tasks; t += block.count()) {
+      const work w = work_of(t);
+      if (!w.at.exists) continue;
+      g.state = {};
+      index_t last = -1;   // tile before this
+      bool begun = false;  // some range has been put
+      for (;; g.stage.advance()) {
+        bulk::wait(block, c.k_full[g.stage.stage], g.stage.parity);
+        const index_t k0 = c.first_key[g.stage.stage];
+        if (k0 < 0) break;
+        if (last < 0) bulk::wait(block, c.q_full, g.q_parity);
+        if (last >= 0 && k0 / range_keys != last / range_keys) {
+          rows.put_range(own, g.state, parts.between, begun);
+          begun = true;
+        }
+        last = k0;
+        add_tile(block, own, parts, w.at, k0, g);
+        release(block, c.empty[g.stage.stage]);
+      }
+      release(block, c.empty[g.stage.stage]);
+      g.stage.advance();
+      if (last >= 0) {
+        release(block, c.q_empty);
+        g.q_parity ^= 1;
+      }
+      rows.finish(own, w.at, w.part, g.state, begun ? parts.between : nullptr);
+    }
+  }
+  template <class Block>
+  DEEPSEEK_HOST_DEVICE static void release(const Block& block, bulk::barrier& empty) {
+    block.sync_warp();
+    if (block.lane() == 0) bulk::arrive(block, empty);
+  }
+
+  template <class Block, class Own>
+  DEEPSEEK_HOST_DEVICE void add_tile(const Block& block, const Own& own, const shared_parts& parts,
+                                     const task& at, index_t k0, group_work& g) const {
+    control& c = *parts.c;
+    const std::uint64_t bits = rows.lane_bits(own, at, k0);
+    const seen_tile seen{k0, bits, block.ballot(~bits != 0) == 0};
+    const std::uint32_t group =
+        vote(block, c, g, (block.ballot(bits != 0) != 0 ? 1U : 0U) | (seen.full ? 0U : 2U));
+    if ((group & 1) == 0) {
+      bulk::wait(block, c.v_full[g.stage.stage], g.stage.parity);
+      return;
+    }
+    sums<T, 1, key_tile / 8> s;
+    scores(block, parts.q, parts.keys(g.stage.stage), s);
+    rows.weigh(own, at, seen, s, g.state);
+    bulk::wait(block, c.v_full[g.stage.stage], g.stage.parity);
+    const v_tiles values = parts.values(g.stage.stage);
+    if ((group & 2) != 0 && vote(block, c, g, not_finite_here(block, values) ? 1U : 0U) != 0) {
+      add_seen_values(block, seen, s, values, g.state);
+    } else {
+      add_values(block, s, values, g.state);
+    }
+  }
+  // The bits of all four warps, at one point of all their threads.
+  template <class Block>
+  DEEPSEEK_HOST_DEVICE static std::uint32_t vote(const Block& block, control& c, group_work& g,
+                                                 std::uint32_t mine) {
+    std::uint32_t(&all)[4] = c.votes[block.warp() / 4 - 1][g.turn];
+    g.turn ^= 1;
+    if (block.lane() == 0) all[block.warp() % 4] = mine;
+    warp_group::sync(block);
+    return all[0] | all[1] | all[2] | all[3];
+  }
+
+  template <class Block>
+  DEEPSEEK_HOST_DEVICE static void scores(const Block& block, const q_tiles& q, const k_tiles& k,
+                                          sums<T, 1, key_tile / 8>& s) {
+    const std::byte* const mine =
+        q.data + (block.warp() / 4 - 1) * group_rows * warp_group::row_bytes;
+    const warp_group::matrix left = warp_group::rows_of_sums(block, mine);
+    const warp_group::matrix right = warp_group::rows_of_sums(block, k.data);
+    warp_group::fence(block, s.part[0]);
+    DEEPSEEK_UNROLL
+    for (int i = 0; i < width / 16; ++i) {
+      const int within = i % 4 * 32;
+      warp_group::multiply_add(block, s.part[0], left + (i / 4 * q_tiles::part_bytes + within),
+                               right + (i / 4 * k_tiles::part_bytes + within), i > 0);
+    }
+    warp_group::commit(block);
+    warp_group::wait(block, s.part[0]);
+  }
+  template <class Block>
+  DEEPSEEK_HOST_DEVICE static void add_values(const Block& block, const sums<T, 1, key_tile / 8>& p,
+                                              const v_tiles& v, typename Rows::warp_state& state) {
+    const warp_group::matrix right =
+        warp_group::rows_of_columns(block, v.data, v_tiles::part_bytes);
+    mma::a_part left[key_tile / 16];
+    DEEPSEEK_UNROLL
+    for (int i = 0; i < key_tile / 16; ++i) left[i] = as_left(p, 0, i);
+    warp_group::fence(block, state.o.part[0]);
+    DEEPSEEK_UNROLL
+    for (int i = 0; i < key_tile / 16; ++i) {
+      warp_group::multiply_add(block, state.o.part[0], left[i],
+                               right + i * 16 * warp_group::row_bytes);
+    }
+    warp_group::commit(block);
+    warp_group::wait(block, state.o.part[0]);
+  }
+  // Whether this warp's quarter of the tile holds a NaN or an infinity.
+  template <class Block>
+  DEEPSEEK_HOST_DEVICE static bool not_finite_here(const Block& block, const v_tiles& v) {
+    std::byte* const quarter = v.data + block.warp() % 4 * (v_tiles::bytes / 4);
+    return not_finite(block, row_tile<T, value_width>{reinterpret_cast<T*>(quarter)}, key_tile / 4);
+  }
+  template <class Block>
+  DEEPSEEK_HOST_DEVICE static void add_seen_values(const Block& block, const seen_tile& seen,
+                                                   const sums<T, 1, key_tile / 8>& p,
+                                                   const v_tiles& v,
+                                                   typename Rows::warp_state& state) {
+    const std::uint64_t bits[2] = {block.shuffle(seen.bits, part_row(block.lane(), 0, 0)),
+                                   block.shuffle(seen.bits, part_row(block.lane(), 0, 1))};
+    multiply_columns<true, key_tile / 16>(block, state.o, p, v);
+    add_not_finite(
+        block, state.o, v, key_tile, [&](int, int h, int j) { return (bits[h] >> j & 1) != 0; },
+        value_itself{});
+  }
+};
+
+}  // namespace deepseek::cuda_attention

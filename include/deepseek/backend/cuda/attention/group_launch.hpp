@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+// How attention forward is launched for few rows, and on warp groups where the device has them
+// (group_forward.hpp): heads of 64 or 128 elements, strides that a tensor map can say, keys in
+// order or in pages of a multiple of 64. Nothing here depends on how many queries there are: a
+// query alone and in a batch take one way.
+#pragma once
+
+#include "deepseek/backend/cuda/attention/group_forward.hpp"
+#include "deepseek/backend/cuda/elementwise.hpp"
+
+namespace deepseek::cuda_attention {
+
+// Rows of one key-value head of a sequence, on average.
+template <class In, class Spec>
+index_t rows_of_head(const In& in, const Spec& spec) {
+  const index_t sequences = sequence_count(spec);
+  return blocks_of(in.q.extent(0), sequences > 0 ? sequences : 1) *
+         (in.q.extent(1) / in.k.extent(1));
+}
+
+// Ranges of the keys as blocks of their own, where the rows of one sequence are few.
+template <class B, class In, class Out, class Spec>
+auto make_ranges(const B& b, const In& in, const Out& out, const Spec& spec) {
+  range_parts<typename B::space> parts;
+  const index_t keys = spec.pages.size > 0 ? spec.keys : in.k.extent(0);
+  if (spec.query_offsets.extent(0) > 0 || keys <= range_keys) return parts;
+  parts.count = blocks_of(keys, range_keys);
+  auto& memory = b.workspace();
+  const index_t queries = in.q.extent(0), heads = in.q.extent(1);
+  parts.o =
+      memory.template make<float, dyn, dyn, dyn, dyn>(parts.count, queries, heads, out.o.extent(2));
+  parts.rows = memory.template make<online, dyn, dyn, dyn>(parts.count, queries, heads);
+  return parts;
+}
+
+// A launch of kernel_of(parts), then, where the keys are cut, of what makes one of the parts.
+template <class B, class In, class Out, class Spec, class KernelOf>
+void launch_few_rows(const B& b, const In& in, const Out& out, const Spec& spec,
+                     const KernelOf& kernel_of) {
+  const scope freed(b.workspace());
+  const auto parts = make_ranges(b, in, out, spec);
+  b.launch(kernel_of(parts));
+  if (parts.count == 1) return;
+  using merge = merge_ranges<Out, typename B::space>;
+  b.launch(each_short_row<merge>{in.q.extent(0) * in.q.extent(1), merge{out, parts}});
+}
+
+// A tensor map can say what rows_aligned holds of.
+template <class View>
+bool rows_mapped(const View& x) {
+  const auto fits = [&](int i) { return x.extent(i) > 0 && x.extent(i) <= index_t{1} << 31; };
+  const auto steps = [&](int i) {
+    return x.extent(i) == 1 || (x.stride(i) > 0 && x.stride(i) < index_t{1} << 39);
+  };
+  return fits(0) && fits(1) && steps(0) && steps(1);
+}
+// Tiles of `heads` heads of `tokens` tokens, 64 columns each.
+template <class View>
+bulk::tile_source tiles_of(const View& x, int heads, int tokens) {
+  const auto step = [&](int i) -> index_t { return 2 * (x.extent(i) == 1 ? x.extent(2) : x.stride(i)); };
+  return {
+      x.data(), {x.extent(2), x.extent(1), x.extent(0)}, {step(1), step(0)}, {64, heads, tokens}};
+}
+
+// Whether warp groups took it.
+template <class W, class B, class In, class Out, class Spec>
+bool launch_groups(const B& b, const In& in, const Out& out, const Spec& spec) {
+  constexpr bool widths = W::width == W::value_width && W::width % 64 == 0;
+  if constexpr (bulk::TileBackend<B> && widths) {
+    using T = typename decltype(out.o)::value_type;
+    using rows = tensor_forward<tensor_shape<T, W::width, W::value_width, 8, 1>, In, Out, Spec>;
+    if (!b.has_warp_groups() || !rows_mapped(in.q) || !rows_mapped(in.k) || !rows_mapped(in.v) ||
+        spec.pages.size % key_tile != 0) {
+      return false;
+    }
+    const head_parts cut = head_parts::of(in.q.extent(1) / in.k.extent(1),
+                                          tensor_shape<T, W::width, W::value_width, 8, 1>::rows);
+    const auto kernel_of = [&](const range_parts<typename B::space>& parts) {
+      const rows r{in, out, spec, parts};
+      return group_forward<rows>{
+          r,
+          b.tile_map(tiles_of(in.q, cut.heads, static_cast<int>(cut.queries))),
+          b.tile_map(tiles_of(in.k, 1, key_tile)),
+          b.tile_map(tiles_of(in.v, 1, key_tile)),
+          r.blocks(),
+          b.multiprocessors()};
+    };
+    if (rows_of_head(in, spec) > 16) {
+      b.launch(kernel_of({}));
+    } else {
+      launch_few_rows(b, in, out, spec, kernel_of);
+    }
+    return true;
+  } else {
+    return false;
+  }
+}
+
+}  // namespace deepseek::cuda_attention

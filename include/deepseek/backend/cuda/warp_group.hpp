@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+// Products of a warp group, four warps of 128 threads, on sm_90a: c [64, N] += a [64, 16] b [16, N]
+// of bf16 or f16 in float, with b (and a) read from shared memory where a `matrix` says. Warp w of
+// the group has rows 16 w .. 16 w + 15 of c, each lane as in mma.hpp: c[n] is columns 8 n .. 8 n +
+// 7. The products run beside the threads: fence, multiply_add ..., commit, then wait; until then
+// nobody touches c, a's registers or what the matrices say. All threads of the group call together.
+// A matrix is rows of 128 bytes whose 16-byte units are swizzled: unit u of row r stands at u ^ (r
+// mod 8); eight rows are a core of 1024 bytes, at a multiple of 1024.
+// Where not compiled for sm_90a, `compiled` is false and nothing here may run. On the simulated
+// device the block's group_... functions interpret the descriptors. Source: PTX ISA 8.5, section
+// 9.7.15 (wgmma: register fragments, matrix descriptor, canonical layouts).
+#pragma once
+
+#include "deepseek/backend/cuda/mma.hpp"
+
+namespace deepseek::warp_group {
+
+inline constexpr int size = 4 * warp_size;
+
+#if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
+inline constexpr bool compiled = false;
+#else
+inline constexpr bool compiled = true;
+#endif
+
+inline constexpr int row_bytes = 128, core_bytes = 8 * row_bytes;
+
+// The 64-bit matrix descriptor.
+struct matrix {
+  std::uint64_t word;
+
+  // The same, `bytes` further on.
+  DEEPSEEK_HOST_DEVICE constexpr matrix operator+(int bytes) const {
+    return {word + static_cast<std::uint64_t>(bytes / 16)};
+  }
+  DEEPSEEK_HOST_DEVICE static constexpr matrix of(std::uint32_t address, int leading, int stride) {
+    constexpr std::uint64_t swizzle_128 = std::uint64_t{1} << 62;
+    return {swizzle_128 | static_cast<std::uint64_t>(stride / 16) << 32 |
+            static_cast<std::uint64_t>(leading / 16) << 16 | (address & 0x3ffffU) >> 4};
+  }
+};
+
+// Where p stands in the shared memory of the block.
+template <class Block>
+DEEPSEEK_HOST_DEVICE std::uint32_t shared_address([[maybe_unused]] const Block& block,
+                                                  const void* p) {
+#if defined(__CUDA_ARCH__)
+  return mma::instruction::shared_address(p);
+#else
+  if constexpr (requires { block.shared_address(p); }) {
+    return block.shared_address(p);
+  } else {
+    return 0;
+  }
+#endif
+}
+
+// Rows of 64 elements that are summed over: a [64, 16], or b as [N, 16].
+template <class Block>
+DEEPSEEK_HOST_DEVICE matrix rows_of_sums(const Block& block, const void* p) {
+  return matrix::of(shared_address(block, p), 16, core_bytes);
+}
+// b as [16, N]: rows of 64 neighbouring columns; the next 64 columns stand `next` bytes further on.
+template <class Block>
+DEEPSEEK_HOST_DEVICE matrix rows_of_columns(const Block& block, const void* p, int next) {
+  return matrix::of(shared_address(block, p), next, core_bytes);
+}
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+namespace instruction {
+
+template <class T>
+struct name;
+template <>
+struct name<bf16> {
+  static constexpr const char text[] = "bf16";
+};
+template <>
+struct name<f16> {
+  static constexpr const char text[] = "f16";
+};
+// N = 64, a and b as rows that are summed over.
+template <class T>
+__device__ inline void multiply_add(mma::c_part<T> (&c)[8], matrix a, matrix b, bool adds) {
+  asm volatile(
+      "{.reg .pred p; setp.ne.b32 p, %34, 0; "
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.%35.%35 {%0, %1, %2, %3, %4, %5, %6, "
+      "%7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, "
+      "%24, %25, %26, %27, %28, %29, %30, %31}, %32, %33, p, 1, 1, 0, 0;}"
+      : "+f"(c[0].x[0]), "+f"(c[0].x[1]), "+f"(c[0].x[2]), "+f"(c[0].x[3]), "+f"(c[1].x[0]),
+        "+f"(c[1].x[1]), "+f"(c[1].x[2]), "+f"(c[1].x[3]), "+f"(c[2].x[0]), "+f"(c[2].x[1]),
+        "+f"(c[2].x[2]), "+f"(c[2].x[3]), "+f"(c[3].x[0]), "+f"(c[3].x[1]), "+f"(c[3].x[2]),
+        "+f"(c[3].x[3]), "+f"(c[4].x[0]), "+f"(c[4].x[1]), "+f"(c[4].x[2]), "+f"(c[4].x[3]),
+        "+f"(c[5].x[0]), "+f"(c[5].x[1]), "+f"(c[5].x[2]), "+f"(c[5].x[3]), "+f"(c[6].x[0]),
+        "+f"(c[6].x[1]), "+f"(c[6].x[2]), "+f"(c[6].x[3]), "+f"(c[7].x[0]), "+f"(c[7].x[1]),
+        "+f"(c[7].x[2]), "+f"(c[7].x[3])
+      : "l"(a.word), "l"(b.word), "r"(static_cast<int>(adds)), "C"(name<T>::text));
+}
+// a in registers, b as rows of columns.
+template <class T>
+__device__ inline void multiply_add(mma::c_part<T> (&c)[8], const mma::a_part& a, matrix b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.%37.%37 {%0, %1, %2, %3, %4, %5, %6, "
+      "%7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, "
+      "%24, %25, %26, %27, %28, %29, %30, %31}, {%32, %33, %34, %35}, %36, 1, 1, 1, 1;"
+      : "+f"(c[0].x[0]), "+f"(c[0].x[1]), "+f"(c[0].x[2]), "+f"(c[0].x[3]), "+f"(c[1].x[0]),
+        "+f"(c[1].x[1]), "+f"(c[1].x[2]), "+f"(c[1].x[3]), "+f"(c[2].x[0]), "+f"(c[2].x[1]),
+        "+f"(c[2].x[2]), "+f"(c[2].x[3]), "+f"(c[3].x[0]), "+f"(c[3].x[1]), "+f"(c[3].x[2]),
+        "+f"(c[3].x[3]), "+f"(c[4].x[0]), "+f"(c[4].x[1]), "+f"(c[4].x[2]), "+f"(c[4].x[3]),
+        "+f"(c[5].x[0]), "+f"(c[5].x[1]), "+f"(c[5].x[2]), "+f"(c[5].x[3]), "+f"(c[6].x[0]),
+        "+f"(c[6].x[1]), "+f"(c[6].x[2]), "+f"(c[6].x[3]), "+f"(c[7].x[0]), "+f"(c[7].x[1]),
+        "+f"(c[7].x[2]), "+f"(c[7].x[3])
+      : "r"(a.word[0]), "r"(a.word[1]), "r"(a.word[2]), "r"(a.word[3]), "l"(b.word),
+        "C"(name<T>::text));
+}
+
+template <class T>
+__device__ inline void multiply_add(mma::c_part<T> (&c)[16], const mma::a_part& a, matrix b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.%69.%69 {%0, %1, %2, %3, %4, %5, %6, "
+      "%7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, "
+      "%24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, "
+      "%40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, "
+      "%56, %57, %58, %59, %60, %61, %62, %63}, {%64, %65, %66, %67}, %68, 1, 1, 1, 1;"
+      : "+f"(c[0].x[0]), "+f"(c[0].x[1]), "+f"(c[0].x[2]), "+f"(c[0].x[3]), "+f"(c[1].x[0]),
+        "+f"(c[1].x[1]), "+f"(c[1].x[2]), "+f"(c[1].x[3]), "+f"(c[2].x[0]), "+f"(c[2].x[1]),
+        "+f"(c[2].x[2]), "+f"(c[2].x[3]), "+f"(c[3].x[0]), "+f"(c[3].x[1]), "+f"(c[3].x[2]),
+        "+f"(c[3].x[3]), "+f"(c[4].x[0]), "+f"(c[4].x[1]), "+f"(c[4].x[2]), "+f"(c[4].x[3]),
+        "+f"(c[5].x[0]), "+f"(c[5].x[1]), "+f"(c[5].x[2]), "+f"(c[5].x[3]), "+f"(c[6].x[0]),
+        "+f"(c[6].x[1]), "+f"(c[6].x[2]), "+f"(c[6].x[3]), "+f"(c[7].x[0]), "+f"(c[7].x[1]),
+        "+f"(c[7].x[2]), "+f"(c[7].x[3]), "+f"(c[8].x[0]), "+f"(c[8].x[1]), "+f"(c[8].x[2]),
+        "+f"(c[8].x[3]), "+f"(c[9].x[0]), "+f"(c[9].x[1]), "+f"(c[9].x[2]), "+f"(c[9].x[3]),
+        "+f"(c[10].x[0]), "+f"(c[10].x[1]), "+f"(c[10].x[2]), "+f"(c[10].x[3]), "+f"(c[11].x[0]),
+        "+f"(c[11].x[1]), "+f"(c[11].x[2]), "+f"(c[11].x[3]), "+f"(c[12].x[0]), "+f"(c[12].x[1]),
+        "+f"(c[12].x[2]), "+f"(c[12].x[3]), "+f"(c[13].x[0]), "+f"(c[13].x[1]), "+f"(c[13].x[2]),
+        "+f"(c[13].x[3]), "+f"(c[14].x[0]), "+f"(c[14].x[1]), "+f"(c[14].x[2]), "+f"(c[14].x[3]),
+        "+f"(c[15].x[0]), "+f"(c[15].x[1]), "+f"(c[15].x[2]), "+f"(c[15].x[3])
+      : "r"(a.word[0]), "r"(a.word[1]), "r"(a.word[2]), "r"(a.word[3]), "l"(b.word),
+        "C"(name<T>::text));
+}
+
+}  // namespace instruction
+#endif
+
+// c = a b (+ c where `adds`).
+template <class T, int N, class Block>
+DEEPSEEK_HOST_DEVICE void multiply_add([[maybe_unused]] const Block& block, mma::c_part<T> (&c)[N],
+                                       matrix a, matrix b, bool adds) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  instruction::multiply_add(c, a, b, adds);
+#else
+  if constexpr (requires { block.group_multiply(c, N, a, b, adds); }) {
+    block.group_multiply(c, N, a, b, adds);
+  }
+#endif
+}
+// c += a b, a [64, 16] in registers as mma.hpp has it, each warp its 16 rows.
+template <class T, int N, class Block>
+DEEPSEEK_HOST_DEVICE void multiply_add([[maybe_unused]] const Block& block, mma::c_part<T> (&c)[N],
+                                       const mma::a_part& a, matrix b) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  instruction::multiply_add(c, a, b);
+#else
+  if constexpr (requires { block.group_multiply(c, N, a, b); }) block.group_multiply(c, N, a, b);
+#endif
+}
+
+// The compiler keeps no copy of c across this point.
+template <class T, int N>
+DEEPSEEK_HOST_DEVICE void hold([[maybe_unused]] mma::c_part<T> (&c)[N]) {
+#if defined(__CUDA_ARCH__)
+  DEEPSEEK_UNROLL
+  for (int i = 0; i < 4 * N; ++i) asm volatile("" : "+f"(c[i / 4].x[i % 4])::"memory");
+#endif
+}
+// What the threads wrote to c and to a's registers is there for the products that follow.
+template <class T, int N, class Block>
+DEEPSEEK_HOST_DEVICE void fence([[maybe_unused]] const Block& block, mma::c_part<T> (&c)[N]) {
+  hold(c);
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+#else
+  if constexpr (requires { block.group_fence(); }) block.group_fence();
+#endif
+}
+// The products since the last call are one lot.
+template <class Block>
+DEEPSEEK_HOST_DEVICE void commit([[maybe_unused]] const Block& block) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+#else
+  if constexpr (requires { block.group_commit(); }) block.group_commit();
+#endif
+}
+// Waits for all lots; c, which they wrote, may be used again.
+template <class T, int N, class Block>
+DEEPSEEK_HOST_DEVICE void wait([[maybe_unused]] const Block& block, mma::c_part<T> (&c)[N]) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+#else
+  if constexpr (requires { block.group_wait(); }) block.group_wait();
+#endif
+  hold(c);
+}
+
+// A barrier of the threads of this group alone.
+template <class Block>
+DEEPSEEK_HOST_DEVICE void sync([[maybe_unused]] const Block& block) {
+#if defined(__CUDA_ARCH__)
+  asm volatile("bar.sync %0, 128;" ::"r"(block.warp() / 4 + 1) : "memory");
+#else
+  if constexpr (requires { block.group_sync(); }) block.group_sync();
+#endif
+}
+
+// From here on the threads of this group have `Count` registers each, a multiple of 8: fewer or
+// more than at the launch. All groups of a block together have no more than at the launch.
+template <int Count, class Block>
+DEEPSEEK_HOST_DEVICE void give_registers([[maybe_unused]] const Block& block) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Count));
+#else
+  if constexpr (requires { block.group_registers(-Count); }) block.group_registers(-Count);
+#endif
+}
+template <int Count, class Block>
+DEEPSEEK_HOST_DEVICE void take_registers([[maybe_unused]] const Block& block) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Count));
+#else
+  if constexpr (requires { block.group_registers(Count); }) block.group_registers(Count);
+#endif
+}
+
+}  // namespace deepseek::warp_group

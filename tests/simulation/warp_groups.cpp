@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+// Products of warp groups, copied tiles and their barriers, simulated: products of tiles equal
+// plain sums in both orders of the right factor, zeros outside a tensor; what is read too early is
+// poison; misuse is an error.
+#include "deepseek/backend/cuda/bulk_copy.hpp"
+#include "deepseek/backend/cuda/warp_group.hpp"
+
+#include "simulation/device.hpp"
+#include "support/report.hpp"
+#include "support/throws.hpp"
+
+#include <doctest/doctest.h>
+
+namespace ds = deepseek;
+namespace mma = deepseek::mma;
+namespace wg = deepseek::warp_group;
+namespace bulk = deepseek::bulk;
+
+namespace {
+
+using T = ds::bf16;
+
+enum class mistake {
+  none,
+  no_wait_for_tile,
+  no_wait_for_product,
+  no_fence,
+  no_commit,
+  one_arrival_more,
+  too_many_registers,
+  one_warp_alone
+};
+
+// c [64, N]: a [64, 64] times b, [64, 64] as rows of sums or [64, N] as rows of columns, the parts
+// of the first as registers in the second case.
+template <int N, bool Columns>
+struct product {
+  static constexpr int threads = 128, parts = Columns ? N / 64 : 1;
+  bulk::tile_map a, b;
+  float* c;
+  mistake what;
+
+  ds::index_t blocks() const { return 1; }
+  static std::size_t shared_bytes() { return 1024 + 8192 + parts * 8192 + 16; }
+
+  template <class Block>
+  void operator()(const Block& block) const {
+    std::byte* const first =
+        block.shared() + (1024 - wg::shared_address(block, block.shared()) % 1024) % 1024;
+    std::byte* const second = first + 8192;
+    auto& full = *reinterpret_cast<bulk::barrier*>(second + parts * 8192);
+    if (block.rank() == 0) bulk::make(block, full, 1);
+    block.sync();
+    if (block.rank() == 0) {
+      bulk::arrive_expecting(block, full, 8192 + parts * 8192);
+      bulk::copy_tile(block, first, a, {{0, 0, 0}}, full);
+      for (int i = 0; i < parts; ++i) {
+        bulk::copy_tile(block, second + i * 8192, b, {{i * 64, 0, 0}}, full);
+      }
+      if (what == mistake::one_arrival_more) bulk::arrive(block, full);
+    }
+    if (what != mistake::no_wait_for_tile) bulk::wait(block, full, 0);
+    if (what == mistake::too_many_registers) wg::take_registers<256>(block);
+    if (what == mistake::one_warp_alone && block.warp() > 0) return;
+    mma::c_part<T> sums[N / 8] = {};
+    if (what != mistake::no_fence) wg::fence(block, sums);
+    for (int k = 0; k < 4; ++k) step(block, first, second, k, sums);
+    if (what != mistake::no_commit) wg::commit(block);
+    if (what != mistake::no_wait_for_product) wg::wait(block, sums);
+    for (int n = 0; n < N / 8; ++n) {
+      for (int i = 0; i < 4; ++i) {
+        const auto at = mma::c_place(block.lane(), i);
+        c[(block.warp() * 16 + at.row) * N + n * 8 + at.column] = sums[n].x[i];
+      }
+    }
+    if (what == mistake::no_wait_for_product) wg::wait(block, sums);
+  }
+
+ private:
+  template <class Block>
+  static void step(const Block& block, const std::byte* first, const std::byte* second, int k,
+                   mma::c_part<T> (&sums)[N / 8]) {
+    if constexpr (Columns) {
+      mma::a_part left;
+      for (int word = 0; word < 4; ++word) {
+        const auto at = mma::a_place<T>(block.lane(), word, 0);
+        const int row = block.warp() * 16 + at.row, unit = k * 2 + at.column / 8;
+        std::memcpy(&left.word[word],
+                    first + row * 128 + mma::swizzled(row, unit, 8) * 16 + at.column % 8 * 2, 4);
+      }
+      wg::multiply_add(block, sums, left,
+                       wg::rows_of_columns(block, second, 8192) + k * 16 * wg::row_bytes);
+    } else {
+      wg::multiply_add(block, sums, wg::rows_of_sums(block, first) + k * 32,
+                       wg::rows_of_sums(block, second) + k * 32, k > 0);
+    }
+  }
+};
+
+// How many elements of c are not the sums.
+template <int N, bool Columns>
+int wrong(mistake what) {
+  constexpr int rows_of_b = 60;  // the last 4 of 64 are outside
+  alignas(16) static T a[64 * 64], b[64 * N];
+  for (int i = 0; i < 64 * 64; ++i) a[i] = T(i * 7 % 13 - 6);
+  for (int i = 0; i < 64 * N; ++i) b[i] = T(i * 5 % 11 - 5);
+  constexpr int width = Columns ? N : 64;
+  const bulk::tile_source left{a, {64, 1, 64}, {128, 128}, {64, 1, 64}};
+  const bulk::tile_source right{b, {width, 1, rows_of_b}, {2 * width, 2 * width}, {64, 1, 64}};
+  std::vector<float> c(64 * N);
+  simulation::host_device{}.launch(product<N, Columns>{
+      simulation::simulated_map(left), simulation::simulated_map(right), c.data(), what});
+  int bad = 0;
+  for (int row = 0; row < 64; ++row) {
+    for (int column = 0; column < N; ++column) {
+      float sum = 0;
+      for (int k = 0; k < 64; ++k) {
+        const bool there = (Columns ? k : column) < rows_of_b;
+        const float y = Columns ? b[k * N + column] : b[column * 64 + k];
+        sum += a[row * 64 + k] * (there ? y : 0.0F);
+      }
+      bad += c[static_cast<std::size_t>(row * N + column)] == sum ? 0 : 1;
+    }
+  }
+  return bad;
+}
+
+}  // namespace
+
+TEST_CASE("warp groups: products through matrix descriptors") {
+  CHECK(wrong<64, false>(mistake::none) == 0);
+  CHECK(wrong<64, true>(mistake::none) == 0);
+  CHECK(wrong<128, true>(mistake::none) == 0);
+  // As the PTX manual says: address / 16, offsets / 16, the mode in the last two bits.
+  static_assert(wg::matrix::of(0x12400, 8192, 1024).word ==
+                (std::uint64_t{1} << 62 | std::uint64_t{64} << 32 | 512U << 16 | 0x1240U));
+}
+
+TEST_CASE("warp groups: what is read too early is poison") {
+  CHECK(wrong<64, true>(mistake::no_wait_for_product) == 64 * 64);
+}
+
+TEST_CASE("warp groups: misuse is an error") {
+  using ds::error_code;
+  const auto run = [](mistake what) { (void)wrong<64, false>(what); };
+  CHECK_ERROR(error_code::device, "without a fence", "products", run(mistake::no_fence));
+  CHECK_ERROR(error_code::device, "nobody committed", "products", run(mistake::no_commit));
+  CHECK_ERROR(error_code::device, "one more", "of 1 arrivals", run(mistake::one_arrival_more));
+  CHECK_ERROR(error_code::device, "256 registers after 512", "simulation",
+              run(mistake::too_many_registers));
+  CHECK_ERROR(error_code::device, "stands", "threads", run(mistake::one_warp_alone));
+  CHECK_ERROR(error_code::device, "that nobody made", "barrier", [] {
+    simulation::barrier_book book;
+    (void)book.at(nullptr);
+  }());
+}
