@@ -26,7 +26,7 @@ INSTRUCTIONS = [
     (r"tensor_forward", r"cp\.async", 2),
     (r"tensor_forward", r"ldmatrix", 8),
     (r"cuda_tensor::(few|many)_rows", r"mma\.sync\.aligned\.m16n8k16", 4),
-    (r"cuda_tensor::many_rows", r"mma\.sync\.aligned\.m16n8k16", 32),
+    (r"cuda_tensor::many_rows", r"mma\.sync\.aligned\.m16n8k16", 16),
     (r"cuda_tensor::(few|many)_rows", r"cp\.async\.cg", 2),
     (r"cuda_tensor::weight_gradient", r"mma\.sync\.aligned\.m16n8k16", 64),
     (r"cuda_tensor::weight_gradient", r"cp\.async\.cg", 2),
