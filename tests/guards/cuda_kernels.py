@@ -34,7 +34,7 @@ INSTRUCTIONS = [
     (r"^cuda_attention::group_forward", r"mbarrier\.try_wait", 7),
     (r"^cuda_attention::group_forward", r"setmaxnreg", 2),
     (r"cuda_tensor::(few|many)_rows", r"mma\.sync\.aligned\.m16n8k16", 4),
-    (r"cuda_tensor::many_rows", r"mma\.sync\.aligned\.m16n8k16", 32),
+    (r"cuda_tensor::many_rows", r"mma\.sync\.aligned\.m16n8k16", 16),
     (r"cuda_tensor::(few|many)_rows", r"cp\.async\.cg", 2),
     (r"cuda_tensor::weight_gradient", r"mma\.sync\.aligned\.m16n8k16", 64),
     (r"cuda_tensor::weight_gradient", r"cp\.async\.cg", 2),

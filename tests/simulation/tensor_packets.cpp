@@ -115,7 +115,7 @@ std::vector<float> by_every_kernel(const Form& w, const matrix<const T>& x,
     into_next([&]<class P>(const P& p) { b.launch(tensor::few_rows<P, 4>{p, deep}); });
   }
   into_next([&]<class P>(const P& p) {
-    constexpr int parts = 16 / tensor::fragments<T, Form>::tiles;
+    constexpr int parts = tensor::many_parts<tensor::fragments<T, Form>>;
     b.launch(tensor::many_rows<P, 4, 2, parts>{p});
   });
   into_next([&]<class P>(const P& p) { CHECK(tensor::run_product(b, p)); });

@@ -222,6 +222,10 @@ struct many_rows {
   }
 };
 
+// Eights of rows of a warp of many_rows: what its registers hold; weighed steps need more of them.
+template <class F>
+inline constexpr int many_parts = F::weighs_steps ? 4 : 16 / F::tiles;
+
 // As many warps along k as there are slabs for, until the device has blocks enough.
 template <class P, int N, class B>
 void run_few_rows(const B& b, const P& p) {
@@ -247,7 +251,7 @@ bool run_product(const B& b, const P& p) {
     } else if (rows <= 32 * experts) {
       run_few_rows<P, 4>(b, p);
     } else {
-      b.launch(many_rows<P, 4, 2, 16 / F::tiles>{p});
+      b.launch(many_rows<P, 4, 2, many_parts<F>>{p});
     }
     return true;
   } else {
