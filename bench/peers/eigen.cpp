@@ -3,8 +3,8 @@
 // keeps the scores of one head; experts are a loop over products; row-wise ops are expressions.
 #include "module.hpp"
 
-#include <Eigen/Core>
 #include <omp.h>
+#include <Eigen/Core>
 
 #include <algorithm>
 #include <memory>
@@ -87,7 +87,9 @@ struct attention {
     written(o.data() + at, t.tokens, t.dim, Eigen::OuterStride<>(stride)).noalias() =
         scores * rows_at(t.v + at, t.tokens, t.dim, stride);
   }
-  const float* result() { return o.data(); }
+  const float* result() {
+    return o.data();
+  }
 };
 
 struct expert_loop {
@@ -118,8 +120,8 @@ struct expert_loop {
     const auto count = static_cast<index_t>(tokens.size());
     x.resize(count, t.dim);
     for (index_t i = 0; i < count; ++i) {
-      x.row(i) = rows_at(t.x, t.tokens, t.dim, t.dim)
-                     .row(tokens[static_cast<std::size_t>(i)] / t.active);
+      x.row(i) =
+          rows_at(t.x, t.tokens, t.dim, t.dim).row(tokens[static_cast<std::size_t>(i)] / t.active);
     }
     gate.noalias() = x * weights(experts_task::w1, e).transpose();
     up.noalias() = x * weights(experts_task::w3, e).transpose();
@@ -152,7 +154,9 @@ struct row_wise {
       }
     }
   }
-  const float* result() { return y.data(); }
+  const float* result() {
+    return y.data();
+  }
 };
 
 struct gate {
@@ -187,7 +191,9 @@ struct gate {
       }
     }
   }
-  const float* result() { return chosen.data(); }
+  const float* result() {
+    return chosen.data();
+  }
 };
 
 class eigen_library : public library {

@@ -52,7 +52,9 @@ class weights_of {
     const ggml_tensor& from = copies_[static_cast<std::size_t>(call) % copies_.size()];
     w->data = from.data, w->buffer = from.buffer, w->extra = from.extra;
   }
-  index_t count() const { return repacked_ ? static_cast<index_t>(copies_.size()) : plain_.count(); }
+  index_t count() const {
+    return repacked_ ? static_cast<index_t>(copies_.size()) : plain_.count();
+  }
 
  private:
   bool repacked_;
@@ -95,11 +97,16 @@ struct flavour {
 
   static std::vector<stored> stored_linear(element e) {
     switch (e) {
-      case element::f32: return {{"f32", GGML_TYPE_F32}};
-      case element::bf16: return {{"bf16", GGML_TYPE_BF16}};
-      case element::f16: return {{"f16", GGML_TYPE_F16}};
-      case element::int8: return {{"q8_0", GGML_TYPE_Q8_0}};
-      case element::int4: break;
+      case element::f32:
+        return {{"f32", GGML_TYPE_F32}};
+      case element::bf16:
+        return {{"bf16", GGML_TYPE_BF16}};
+      case element::f16:
+        return {{"f16", GGML_TYPE_F16}};
+      case element::int8:
+        return {{"q8_0", GGML_TYPE_Q8_0}};
+      case element::int4:
+        break;
     }
     std::vector<stored> all{{"q4_0", GGML_TYPE_Q4_0}, {"q4_K", GGML_TYPE_Q4_K}};
     if (repacking() != nullptr) {
@@ -115,8 +122,7 @@ struct flavour {
     }
     return all;
   }
-  static void quantize(ggml_type type, const float* from, void* to, index_t rows,
-                       index_t columns) {
+  static void quantize(ggml_type type, const float* from, void* to, index_t rows, index_t columns) {
     ggml_quantize_chunk(type, from, to, 0, rows, columns, nullptr);
   }
   static ggml_tensor* hidden(ggml_context* c, ggml_tensor* gate, ggml_tensor* up, ggml_tensor* x,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// What ggml and the ggml of ik_llama.cpp have in common: graphs of one node or a few, built once and
-// computed at each call, with the weights' pointer moved to the next copy before it. A file of one of
-// the two includes its ggml.h before this and gives `Flavour`, what differs:
-//   graph_runner                                      plans a graph for some threads and computes it
-//   stored_linear(element), stored_experts(element)   how weights of a row may be stored
+// What ggml and the ggml of ik_llama.cpp have in common: graphs of one node or a few, built once
+// and computed at each call, with the weights' pointer moved to the next copy before it. A file of
+// one of the two includes its ggml.h before this and gives `Flavour`, what differs:
+//   graph_runner                                      plans a graph for some threads and computes
+//   it stored_linear(element), stored_experts(element)   how weights of a row may be stored
 //   quantize(...)                                     floats to a type
 //   hidden(...), weighted_sum(...), norm(...), top_k(...)   nodes that one of them has fused
 #pragma once
@@ -151,8 +151,7 @@ struct ggml_experts {
         weights(how.repacked) {
     ggml_tensor* const gate = matrices(part::w1, how.type);
     ggml_tensor* const up = matrices(part::w3, how.type);
-    ggml_tensor* const down =
-        matrices(part::w2, how.down == GGML_TYPE_COUNT ? how.type : how.down);
+    ggml_tensor* const down = matrices(part::w2, how.down == GGML_TYPE_COUNT ? how.type : how.down);
     ggml_tensor* const x = g.floats(t.x, t.dim, 1, t.tokens);
     ggml_tensor* const h = Flavour::hidden(g.context(), gate, up, x, ids);
     ggml_tensor* const rows = ggml_mul_mat_id(g.context(), down, h, ids);
@@ -204,10 +203,10 @@ struct ggml_gate {
   typename Flavour::graph_runner runner;
 
   ggml_gate(const gate_task& t, int threads) : g(40.0 * static_cast<double>(t.tokens * t.experts)) {
-    ggml_tensor* const s =
-        ggml_soft_max(g.context(), g.floats(t.logits, t.experts, t.tokens));
+    ggml_tensor* const s = ggml_soft_max(g.context(), g.floats(t.logits, t.experts, t.tokens));
     ggml_tensor* const ids = Flavour::top_k(g.context(), s, static_cast<int>(t.active));
-    chosen = ggml_get_rows(g.context(), ggml_reshape_3d(g.context(), s, 1, t.experts, t.tokens), ids);
+    chosen =
+        ggml_get_rows(g.context(), ggml_reshape_3d(g.context(), s, 1, t.experts, t.tokens), ids);
     runner.plan(g, chosen, threads);
   }
   void run(index_t) { runner.compute(); }
@@ -257,8 +256,9 @@ inline ggml_tensor* sum_over_active(ggml_context* c, ggml_tensor* rows, ggml_ten
   ggml_tensor* const weighted = ggml_mul(c, rows, by);
   ggml_tensor* sum = nullptr;
   for (int64_t a = 0; a < weighted->ne[1]; ++a) {
-    ggml_tensor* const one = ggml_view_2d(c, weighted, weighted->ne[0], weighted->ne[2],
-                                          weighted->nb[2], static_cast<std::size_t>(a) * weighted->nb[1]);
+    ggml_tensor* const one =
+        ggml_view_2d(c, weighted, weighted->ne[0], weighted->ne[2], weighted->nb[2],
+                     static_cast<std::size_t>(a) * weighted->nb[1]);
     sum = sum == nullptr ? one : ggml_add(c, sum, one);
   }
   return sum;

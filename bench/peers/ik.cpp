@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ggml of ik_llama.cpp: its types, those that hold several rows side by side among them, and its
-// fused nodes of experts.
+// The ggml of ik_llama.cpp: its types, those that hold several rows side by side among them, and
+// its fused nodes of experts.
 #include <ggml.h>
 
 #include "ggml_ways.hpp"
@@ -37,11 +37,16 @@ struct flavour {
 
   static std::vector<stored> stored_linear(element e) {
     switch (e) {
-      case element::f32: return {{"f32", GGML_TYPE_F32}};
-      case element::bf16: return {{"bf16", GGML_TYPE_BF16}, {"bf16_r16", GGML_TYPE_BF16_R16}};
-      case element::f16: return {{"f16", GGML_TYPE_F16}};
-      case element::int8: return {{"q8_0", GGML_TYPE_Q8_0}, {"q8_0_r8", GGML_TYPE_Q8_0_R8}};
-      case element::int4: break;
+      case element::f32:
+        return {{"f32", GGML_TYPE_F32}};
+      case element::bf16:
+        return {{"bf16", GGML_TYPE_BF16}, {"bf16_r16", GGML_TYPE_BF16_R16}};
+      case element::f16:
+        return {{"f16", GGML_TYPE_F16}};
+      case element::int8:
+        return {{"q8_0", GGML_TYPE_Q8_0}, {"q8_0_r8", GGML_TYPE_Q8_0_R8}};
+      case element::int4:
+        break;
     }
     return {{"q4_0", GGML_TYPE_Q4_0},
             {"q4_0_r8", GGML_TYPE_Q4_0_R8},
@@ -57,8 +62,7 @@ struct flavour {
     }
     return all;
   }
-  static void quantize(ggml_type type, const float* from, void* to, index_t rows,
-                       index_t columns) {
+  static void quantize(ggml_type type, const float* from, void* to, index_t rows, index_t columns) {
     ggml_quantize_chunk(type, from, to, 0, rows, columns, nullptr, nullptr);
   }
   static ggml_tensor* hidden(ggml_context* c, ggml_tensor* gate, ggml_tensor* up, ggml_tensor* x,

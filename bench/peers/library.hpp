@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A library of the bench, ours or another: for each task the ways in which it does it, with weights
-// already in the order that it likes. Another library is one file that defines peer_library(), built
-// into a module of its own (bench/peers/CMakeLists.txt) and loaded with its symbols to itself.
+// already in the order that it likes. Another library is one file that defines peer_library(),
+// built into a module of its own (bench/peers/CMakeLists.txt) and loaded with its symbols to
+// itself.
 #pragma once
 
 #include "task.hpp"

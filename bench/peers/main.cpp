@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs one row: loads the libraries whose modules it is given, has each prepare its ways, checks every
-// one of them against the oracle, times them in turn, and prints one line of JSON.
+// Runs one row: loads the libraries whose modules it is given, has each prepare its ways, checks
+// every one of them against the oracle, times them in turn, and prints one line of JSON.
 //   peer_bench --list                      names of the rows and their numbers of threads
 //   peer_bench ROW THREADS MODULE...       BENCH_SAMPLES (7), BENCH_MIN_TIME (0.01 s a sample)
 // Exit status 1: a way of ours is wrong; 2: bad arguments.
@@ -106,7 +106,8 @@ std::string list_of(const std::vector<sample>& samples, double sample::*member, 
 
 void print(const contender& c) {
   std::cout << "{\"library\": " << quoted(c.from->name())
-            << ", \"version\": " << quoted(c.from->version()) << ", \"way\": " << quoted(c.how.name);
+            << ", \"version\": " << quoted(c.from->version())
+            << ", \"way\": " << quoted(c.how.name);
   if (!c.failure.empty()) {
     std::cout << ", \"failure\": " << quoted(c.failure);
   }

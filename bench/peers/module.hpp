@@ -29,8 +29,8 @@ const T* copy_of(const std::vector<T>& all, index_t size, index_t call) {
 
 }  // namespace peers
 
-#define DEEPSEEK_PEER(type)                                                       \
+#define DEEPSEEK_PEER(type)                                                          \
   extern "C" __attribute__((visibility("default"))) peers::library* peer_library() { \
-    static type it;                                                               \
-    return &it;                                                                   \
+    static type it;                                                                  \
+    return &it;                                                                      \
   }

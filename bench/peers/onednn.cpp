@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// oneDNN 2 or 3: inner products with weights in the order that it asks for, and softmax. int8 is given
-// bytes that were made before the clock starts, and leaves its sums unscaled. What a version or a
-// processor does not have is not offered.
+// oneDNN 2 or 3: inner products with weights in the order that it asks for, and softmax. int8 is
+// given bytes that were made before the clock starts, and leaves its sums unscaled. What a version
+// or a processor does not have is not offered.
 #include "module.hpp"
 
-#include <oneapi/dnnl/dnnl.hpp>
 #include <omp.h>
+#include <oneapi/dnnl/dnnl.hpp>
 
 #include <cmath>
 
@@ -52,7 +52,8 @@ memory converted(const float* from, const memory::desc& plain, const memory::des
   return target;
 }
 
-// Rows of floats as signed bytes, times what brings the largest to 127; one scale for all rows of x.
+// Rows of floats as signed bytes, times what brings the largest to 127; one scale for all rows of
+// x.
 struct bytes {
   std::vector<float> rounded;  // whole numbers
   std::vector<float> scales;   // of each row
@@ -63,7 +64,8 @@ struct bytes {
       float largest = 0;
       for (index_t j = i; j < i + group; ++j) largest = std::max(largest, std::abs(from[j]));
       scales.push_back(largest / 127);
-      for (index_t j = i; j < i + group; ++j) rounded.push_back(std::nearbyint(from[j] / scales.back()));
+      for (index_t j = i; j < i + group; ++j)
+        rounded.push_back(std::nearbyint(from[j] / scales.back()));
     }
   }
 };

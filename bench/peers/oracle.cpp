@@ -64,15 +64,20 @@ double of_sums(index_t terms) {
   return 4 * std::sqrt(static_cast<double>(terms)) * double{std::numeric_limits<float>::epsilon()};
 }
 
-// What one rounding of uniform weights, activations and results to the type leaves of a row's length,
-// twice over: bf16 2^-9, f16 2^-12, int8 0.4 % each of two, int4 in groups of 32 7 %.
+// What one rounding of uniform weights, activations and results to the type leaves of a row's
+// length, twice over: bf16 2^-9, f16 2^-12, int8 0.4 % each of two, int4 in groups of 32 7 %.
 double of_rounding(element e) {
   switch (e) {
-    case element::f32: return 0;
-    case element::bf16: return 0x1p-7;
-    case element::f16: return 0x1p-10;
-    case element::int8: return 0.015;
-    case element::int4: return 0.15;
+    case element::f32:
+      return 0;
+    case element::bf16:
+      return 0x1p-7;
+    case element::f16:
+      return 0x1p-10;
+    case element::int8:
+      return 0.015;
+    case element::int4:
+      return 0.15;
   }
   return 0;
 }
@@ -89,7 +94,8 @@ double error_of(const product_task& t, const float* got) {
     for (index_t l = 0; l < t.k; ++l) {
       const double a = double{t.a_turned ? t.a[l * t.m + i] : t.a[i * t.k + l]};
       for (index_t j = 0; j < t.n; ++j) {
-        c[static_cast<std::size_t>(j)] += a * double{t.b_turned ? t.b[j * t.k + l] : t.b[l * t.n + j]};
+        c[static_cast<std::size_t>(j)] +=
+            a * double{t.b_turned ? t.b[j * t.k + l] : t.b[l * t.n + j]};
       }
     }
     return c;
@@ -130,7 +136,8 @@ double error_of(const experts_task& t, const float* got) {
       const numbers up = through(t.x + i * t.dim, t.matrix(part::w3, e), t.hidden, t.dim);
       for (std::size_t j = 0; j < h.size(); ++j) h[j] *= up[j] / (1 + std::exp(-h[j]));
       const numbers down = through(h.data(), t.matrix(part::w2, e), t.dim, t.hidden);
-      for (std::size_t j = 0; j < y.size(); ++j) y[j] += double{t.weights[i * t.active + a]} * down[j];
+      for (std::size_t j = 0; j < y.size(); ++j)
+        y[j] += double{t.weights[i * t.active + a]} * down[j];
     }
     return y;
   });

@@ -47,8 +47,8 @@ const float* as_floats(const Tensor& t, std::vector<float>& room) {
 template <element E>
 struct stored_as {
   using format = ds::packed<ds::cpu>;
-  using activations = std::conditional_t<
-      E == element::bf16, ds::bf16, std::conditional_t<E == element::f16, ds::f16, float>>;
+  using activations = std::conditional_t<E == element::bf16, ds::bf16,
+                                         std::conditional_t<E == element::f16, ds::f16, float>>;
 };
 template <>
 struct stored_as<element::int8> {
@@ -65,11 +65,16 @@ struct stored_as<element::int4> {
 template <class F>
 auto with_element(element e, const F& f) {
   switch (e) {
-    case element::bf16: return f(std::integral_constant<element, element::bf16>{});
-    case element::f16: return f(std::integral_constant<element, element::f16>{});
-    case element::int8: return f(std::integral_constant<element, element::int8>{});
-    case element::int4: return f(std::integral_constant<element, element::int4>{});
-    case element::f32: break;
+    case element::bf16:
+      return f(std::integral_constant<element, element::bf16>{});
+    case element::f16:
+      return f(std::integral_constant<element, element::f16>{});
+    case element::int8:
+      return f(std::integral_constant<element, element::int8>{});
+    case element::int4:
+      return f(std::integral_constant<element, element::int4>{});
+    case element::f32:
+      break;
   }
   return f(std::integral_constant<element, element::f32>{});
 }

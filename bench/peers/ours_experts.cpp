@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The routed experts of ours: what moe::forward does after its gate, with a stack of swiglu experts.
+// The routed experts of ours: what moe::forward does after its gate, with a stack of swiglu
+// experts.
 #include "deepseek/layers/mlp.hpp"
+#include "deepseek/layers/quantize.hpp"
 #include "deepseek/layers/weight_formats.hpp"
 #include "deepseek/ops/combine.hpp"
 #include "deepseek/ops/expert_plan.hpp"

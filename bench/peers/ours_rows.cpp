@@ -81,9 +81,7 @@ struct gate_case {
         weights({t.tokens, t.active}),
         ids({t.tokens, t.active}) {}
   void before(index_t) { std::copy_n(t.logits, scores.size(), scores.data()); }
-  void run(index_t) {
-    ds::ops::gate(cpu, scores, ds::none{}, ds::gate_outputs{weights, ids});
-  }
+  void run(index_t) { ds::ops::gate(cpu, scores, ds::none{}, ds::gate_outputs{weights, ids}); }
   const float* result() { return weights.data(); }
 };
 

@@ -16,7 +16,8 @@ import shutil
 import statistics
 import sys
 
-from goals import INSTRUCTION_SETS, goal_of, reached
+sys.dont_write_bytecode = True  # no folder of it beside the sources
+from goals import INSTRUCTION_SETS, goal_of, reached  # noqa: E402
 
 DEBIAN_PYTHON = "/usr/bin/python3"  # the one that python3-matplotlib serves
 OURS = "deepseek"

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <random>
 #include <set>
+#include <sstream>
 
 namespace peers {
 namespace {
@@ -49,6 +50,14 @@ arithmetic arithmetic_of(element e) {
   return e == element::int8 || e == element::int4 ? arithmetic::int8 : arithmetic::f32;
 }
 
+// The parts one after another; numbers as text.
+template <class... Parts>
+std::string joined(const Parts&... parts) {
+  std::ostringstream out;
+  (out << ... << parts);
+  return out.str();
+}
+
 double pool_bytes() {
   return std::max(bench::cold_bytes(), double{1 << 28});
 }
@@ -68,7 +77,7 @@ constexpr element elements[] = {element::f32, element::bf16, element::f16, eleme
                                 element::int4};
 
 std::string size_name(index_t m, index_t n, index_t k) {
-  return "m" + std::to_string(m) + "_n" + std::to_string(n) + "_k" + std::to_string(k);
+  return joined("m", m, "_n", n, "_k", k);
 }
 
 struct two_arrays {
@@ -77,7 +86,7 @@ struct two_arrays {
 
 row linear_row(element type, index_t m, const matrix_size& s) {
   const double weights = bytes_of(type) * product_of(s.n, s.k), pool = pool_bytes();
-  row r{"gemm_" + std::string(name_of(type)) + "/" + size_name(m, s.n, s.k),
+  row r{joined("gemm_", name_of(type), "/", size_name(m, s.n, s.k)),
         s.on_two_threads && m != 128 ? one_and_two : std::vector<int>{1},
         work{2 * product_of(m, s.n, s.k), weights, pool, arithmetic_of(type), traffic::reads},
         {}};
@@ -93,7 +102,7 @@ row linear_row(element type, index_t m, const matrix_size& s) {
 // The three products of a linear layer in training: y = x w^T, dx = dy w, dw = dy^T x.
 row training_row(const char* which, const product_task& s) {
   const double bytes = 4 * (product_of(s.m, s.k) + product_of(s.k, s.n) + product_of(s.m, s.n));
-  row r{std::string("training_f32/") + which + "_" + size_name(s.m, s.n, s.k),
+  row r{joined("training_f32/", which, "_", size_name(s.m, s.n, s.k)),
         one_and_two,
         work{2 * product_of(s.m, s.n, s.k), bytes, 0, arithmetic::f32, traffic::reads},
         {}};
@@ -115,8 +124,7 @@ struct three_arrays {
 row attention_row(element type, index_t dim, bool causal) {
   constexpr index_t tokens = 2048, heads = 16;
   const double pairs = causal ? product_of(tokens, tokens + 1) / 2 : product_of(tokens, tokens);
-  row r{"attention_" + std::string(name_of(type)) + "/" + (causal ? "causal" : "full") + "_d" +
-            std::to_string(dim) + "_s" + std::to_string(tokens),
+  row r{joined("attention_", name_of(type), causal ? "/causal_d" : "/full_d", dim, "_s", tokens),
         one_and_two,
         work{4 * pairs * product_of(heads, dim), 0, 0, arithmetic_of(type), traffic::reads},
         {}};
@@ -126,8 +134,8 @@ row attention_row(element type, index_t dim, bool causal) {
         {made_for(type, size, 1, {-2, 2}), made_for(type, size, 2, {-2, 2}),
          made_for(type, size, 3)},
         [=](three_arrays& d) {
-          return attention_task{type,          tokens,        heads,        dim, causal,
-                                d.q.data(), d.k.data(), d.v.data()};
+          return attention_task{type,   tokens,     heads,      dim,
+                                causal, d.q.data(), d.k.data(), d.v.data()};
         });
   };
   return r;
@@ -169,11 +177,12 @@ row experts_row(element type, index_t tokens) {
   const index_t routings = tokens == 1 ? 16 : 4;
   const auto ids = random_routings(routings, tokens);
   const double of_one = 3 * bytes_of(type) * product_of(model_dim, hidden);
-  row r{"experts_" + std::string(name_of(type)) + "/t" + std::to_string(tokens) + "_e64_k6",
-        one_and_two,
-        work{6 * product_of(tokens * active, model_dim, hidden), of_one * experts_met(ids, routings),
-             of_one * experts, arithmetic_of(type), traffic::reads},
-        {}};
+  row r{
+      "experts_" + std::string(name_of(type)) + "/t" + std::to_string(tokens) + "_e64_k6",
+      one_and_two,
+      work{6 * product_of(tokens * active, model_dim, hidden), of_one * experts_met(ids, routings),
+           of_one * experts, arithmetic_of(type), traffic::reads},
+      {}};
   r.load = [=] {
     return loaded<experts_task, experts_data>(
         {made_for(type, tokens * model_dim, 1), made(tokens * active, 2, {0.1F, 0.3F}), ids,
@@ -200,8 +209,7 @@ row experts_row(element type, index_t tokens) {
 
 row row_wise(rows_task::kind op, const char* where, index_t rows, index_t dim) {
   const double elements_here = product_of(rows, dim);
-  row r{std::string(op == rows_task::softmax ? "softmax" : "rms_norm") + "/" + where + "_" +
-            std::to_string(rows) + "x" + std::to_string(dim),
+  row r{joined(op == rows_task::softmax ? "softmax/" : "rms_norm/", where, "_", rows, "x", dim),
         one_and_two,
         work{0, 8 * elements_here, 0, arithmetic::none, traffic::updates},
         {}};
@@ -216,8 +224,7 @@ row row_wise(rows_task::kind op, const char* where, index_t rows, index_t dim) {
 
 row gate_row(index_t of, index_t chosen) {
   constexpr index_t tokens = 512;
-  const std::string size = std::to_string(of) + "_k" + std::to_string(chosen);
-  row r{"gate/t512_e" + size,
+  row r{joined("gate/t", tokens, "_e", of, "_k", chosen),
         one_and_two,
         work{0, 4 * product_of(tokens, of), 0, arithmetic::none, traffic::reads},
         {}};

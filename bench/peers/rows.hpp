@@ -22,8 +22,8 @@ class loaded_row {
 };
 
 struct row {
-  std::string name;            // task_type/size
-  std::vector<int> threads;    // numbers of threads that it is measured with by default
+  std::string name;          // task_type/size
+  std::vector<int> threads;  // numbers of threads that it is measured with by default
   bench::work cost;
   std::function<std::unique_ptr<loaded_row>()> load;
 };

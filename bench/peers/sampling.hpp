@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Times the ways of a row against each other: one sample of each in turn, again and again, so that a
-// change of the machine meets all of them. Every sample stands between two measurements of the limits
-// of the machine on as many threads (limits.hpp), and its share is of the limit of that moment.
+// Times the ways of a row against each other: one sample of each in turn, again and again, so that
+// a change of the machine meets all of them. Every sample stands between two measurements of the
+// limits of the machine on as many threads (limits.hpp), and its share is of the limit of that
+// moment.
 #pragma once
 
 #include "library.hpp"

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a row of the bench asks of every library: sizes, inputs in float, and what is computed. Inputs
-// of a narrow row are floats that its type holds exactly. Weights are cold: a library prepares as
-// many copies of them as fill `pool` bytes, and call number c uses copy c modulo their number.
+// What a row of the bench asks of every library: sizes, inputs in float, and what is computed.
+// Inputs of a narrow row are floats that its type holds exactly. Weights are cold: a library
+// prepares as many copies of them as fill `pool` bytes, and call number c uses copy c modulo their
+// number.
 #pragma once
 
 #include <cmath>
@@ -19,11 +20,15 @@ enum class element { f32, bf16, f16, int8, int4 };
 
 constexpr double bytes_of(element e) {
   switch (e) {
-    case element::f32: return 4;
+    case element::f32:
+      return 4;
     case element::bf16:
-    case element::f16: return 2;
-    case element::int8: return 1;
-    case element::int4: return 0.5 + 2.0 / 32;
+    case element::f16:
+      return 2;
+    case element::int8:
+      return 1;
+    case element::int4:
+      return 0.5 + 2.0 / 32;
   }
   return 0;
 }
@@ -41,8 +46,8 @@ struct linear_task {
   }
 };
 
-// c [m, n] = a [m, k] b [k, n] in float, nothing prepared: a product of training. a_turned: a lies as
-// [k, m]; b_turned: b lies as [n, k].
+// c [m, n] = a [m, k] b [k, n] in float, nothing prepared: a product of training. a_turned: a lies
+// as [k, m]; b_turned: b lies as [n, k].
 struct product_task {
   index_t m, n, k;
   bool a_turned, b_turned;
@@ -90,8 +95,8 @@ struct rows_task {
 };
 inline constexpr float rms_norm_eps = 1e-6F;
 
-// The `active` largest of softmax(logits [tokens, experts]) and their experts. The result is [tokens,
-// active], largest first.
+// The `active` largest of softmax(logits [tokens, experts]) and their experts. The result is
+// [tokens, active], largest first.
 struct gate_task {
   index_t tokens, experts, active;
   const float* logits;
