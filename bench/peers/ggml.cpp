@@ -142,6 +142,9 @@ struct flavour {
 
 class ggml_peer : public ggml_library<flavour> {
  public:
+  ggml_peer() {
+    ggml_log_set([](ggml_log_level, const char*, void*) {}, nullptr);
+  }
   std::string name() const override { return "ggml"; }
   std::string version() const override {
     return std::string(ggml_version()) + " (" + ggml_commit() + ")";

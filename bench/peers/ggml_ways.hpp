@@ -11,6 +11,7 @@
 #include "module.hpp"
 
 #include <cstring>
+#include <map>
 
 namespace peers {
 
@@ -161,14 +162,21 @@ struct ggml_experts {
   }
   ggml_tensor* matrices(part p, ggml_type type) {
     ggml_tensor* const w = g.without_data(type, t.in(p), t.out(p), t.experts);
-    weights.add(w, [&] {
-      std::vector<char> all;
-      for (index_t e = 0; e < t.experts; ++e) {
-        const auto one = quantized<Flavour>(type, t.matrix(p, e), t.out(p), t.in(p));
-        all.insert(all.end(), one.begin(), one.end());
+    const std::size_t size = ggml_row_size(type, t.in(p)) * static_cast<std::size_t>(t.out(p));
+    std::vector<char> all;
+    std::map<const float*, std::size_t> made;  // where each different matrix stands
+    for (index_t e = 0; e < t.experts; ++e) {
+      const float* const from = t.matrix(p, e);
+      const auto [at, is_new] = made.try_emplace(from, all.size());
+      all.resize(all.size() + size);
+      char* const to = all.data() + all.size() - size;
+      if (is_new) {
+        Flavour::quantize(type, from, to, t.out(p), t.in(p));
+      } else {
+        std::copy_n(all.data() + at->second, size, to);
       }
-      return all;
-    }());
+    }
+    weights.add(w, std::move(all));
     weights.place(w, weights.count() - 1);
     return w;
   }

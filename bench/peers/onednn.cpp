@@ -52,18 +52,22 @@ memory converted(const float* from, const memory::desc& plain, const memory::des
   return target;
 }
 
-// Rows of floats as signed bytes, times what brings the largest to 127; one scale for all rows of
-// x.
+// The largest byte of weights. Without VNNI the sums of two products are kept in 16 bits and
+// saturate: oneDNN asks for weights of 7 bits there.
+float largest_weight() {
+  return __builtin_cpu_supports("avx512vnni") ? 127.0F : 63.0F;
+}
+
+// Floats as signed bytes: each group of them times what brings its largest to `top`.
 struct bytes {
   std::vector<float> rounded;  // whole numbers
-  std::vector<float> scales;   // of each row
+  std::vector<float> scales;   // of each group
 
-  bytes(const float* from, index_t rows, index_t columns, bool one_scale) {
-    const index_t group = one_scale ? rows * columns : columns;
-    for (index_t i = 0; i < rows * columns; i += group) {
+  bytes(const float* from, index_t size, index_t group, float top) {
+    for (index_t i = 0; i < size; i += group) {
       float largest = 0;
       for (index_t j = i; j < i + group; ++j) largest = std::max(largest, std::abs(from[j]));
-      scales.push_back(largest / 127);
+      scales.push_back(largest / top);
       for (index_t j = i; j < i + group; ++j)
         rounded.push_back(std::nearbyint(from[j] / scales.back()));
     }
@@ -92,7 +96,7 @@ struct linear {
     product = dnnl::inner_product_forward(made);
     std::vector<float> whole_x, whole_w;
     if (t.type == element::int8) {
-      bytes of_x(t.x, t.m, t.k, true), of_w(t.w, t.n, t.k, false);
+      bytes of_x(t.x, t.m * t.k, t.m * t.k, 127), of_w(t.w, t.n * t.k, t.k, largest_weight());
       for (const float s : of_w.scales) scales.push_back(s * of_x.scales[0]);
       whole_x = std::move(of_x.rounded), whole_w = std::move(of_w.rounded);
     }

@@ -236,17 +236,21 @@ def of_kind(rows, kind, threads=1, size=""):
             size in r["case"]]
 
 
+SHOWN_SIZE = "n5632_k2048"
+
+
 def plot_gemm(plt, rows, path):
-    size = next((r["case"].split("_", 2)[2] for r in rows if r["case"].startswith("gemm_")), "")
+    sizes = [r["case"].split("_", 2)[2] for r in rows if r["case"].startswith("gemm_")]
+    size = SHOWN_SIZE if SHOWN_SIZE in sizes else (sizes or [""])[0]
     groups = [(f"weights in {kind[5:]}, {size}", of_kind(rows, kind, size=size),
-               lambda r: r["case"].split("/")[1].split("_")[0][1:] + " rows")
+               lambda r: "M = " + r["case"].split("/")[1].split("_")[0][1:])
               for kind in kinds_of(rows) if kind.startswith("gemm_")]
     return panels(plt, groups, path, "y = x Wᵀ on one thread, weights cold: share of the limit")
 
 
 def plot_experts(plt, rows, path):
     groups = [(f"experts in {kind[8:]}", of_kind(rows, kind),
-               lambda r: r["case"].split("/")[1].split("_")[0][1:] + " tokens")
+               lambda r: "tokens: " + r["case"].split("/")[1].split("_")[0][1:])
               for kind in kinds_of(rows) if kind.startswith("experts_")]
     return panels(plt, groups, path, "64 experts, 6 of a token, on one thread: share of the limit")
 
@@ -260,26 +264,35 @@ def plot_attention(plt, rows, path):
 
 
 def plot_ratios(plt, rows, path):
-    """Every row: time of the best peer over ours."""
+    """Every case: time of the best peer over ours, a bar for one thread and a dot for two."""
     shown = [r for r in rows if ratio(r)]
     if not shown:
         return False
-    figure, axes = plt.subplots(figsize=(9, 1.6 + 0.17 * len(shown)))
-    for y, row in enumerate(reversed(shown)):
-        value = ratio(row)
-        axes.barh(y, value, 0.8, color=COLORS[OURS] if value >= 1 else "#b3261e")
-        axes.text(value * 1.03, y, f"{value:.2f}  {row['best_peer']}", va="center", fontsize=5.5)
-    axes.set_yticks(range(len(shown)), [f"{r['case']}  {r['threads']}T" for r in reversed(shown)],
-                    fontsize=5.5)
+    cases = list(dict.fromkeys(r["case"] for r in reversed(shown)))
+    figure, axes = plt.subplots(figsize=(9, 1.4 + 0.15 * len(cases)))
+    for row in shown:
+        value, y = ratio(row), cases.index(row["case"])
+        color = COLORS[OURS] if value >= 1 else "#b3261e"
+        if row["threads"] == 1:
+            axes.barh(y, value - 1, 0.76, left=1, color=color, alpha=0.85)
+            axes.text(max(value, 1) * 1.04, y, f"{value:.2f}  {row['best_peer']}", va="center",
+                      fontsize=5.5)
+        else:
+            axes.scatter(value, y, 13, color=color, edgecolor="black", linewidth=0.5, zorder=3)
+    axes.set_yticks(range(len(cases)), cases, fontsize=5.5)
     axes.set_xscale("log")
     low, high = min(ratio(r) for r in shown), max(ratio(r) for r in shown)
-    axes.set_xlim(min(0.5, low * 0.9), high * 3)
+    axes.set_xlim(min(0.5, low * 0.9), high * 2.2)
+    ticks = [t for t in (0.125, 0.25, 0.5, 1, 2, 4, 8, 16, 32) if low / 2 <= t <= high * 2]
+    axes.set_xticks(ticks, [f"{t:g}" for t in ticks], fontsize=7)
+    axes.minorticks_off()
     axes.axvline(1, color="#444", linewidth=1)
-    axes.set_ylim(-0.7, len(shown) - 0.3)
-    axes.set_xlabel("time of the best peer over ours (right of 1: ours is faster)")
+    axes.set_ylim(-0.7, len(cases) - 0.3)
+    axes.set_xlabel("time of the best peer over ours: bars 1 thread, dots 2 threads "
+                    "(right of 1: ours is faster)", fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=120)
     plt.close(figure)
     return True
 

@@ -178,7 +178,7 @@ row experts_row(element type, index_t tokens) {
   const auto ids = random_routings(routings, tokens);
   const double of_one = 3 * bytes_of(type) * product_of(model_dim, hidden);
   row r{
-      "experts_" + std::string(name_of(type)) + "/t" + std::to_string(tokens) + "_e64_k6",
+      joined("experts_", name_of(type), "/t", tokens, "_e64_k6"),
       one_and_two,
       work{6 * product_of(tokens * active, model_dim, hidden), of_one * experts_met(ids, routings),
            of_one * experts, arithmetic_of(type), traffic::reads},

@@ -20,7 +20,9 @@ using floats = simd::pack<float>;
 using words = simd::vector<std::int32_t>;
 
 constexpr double least_seconds = 0.5e-3;
-constexpr int chains = 16;  // independent, more than latency times units of any processor of today
+// Independent, more than latency times units of any processor of today, and no more than registers
+// hold beside the operands.
+constexpr int chains = floats::width >= 16 ? 16 : 12;
 
 template <class V>
 void keep(V& value) {
