@@ -32,8 +32,9 @@ def environment(threads, options):
 def attempt(program, name, threads, modules, options):
     """(row or None, status, what it said)"""
     try:
-        done = subprocess.run([program, name, str(threads), *modules], capture_output=True, text=True,
-                              env=environment(threads, options), timeout=LIMIT_SECONDS, check=False)
+        done = subprocess.run([program, name, str(threads), *modules], capture_output=True,
+                              text=True, env=environment(threads, options),
+                              timeout=LIMIT_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         return None, -1, f"no end after {LIMIT_SECONDS} s"
     lines = [line for line in done.stdout.splitlines() if line.startswith('{"case"')]
