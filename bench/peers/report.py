@@ -164,6 +164,8 @@ def main():
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--keep", type=pathlib.Path)
     options = parser.parse_args()
+    if not options.samples.exists():
+        sys.exit(f"report: there is no {options.samples}; run `make bench-peers` first")
     data = summary(json.loads(options.samples.read_text()))
     options.folder.mkdir(parents=True, exist_ok=True)
     made = plotted(data["rows"], options.folder)

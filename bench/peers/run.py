@@ -85,8 +85,11 @@ def main():
     modules = sorted(glob.glob(os.path.join(options.folder, "peer_*.so")))
     about = {"date": datetime.datetime.now().isoformat(timespec="minutes"),
              "load": os.getloadavg()[0], "samples": options.samples, "seconds": options.seconds}
+    wanted = list(rows_of(program, options))
+    if not wanted:
+        sys.exit(f"run: no row matches {options.only!r}; peer_bench --list shows them")
     rows, wrong = [], False
-    for name, threads in rows_of(program, options):
+    for name, threads in wanted:
         row, status = measured(program, name, threads, modules, options)
         wrong = wrong or status != 0
         rows.append(row)
