@@ -120,8 +120,9 @@ def plot_ratios(plt, rows, path):
         color = COLORS[OURS] if value >= 1 else "#b3261e"
         if row["threads"] == 1:
             axes.barh(y, value - 1, 0.76, left=1, color=color, alpha=0.85)
-            axes.text(max(value, 1) * 1.04, y, f"{value:.2f}  {row['best_peer']}", va="center",
-                      fontsize=5.5)
+            both = [ratio(r) for r in shown if r["case"] == row["case"]]
+            axes.text(max(1, *both, value) * 1.05, y, f"{value:.2f}  {row['best_peer']}",
+                      va="center", fontsize=5.5)
         else:
             axes.scatter(value, y, 13, color=color, edgecolor="black", linewidth=0.5, zorder=3)
     axes.set_yticks(range(len(cases)), cases, fontsize=5.5)
