@@ -11,7 +11,7 @@ CONFIGURE = cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release \
   $(if $(shell command -v ccache),-DCMAKE_CXX_COMPILER_LAUNCHER=ccache) $(CMAKE_FLAGS) --log-level=NOTICE
 COMPILE = cmake --build $(BUILD) --parallel $(JOBS) --target
 
-.PHONY: help demo test programs examples table bench bench-report cuda gpu-test gpu-bench install format docs clean
+.PHONY: help demo test programs examples table bench bench-report bench-peers peers-report cuda gpu-test gpu-bench install format docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo "make table         train small models, write docs/table.md: attention kinds, formats, pruning"
 	@echo "make bench         build and run the benches, then write the report"
 	@echo "make bench-report  write the report from the last run"
+	@echo "make bench-peers   ours beside OpenBLAS, oneDNN, Eigen and others, about half an hour"
 	@echo "make cuda          compile the CUDA kernels, judge their registers, link, in $(BUILD)-cuda"
 	@echo "make gpu-test      on a machine with a GPU: all device tests, compute-sanitizer, a report"
 	@echo "make gpu-bench     there: our kernels beside PyTorch's, one page"
@@ -79,6 +80,18 @@ bench:
 
 bench-report:
 	@python3 bench/report.py $(BUILD)/bench/results
+
+# Other peers: CMAKE_FLAGS="-DDEEPSEEK_PEER_GGML=prefix ..." (bench/README.md). ARGS: of run.py.
+bench-peers:
+	@$(PACKAGES) peers
+	@$(CONFIGURE) -DDEEPSEEK_BENCH=ON
+	@$(COMPILE) bench_peers
+	@status=0; python3 bench/peers/run.py $(BUILD)/bench/peers $(BUILD)/bench/peers/samples.json $(ARGS) \
+	  || status=1; \
+	$(MAKE) --no-print-directory peers-report || status=1; exit $$status
+
+peers-report:
+	@python3 bench/peers/report.py $(BUILD)/bench/peers/samples.json $(BUILD)/bench
 
 # Needs nvcc, no GPU: what would need one is skipped and counted.
 cuda:
