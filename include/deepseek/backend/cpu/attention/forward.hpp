@@ -8,28 +8,38 @@
 // (FlashAttention-2), section 3.1.
 #pragma once
 
+#include "deepseek/backend/cpu/attention/fetch.hpp"
+#include "deepseek/backend/cpu/attention/key_slots.hpp"
 #include "deepseek/backend/cpu/attention/pairs.hpp"
 #include "deepseek/backend/cpu/attention/wide.hpp"
 
 namespace deepseek::cpu_attention {
 
-// The packed key tiles of one head of a sequence, in order; each is packed when it is first asked
-// for, unless `ready` is null: then all are there.
+// The packed key tiles of one head of a sequence. slots: each is packed when it is first asked for;
+// null: all are there, in order.
 template <class Form>
 struct packed_tiles {
   using element = typename Form::element;
   element* memory = nullptr;
-  bool* ready = nullptr;
+  key_slots* slots = nullptr;
 
   template <class In>
   const element* get(const In& in, const attention_range& range, key_tile_of at) const {
-    const index_t t = at.k0 / key_tile;
-    element* const tile = memory + t * Form::tile_size(in.k.extent(2), in.v.extent(2));
-    if (ready != nullptr && !ready[t]) {
-      Form::pack(in, range, at, tile);
-      ready[t] = true;
-    }
+    const index_t size = Form::tile_size(in.k.extent(2), in.v.extent(2));
+    if (const element* const there = find(at.k0, size)) return there;
+    element* const tile = memory + slots->open(at.k0) * size;
+    Form::pack(in, range, at, tile);
     return tile;
+  }
+  // Null: not packed.
+  const element* find(index_t k0, index_t size) const {
+    const index_t at = slots == nullptr ? k0 / key_tile : slots->slot(k0);
+    return at < 0 ? nullptr : memory + at * size;
+  }
+  // The query tile has read it.
+  void leave(index_t k0, index_t query_tile) const {
+    if (slots == nullptr || !slots->closes_after(k0, query_tile)) return;
+    if (slots->is_open(k0)) slots->close(k0);
   }
 };
 
@@ -78,14 +88,12 @@ class forward_tile {
         if (few && Form::in_place(in_, group_.range, k0)) return strip_in_place(k0, c);
       }
       const element* const tile = tile_of(packed, k0);
-      const element* later = nullptr;
-      if (packed.memory != nullptr && next < group_.range.keys) {
-        later = packed.memory + next / key_tile * tile_size();
-      }
+      const auto ahead = tile_ahead(packed, i1, next);
       for (index_t r = 0; r < rows_; r += strip_size) {
-        if (later != nullptr) fetch(later, r, strip_size);
+        fetch(ahead, share_of(r, strip_size));
         strip(r, std::min(strip_size, rows_ - r), {tile, k0, c});
       }
+      packed.leave(k0, i0 / group_.queries_per_tile());
     };
     for_each_key_tile(group_, i0, i1, {0, group_.range.keys}, visit);
     for (index_t r = 0; r < rows_; ++r) finish(r);
@@ -130,12 +138,41 @@ class forward_tile {
     return own_tile_;
   }
 
-  // Towards the cache: what the strip at row r fetches of the tile that comes next.
-  void fetch(const element* tile, index_t r, index_t strip_size) const {
-    constexpr index_t line = 64 / static_cast<index_t>(sizeof(element));
-    const index_t share = round_up(tile_size() * strip_size / rows_ + 1, line);
-    const index_t first = r / strip_size * share, last = std::min(first + share, tile_size());
-    for (index_t i = first; i < last; i += line) __builtin_prefetch(tile + i, 0, 2);
+  // What is read after the present key tile: the next one, packed or not, and where that is the
+  // next query tile's, its queries too.
+  struct read_ahead {
+    const element* packed = nullptr;
+    index_t k0 = no_key, i0 = 0, i1 = 0;
+  };
+  read_ahead tile_ahead(const packed_tiles<Form>& packed, index_t i1, index_t next) const {
+    if (packed.memory == nullptr) return {};
+    read_ahead ahead{nullptr, next};
+    if (next >= group_.range.keys) {
+      if (packed.slots == nullptr || i1 >= group_.range.queries) return {};
+      ahead.i0 = i1, ahead.i1 = std::min(i1 + group_.queries_per_tile(), group_.range.queries);
+      ahead.k0 = next_tile(group_, group_.range.start + ahead.i0, group_.range.start + ahead.i1, 0);
+      if (ahead.k0 >= group_.range.keys) return {};
+    }
+    ahead.packed = packed.find(ahead.k0, tile_size());
+    return ahead;
+  }
+  // Towards the cache, one strip's share of it.
+  void fetch(const read_ahead& ahead, share part) const {
+    if (ahead.k0 == no_key) return;
+    if (ahead.packed != nullptr) {
+      fetch_part(ahead.packed, tile_size(), part);
+    } else {
+      fetch_keys(in_.k, group_.range, {kv_head(), ahead.k0}, part);
+      fetch_keys(in_.v, group_.range, {kv_head(), ahead.k0}, part);
+    }
+    const index_t count = ahead.i1 - ahead.i0, last = ahead.i0 + part.end(count);
+    for (index_t i = ahead.i0 + part.begin(count); i < last; ++i) {
+      fetch_heads(in_.q, group_.range.query + i, group_.first, group_.heads);
+      fetch_heads(out_.o, group_.range.query + i, group_.first, group_.heads);
+    }
+  }
+  share share_of(index_t r, index_t strip_size) const {
+    return {r, std::min(r + strip_size, rows_), rows_};
   }
 
   strip_of<Form> strip_at(index_t r0, index_t rows, const element* tile, key_range keys) const {
