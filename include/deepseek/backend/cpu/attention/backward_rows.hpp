@@ -100,7 +100,6 @@ class backward_rows {
 
  private:
   Self& self() { return static_cast<Self&>(*this); }
-  const Self& self() const { return static_cast<const Self&>(*this); }
 
   void take_memory() {
     constexpr index_t word = sizeof(std::uint64_t) / sizeof(T);
@@ -149,7 +148,7 @@ class backward_rows {
       if (!begun) begin_rows();
       begun = true;
       begin_keys(k0);
-      ahead_ = tile_ahead(i1, next);
+      look_ahead(i1, next);
       pair_of_tiles(k0, c);
       if (wants_keys() && slots_->closes_after(k0, i0 / group_.queries_per_tile())) finish_keys(k0);
     });
@@ -161,40 +160,27 @@ class backward_rows {
 
   // What is read after the present key tile: the next one, and where that is the next query tile's,
   // its rows, too.
-  struct read_ahead {
-    index_t k0 = no_key, i0 = 0, i1 = 0;
-    bool kept = false;
-  };
-  read_ahead tile_ahead(index_t i1, index_t next) const {
-    if (wanted_ != gradients_of::both) return {};
-    read_ahead ahead{next};
+  void look_ahead(index_t i1, index_t next) {
+    ahead_.clear();
+    if (wanted_ != gradients_of::both) return;
     if (next >= group_.range.keys) {
-      if (i1 >= group_.range.queries) return {};
-      ahead.i0 = i1, ahead.i1 = std::min(i1 + group_.queries_per_tile(), group_.range.queries);
-      ahead.k0 = next_tile(group_, group_.range.start + ahead.i0, group_.range.start + ahead.i1, 0);
-      if (ahead.k0 >= group_.range.keys) return {};
+      next = first_tile(group_, i1);
+      if (next >= group_.range.keys) return;
+      const auto rows = rows_from(group_, i1);
+      ahead_.add(in_.q, rows);
+      ahead_.add(g_.d_o, rows);
+      ahead_.add(out_.o, rows);
+      ahead_.add(g_.dq, rows);
     }
-    ahead.kept = slots_->is_open(ahead.k0);
-    return ahead;
-  }
-  void fetch(share part) const {
-    if (ahead_.k0 == no_key) return;
-    if (ahead_.kept) {
-      self().fetch_operands(ahead_.k0, part);
-      fetch_part(sums_of(ahead_.k0).dk, key_tile * (d_row() + dv_row()), part);
+    if (slots_->is_open(next)) {
+      self().add_operands(next, ahead_);
+      ahead_.add(sums_of(next).dk, 0, 1, key_tile * (d_row() + dv_row()));
     } else {
-      fetch_keys(in_.k, group_.range, {kv_head(), ahead_.k0}, part);
-      fetch_keys(in_.v, group_.range, {kv_head(), ahead_.k0}, part);
+      ahead_.add(in_.k, group_.range, {kv_head(), next});
+      ahead_.add(in_.v, group_.range, {kv_head(), next});
     }
-    const index_t count = ahead_.i1 - ahead_.i0, last = ahead_.i0 + part.end(count);
-    for (index_t i = ahead_.i0 + part.begin(count); i < last; ++i)
-      fetch_token(group_.range.query + i);
-  }
-  void fetch_token(index_t token) const {
-    fetch_heads(in_.q, token, group_.first, group_.heads);
-    fetch_heads(out_.o, token, group_.first, group_.heads);
-    fetch_heads(g_.d_o, token, group_.first, group_.heads);
-    fetch_heads(g_.dq, token, group_.first, group_.heads);
+    constexpr index_t per_strip = 4;  // of five products, where all strips are visible
+    ahead_.spread_over(per_strip * ((rows_ + strip_rows<T> - 1) / strip_rows<T>));
   }
 
   void begin_rows() {
@@ -229,18 +215,21 @@ class backward_rows {
     if (any == 0) return;
     const key_range keys = range_of(any);
     for (index_t r0 = 0; r0 < rows_; r0 += strip_rows<T>) {
-      fetch({r0, std::min(r0 + strip_rows<T>, rows_), rows_});
+      ahead_.fetch();
       weights(r0, k0);
+      ahead_.fetch();
     }
     self().take_weights();
     if (c == coverage::partial && !self().finite(k0, keys)) return self().add_pairs(k0, keys);
     for (index_t r0 = 0; wants_queries() && r0 < rows_; r0 += strip_rows<T>) {
       const std::uint64_t strip = bits_of_strip(r0);
       if (strip != 0) self().add_to_queries(r0, k0, range_of(strip));
+      ahead_.fetch();
     }
     for (index_t j = keys.low / strip_rows<T> * strip_rows<T>; wants_keys() && j < keys.high;
          j += strip_rows<T>) {
       from_rows_that_see(k0, {j, std::min(j + strip_rows<T>, keys.high)});
+      ahead_.fetch();
     }
   }
 
@@ -299,7 +288,7 @@ class backward_rows {
   gradients_of wanted_ = gradients_of::both;
   key_range among_{0, 0};
   std::optional<key_slots> slots_;  // where keys are wanted
-  read_ahead ahead_{};
+  line_stream ahead_;
   index_t i0_ = 0, rows_ = 0;
 };
 

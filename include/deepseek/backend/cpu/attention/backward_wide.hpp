@@ -51,8 +51,8 @@ class wide_backward : public backward_rows<wide_backward<T, In, Out, G, P>, T, I
     pack_columns(in_.v, first, kv_head(), count, t.values_turned);
     pack_rows(in_.k, first, kv_head(), count, key_tile, t.keys);
   }
-  void fetch_operands(index_t k0, share part) const {
-    fetch_part(operands_of(k0).keys_turned, operand_size(), part);
+  void add_operands(index_t k0, line_stream& ahead) const {
+    ahead.add(operands_of(k0).keys_turned, 0, 1, operand_size());
   }
   void begin_operands() {
     const T score_scale = into_base<units>(scale_);

@@ -1,49 +1,85 @@
 // SPDX-License-Identifier: Apache-2.0
 // What attention asks the cache for ahead of its use: the pattern says which key tile comes next,
-// so its lines are fetched a share at a time while the present one is computed. Changes no result.
+// so its lines are fetched a few at a time while the present one is computed (many at once would
+// make the loads of the present one wait). Changes no result.
 #pragma once
 
 #include "deepseek/backend/cpu/attention/pack.hpp"
 #include "deepseek/backend/cpu/attention/tiles.hpp"
 
+#include <cstddef>
+
 namespace deepseek::cpu_attention {
 
-// Strips first .. last - 1 of `all` fetch their part of n things.
-struct share {
-  index_t first, last, all;
-  index_t begin(index_t n) const { return n * first / all; }
-  index_t end(index_t n) const { return n * last / all; }
+// Lines that will be read soon, as blocks of rows, in order.
+class line_stream {
+ public:
+  void clear() { count_ = lines_ = at_ = row_ = column_ = 0; }
+
+  // Beyond `most` blocks: read as they come.
+  template <class E>
+  void add(const E* first, index_t stride, index_t rows, index_t width) {
+    constexpr auto size = static_cast<index_t>(sizeof(E));
+    if (count_ == most || rows <= 0 || width <= 0) return;
+    blocks_[count_++] = {reinterpret_cast<const std::byte*>(first), stride * size, rows,
+                         width * size};
+    lines_ += rows * ((width * size + line - 1) / line);
+  }
+  // Heads first .. first + heads - 1 of some tokens; rows of other strides are read as they come.
+  struct heads_of {
+    index_t token, count, head, heads;
+  };
+  template <class View>
+  void add(const View& v, const heads_of& of) {
+    if (v.stride(2) != 1 || (of.heads > 1 && v.stride(1) != v.extent(2))) return;
+    add(row_of(v, of.token, of.head).data, v.stride(0), of.count, of.heads * v.extent(2));
+  }
+  // Keys of a tile, where they stand.
+  template <class View>
+  void add(const View& v, const attention_range& range, key_tile_of at) {
+    const index_t count = std::min({key_tile, range.keys - at.k0, range.run_of_keys(at.k0)});
+    add(v, heads_of{range.key_row(at.k0), count, at.kv, 1});
+  }
+
+  void spread_over(index_t pieces) { share_ = (lines_ + pieces - 1) / pieces; }
+  // The share of one piece of work.
+  void fetch() {
+    for (index_t left = share_; left > 0 && at_ < count_;) {
+      const block& b = blocks_[at_];
+      const std::byte* const from = b.first + row_ * b.stride + column_;
+      const index_t here = std::min(left, (b.width - column_ + line - 1) / line);
+      for (index_t i = 0; i < here; ++i) __builtin_prefetch(from + i * line, 0, 2);
+      left -= here;
+      column_ += here * line;
+      if (column_ < b.width) continue;
+      column_ = 0;
+      if (++row_ < b.rows) continue;
+      row_ = 0, ++at_;
+    }
+  }
+
+ private:
+  static constexpr index_t line = 64, most = 8;
+  struct block {
+    const std::byte* first;
+    index_t stride, rows, width;
+  };
+  block blocks_[most];
+  index_t count_ = 0, lines_ = 0, share_ = 0;
+  index_t at_ = 0, row_ = 0, column_ = 0;
 };
 
-inline constexpr index_t line_bytes = 64;
-
-template <class E>
-DEEPSEEK_INLINE void fetch_span(const E* from, index_t n) {
-  constexpr index_t line = line_bytes / static_cast<index_t>(sizeof(E));
-  for (index_t i = 0; i < n; i += line) __builtin_prefetch(from + i, 0, 2);
+// The first key tile of the query tile that begins at query i0; the end: it has none.
+template <class P>
+index_t first_tile(const head_group<P>& group, index_t i0) {
+  if (i0 >= group.range.queries) return group.range.keys;
+  const index_t i1 = std::min(i0 + group.queries_per_tile(), group.range.queries);
+  return next_tile(group, group.range.start + i0, group.range.start + i1, 0);
 }
-// n elements side by side, from the start of a line.
-template <class E>
-void fetch_part(const E* from, index_t n, share part) {
-  constexpr index_t line = line_bytes / static_cast<index_t>(sizeof(E));
-  const index_t lines = (n + line - 1) / line, first = part.begin(lines);
-  fetch_span(from + first * line, std::min(part.end(lines) * line, n) - first * line);
-}
-// Heads first .. first + count - 1 of a token. Rows of other strides are read as they come.
-template <class View>
-void fetch_heads(const View& v, index_t token, index_t first, index_t count) {
-  if (v.stride(2) != 1) return;
-  for (index_t h = first; h < first + count; ++h) {
-    fetch_span(row_of(v, token, h).data, v.extent(2));
-  }
-}
-// Rows of a key tile, where they stand.
-template <class View>
-void fetch_keys(const View& v, const attention_range& range, key_tile_of at, share part) {
-  const index_t count = std::min(key_tile, range.keys - at.k0), last = part.end(count);
-  for (index_t j = part.begin(count); j < last; ++j) {
-    fetch_heads(v, range.key_row(at.k0 + j), at.kv, 1);
-  }
+template <class P>
+line_stream::heads_of rows_from(const head_group<P>& group, index_t i0) {
+  const index_t count = std::min(group.queries_per_tile(), group.range.queries - i0);
+  return {group.range.query + i0, count, group.first, group.heads};
 }
 
 }  // namespace deepseek::cpu_attention

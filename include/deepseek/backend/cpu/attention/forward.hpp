@@ -88,9 +88,8 @@ class forward_tile {
         if (few && Form::in_place(in_, group_.range, k0)) return strip_in_place(k0, c);
       }
       const element* const tile = tile_of(packed, k0);
-      const auto ahead = tile_ahead(packed, i1, next);
+      look_ahead(packed, i1, next, (rows_ + strip_size - 1) / strip_size);
       for (index_t r = 0; r < rows_; r += strip_size) {
-        fetch(ahead, share_of(r, strip_size));
         strip(r, std::min(strip_size, rows_ - r), {tile, k0, c});
       }
       packed.leave(k0, i0 / group_.queries_per_tile());
@@ -140,39 +139,23 @@ class forward_tile {
 
   // What is read after the present key tile: the next one, packed or not, and where that is the
   // next query tile's, its queries too.
-  struct read_ahead {
-    const element* packed = nullptr;
-    index_t k0 = no_key, i0 = 0, i1 = 0;
-  };
-  read_ahead tile_ahead(const packed_tiles<Form>& packed, index_t i1, index_t next) const {
-    if (packed.memory == nullptr) return {};
-    read_ahead ahead{nullptr, next};
+  void look_ahead(const packed_tiles<Form>& packed, index_t i1, index_t next, index_t strips) {
+    ahead_.clear();
+    if (packed.memory == nullptr) return;
     if (next >= group_.range.keys) {
-      if (packed.slots == nullptr || i1 >= group_.range.queries) return {};
-      ahead.i0 = i1, ahead.i1 = std::min(i1 + group_.queries_per_tile(), group_.range.queries);
-      ahead.k0 = next_tile(group_, group_.range.start + ahead.i0, group_.range.start + ahead.i1, 0);
-      if (ahead.k0 >= group_.range.keys) return {};
+      if (packed.slots == nullptr) return;
+      next = first_tile(group_, i1);
+      if (next >= group_.range.keys) return;
+      ahead_.add(in_.q, rows_from(group_, i1));
+      ahead_.add(out_.o, rows_from(group_, i1));
     }
-    ahead.packed = packed.find(ahead.k0, tile_size());
-    return ahead;
-  }
-  // Towards the cache, one strip's share of it.
-  void fetch(const read_ahead& ahead, share part) const {
-    if (ahead.k0 == no_key) return;
-    if (ahead.packed != nullptr) {
-      fetch_part(ahead.packed, tile_size(), part);
+    if (const element* const tile = packed.find(next, tile_size())) {
+      ahead_.add(tile, 0, 1, tile_size());
     } else {
-      fetch_keys(in_.k, group_.range, {kv_head(), ahead.k0}, part);
-      fetch_keys(in_.v, group_.range, {kv_head(), ahead.k0}, part);
+      ahead_.add(in_.k, group_.range, {kv_head(), next});
+      ahead_.add(in_.v, group_.range, {kv_head(), next});
     }
-    const index_t count = ahead.i1 - ahead.i0, last = ahead.i0 + part.end(count);
-    for (index_t i = ahead.i0 + part.begin(count); i < last; ++i) {
-      fetch_heads(in_.q, group_.range.query + i, group_.first, group_.heads);
-      fetch_heads(out_.o, group_.range.query + i, group_.first, group_.heads);
-    }
-  }
-  share share_of(index_t r, index_t strip_size) const {
-    return {r, std::min(r + strip_size, rows_), rows_};
+    ahead_.spread_over(2 * strips);
   }
 
   strip_of<Form> strip_at(index_t r0, index_t rows, const element* tile, key_range keys) const {
@@ -189,7 +172,9 @@ class forward_tile {
     const std::uint64_t any = any_bit(r0, rows);
     if (any == 0) return;
     const auto at = strip_at(r0, rows, tile.packed, range_of(any));
+    ahead_.fetch();
     Form::scores(at, scale_);
+    ahead_.fetch();
     weigh(at, r0, tile.k0);
     if (tile.c == coverage::partial && !Form::values_finite(at)) return add_visible(at, r0);
     Form::add_values(at);
@@ -255,6 +240,7 @@ class forward_tile {
   T *o_, *s_, *turned_scores_;
   online_row<T>* state_;
   std::uint64_t* bits_;
+  line_stream ahead_;
   index_t i0_ = 0, rows_ = 0;
 };
 
