@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention of one head of 64 on one thread at lengths from 512 to 32768, for one pattern. Its work
-// is that of the tiles of 96 queries by 64 keys that are visited, as if every pair of them counted:
+// is that of the tiles of 64 queries by 64 keys that are visited, as if every pair of them counted:
 // so the rate of a pattern over that of dense attention is how well kept tiles run.
 #pragma once
 

@@ -104,21 +104,22 @@ struct forward_tasks {
         .run(i0, i1, packed);
   }
 
+  void all_query_tiles(const heads_of& head_rows, const packed_tiles<Form>& packed) const {
+    for (index_t t = 0; t < head_rows.query_tiles(); ++t) query_tile(head_rows, t, packed);
+  }
+
   // One group of heads of one sequence a task: its packed keys stay in the core's cache.
   void by_head() const {
     const index_t groups = kv_heads * parts;
     b.parallel((list.extent(0) - 1) * groups, [&](index_t task) {
       const auto& at = list(task / groups);
       const auto head_rows = group_of(spec, at.range, task % groups, group);
-      packed_tiles<Form> packed;
-      if (at.packed) {
-        const index_t tiles = head_rows.key_tiles();
-        packed.memory =
-            kernels::scratch<packed_memory, element>(static_cast<std::size_t>(tiles * tile_size()));
-        packed.ready = kernels::scratch<packed_memory, bool>(static_cast<std::size_t>(tiles));
-        std::fill_n(packed.ready, tiles, false);
-      }
-      for (index_t t = 0; t < head_rows.query_tiles(); ++t) query_tile(head_rows, t, packed);
+      if (!at.packed) return all_query_tiles(head_rows, {});
+      key_slots slots(head_rows);
+      const index_t most = head_rows.key_tiles() * tile_size();
+      all_query_tiles(
+          head_rows,
+          {kernels::scratch<packed_memory, element>(static_cast<std::size_t>(most)), &slots});
     });
   }
   // One tile of queries a task, all keys packed before: for few head_rows.
@@ -143,7 +144,7 @@ struct forward_tasks {
       const index_t kv = task % kv_heads;
       const auto head_rows = group_of(spec, at.range, kv, group);
       query_tile(head_rows, task / kv_heads - at.first_query_tile,
-                 {at.packed ? tiles_of(at, head_rows, kv) : nullptr});
+                 {at.packed ? tiles_of(at, head_rows, kv) : nullptr, nullptr});
     });
   }
 };

@@ -73,6 +73,9 @@ class pair_backward : public backward_rows<pair_backward<In, Out, G, P>, float, 
     pair_form::turn_rows(in_.v, group_.range, at, t.values_turned);
     pair_form::pack_row_pairs(in_.k, group_.range, at, t.keys);
   }
+  void add_operands(index_t k0, line_stream& ahead) const {
+    ahead.add(operands_of(k0).keys_turned, 0, 1, operand_size());
+  }
   void begin_operands() {
     for (index_t r = 0; r < round_up(rows(), 2 * w); ++r) {
       element *const q = q_ + r * q_row(), *const d_o = do_ + r * do_row();

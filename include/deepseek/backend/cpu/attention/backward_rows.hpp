@@ -10,10 +10,14 @@
 // Source: Dao 2023 (FlashAttention-2), section 3.1.2.
 #pragma once
 
+#include "deepseek/backend/cpu/attention/fetch.hpp"
+#include "deepseek/backend/cpu/attention/key_slots.hpp"
 #include "deepseek/backend/cpu/attention/pack.hpp"
 #include "deepseek/backend/cpu/attention/score.hpp"
 #include "deepseek/backend/cpu/attention/softmax.hpp"
 #include "deepseek/backend/cpu/attention/tiles.hpp"
+
+#include <optional>
 
 namespace deepseek::cpu_attention {
 
@@ -38,16 +42,18 @@ class backward_rows {
   void run(index_t first, index_t last, key_range among, gradients_of wanted) {
     wanted_ = wanted;
     among_ = among;
+    // In one pass over all, what is kept of a key tile is given up after its last visit.
+    if (wanted_ == gradients_of::both) slots_.emplace(group_);
+    if (wanted_ == gradients_of::keys) slots_.emplace(among);
     take_memory();
-    if (wanted_ != gradients_of::queries) {
-      for (index_t k0 = among.low; k0 < among.high; k0 += key_tile) begin_keys(k0);
-    }
     for (index_t t = first; t < last; ++t) {
       const index_t i0 = t * group_.queries_per_tile();
       query_tile(i0, std::min(i0 + group_.queries_per_tile(), group_.range.queries));
     }
-    if (wanted_ != gradients_of::queries) {
-      for (index_t k0 = among.low; k0 < among.high; k0 += key_tile) finish_keys(k0);
+    for (index_t k0 = among.low; wants_keys() && k0 < among.high; k0 += key_tile) {
+      if (slots_->is_closed(k0)) continue;
+      if (!slots_->is_open(k0)) begin_sums(k0);
+      finish_keys(k0);
     }
   }
 
@@ -65,14 +71,12 @@ class backward_rows {
   index_t position(index_t r) const { return group_.range.start + i0_ + r / group_.heads; }
   index_t head(index_t r) const { return group_.first + r % group_.heads; }
   index_t keys_in(index_t k0) const { return std::min(key_tile, group_.range.keys - k0); }
-  // Key tiles whose operands are kept: one after another where only queries are wanted.
+  // Places for key tiles: one after another takes the only one where just queries are wanted.
   index_t tiles() const {
-    if (wanted_ == gradients_of::queries) return 1;
+    if (!wants_keys()) return 1;
     return (among_.high - among_.low + key_tile - 1) / key_tile;
   }
-  index_t tile_index(index_t k0) const {
-    return wanted_ == gradients_of::queries ? 0 : (k0 - among_.low) / key_tile;
-  }
+  index_t tile_index(index_t k0) const { return wants_keys() ? slots_->slot(k0) : 0; }
   bool wants_queries() const { return wanted_ != gradients_of::keys; }
   bool wants_keys() const { return wanted_ != gradients_of::queries; }
   key_sums<T> sums_of(index_t k0) const {
@@ -114,9 +118,16 @@ class backward_rows {
     self().take_operands();
   }
 
-  void begin_keys(index_t k0) {
-    self().pack_keys(k0);
+  void begin_sums(index_t k0) {
+    slots_->open(k0);
     std::fill_n(sums_of(k0).dk, key_tile * (d_row() + dv_row()), T(0));
+  }
+  void begin_keys(index_t k0) {
+    if (wants_keys()) {
+      if (slots_->is_open(k0)) return;
+      begin_sums(k0);
+    }
+    self().pack_keys(k0);
   }
   void finish_keys(index_t k0) {
     const auto sums = sums_of(k0);
@@ -125,6 +136,7 @@ class backward_rows {
       write_row(sums.dk + j * d_row(), d(), row_of(g_.dk, key, kv_head()));
       write_row(sums.dv + j * dv_row(), dv(), row_of(g_.dv, key, kv_head()));
     }
+    slots_->close(k0);
   }
 
   void query_tile(index_t i0, index_t i1) {
@@ -132,16 +144,43 @@ class backward_rows {
     rows_ = (i1 - i0) * group_.heads;
     bool begun = wants_queries();
     if (begun) begin_rows();
-    for_each_key_tile(group_, i0, i1, among_, [&](index_t k0, coverage c, index_t) {
+    for_each_key_tile(group_, i0, i1, among_, [&](index_t k0, coverage c, index_t next) {
       if (!begun) begin_rows();
       begun = true;
-      if (!wants_keys()) self().pack_keys(k0);
+      begin_keys(k0);
+      look_ahead(i1, next);
       pair_of_tiles(k0, c);
+      if (wants_keys() && slots_->closes_after(k0, i0 / group_.queries_per_tile())) finish_keys(k0);
     });
     if (!wants_queries()) return;
     for (index_t r = 0; r < rows_; ++r) {
       write_row(dq_ + r * d_row(), d(), row_of(g_.dq, token(r), head(r)));
     }
+  }
+
+  // What is read after the present key tile: the next one, and where that is the next query tile's,
+  // its rows, too.
+  void look_ahead(index_t i1, index_t next) {
+    ahead_.clear();
+    if (wanted_ != gradients_of::both) return;
+    if (next >= group_.range.keys) {
+      next = first_tile(group_, i1);
+      if (next >= group_.range.keys) return;
+      const auto rows = rows_from(group_, i1);
+      ahead_.add(in_.q, rows);
+      ahead_.add(g_.d_o, rows);
+      ahead_.add(out_.o, rows);
+      ahead_.add(g_.dq, rows);
+    }
+    if (slots_->is_open(next)) {
+      self().add_operands(next, ahead_);
+      ahead_.add(sums_of(next).dk, 0, 1, key_tile * (d_row() + dv_row()));
+    } else {
+      ahead_.add(in_.k, group_.range, {kv_head(), next});
+      ahead_.add(in_.v, group_.range, {kv_head(), next});
+    }
+    constexpr index_t per_strip = 4;  // of five products, where all strips are visible
+    ahead_.spread_over(per_strip * ((rows_ + strip_rows<T> - 1) / strip_rows<T>));
   }
 
   void begin_rows() {
@@ -175,16 +214,22 @@ class backward_rows {
     }
     if (any == 0) return;
     const key_range keys = range_of(any);
-    for (index_t r0 = 0; r0 < rows_; r0 += strip_rows<T>) weights(r0, k0);
+    for (index_t r0 = 0; r0 < rows_; r0 += strip_rows<T>) {
+      ahead_.fetch();
+      weights(r0, k0);
+      ahead_.fetch();
+    }
     self().take_weights();
     if (c == coverage::partial && !self().finite(k0, keys)) return self().add_pairs(k0, keys);
     for (index_t r0 = 0; wants_queries() && r0 < rows_; r0 += strip_rows<T>) {
       const std::uint64_t strip = bits_of_strip(r0);
       if (strip != 0) self().add_to_queries(r0, k0, range_of(strip));
+      ahead_.fetch();
     }
     for (index_t j = keys.low / strip_rows<T> * strip_rows<T>; wants_keys() && j < keys.high;
          j += strip_rows<T>) {
       from_rows_that_see(k0, {j, std::min(j + strip_rows<T>, keys.high)});
+      ahead_.fetch();
     }
   }
 
@@ -242,6 +287,8 @@ class backward_rows {
   T *sums_ = nullptr, *lse_ = nullptr, *delta_ = nullptr, *two_rows_ = nullptr;
   gradients_of wanted_ = gradients_of::both;
   key_range among_{0, 0};
+  std::optional<key_slots> slots_;  // where keys are wanted
+  line_stream ahead_;
   index_t i0_ = 0, rows_ = 0;
 };
 

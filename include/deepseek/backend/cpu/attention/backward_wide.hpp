@@ -51,6 +51,9 @@ class wide_backward : public backward_rows<wide_backward<T, In, Out, G, P>, T, I
     pack_columns(in_.v, first, kv_head(), count, t.values_turned);
     pack_rows(in_.k, first, kv_head(), count, key_tile, t.keys);
   }
+  void add_operands(index_t k0, line_stream& ahead) const {
+    ahead.add(operands_of(k0).keys_turned, 0, 1, operand_size());
+  }
   void begin_operands() {
     const T score_scale = into_base<units>(scale_);
     for (index_t r = 0; r < round_up(rows(), strip_rows<T>); ++r) {

@@ -8,28 +8,38 @@
 // (FlashAttention-2), section 3.1.
 #pragma once
 
+#include "deepseek/backend/cpu/attention/fetch.hpp"
+#include "deepseek/backend/cpu/attention/key_slots.hpp"
 #include "deepseek/backend/cpu/attention/pairs.hpp"
 #include "deepseek/backend/cpu/attention/wide.hpp"
 
 namespace deepseek::cpu_attention {
 
-// The packed key tiles of one head of a sequence, in order; each is packed when it is first asked
-// for, unless `ready` is null: then all are there.
+// The packed key tiles of one head of a sequence. slots: each is packed when it is first asked for;
+// null: all are there, in order.
 template <class Form>
 struct packed_tiles {
   using element = typename Form::element;
   element* memory = nullptr;
-  bool* ready = nullptr;
+  key_slots* slots = nullptr;
 
   template <class In>
   const element* get(const In& in, const attention_range& range, key_tile_of at) const {
-    const index_t t = at.k0 / key_tile;
-    element* const tile = memory + t * Form::tile_size(in.k.extent(2), in.v.extent(2));
-    if (ready != nullptr && !ready[t]) {
-      Form::pack(in, range, at, tile);
-      ready[t] = true;
-    }
+    const index_t size = Form::tile_size(in.k.extent(2), in.v.extent(2));
+    if (const element* const there = find(at.k0, size)) return there;
+    element* const tile = memory + slots->open(at.k0) * size;
+    Form::pack(in, range, at, tile);
     return tile;
+  }
+  // Null: not packed.
+  const element* find(index_t k0, index_t size) const {
+    const index_t at = slots == nullptr ? k0 / key_tile : slots->slot(k0);
+    return at < 0 ? nullptr : memory + at * size;
+  }
+  // The query tile has read it.
+  void leave(index_t k0, index_t query_tile) const {
+    if (slots == nullptr || !slots->closes_after(k0, query_tile)) return;
+    if (slots->is_open(k0)) slots->close(k0);
   }
 };
 
@@ -78,14 +88,11 @@ class forward_tile {
         if (few && Form::in_place(in_, group_.range, k0)) return strip_in_place(k0, c);
       }
       const element* const tile = tile_of(packed, k0);
-      const element* later = nullptr;
-      if (packed.memory != nullptr && next < group_.range.keys) {
-        later = packed.memory + next / key_tile * tile_size();
-      }
+      look_ahead(packed, i1, next, (rows_ + strip_size - 1) / strip_size);
       for (index_t r = 0; r < rows_; r += strip_size) {
-        if (later != nullptr) fetch(later, r, strip_size);
         strip(r, std::min(strip_size, rows_ - r), {tile, k0, c});
       }
+      packed.leave(k0, i0 / group_.queries_per_tile());
     };
     for_each_key_tile(group_, i0, i1, {0, group_.range.keys}, visit);
     for (index_t r = 0; r < rows_; ++r) finish(r);
@@ -130,12 +137,25 @@ class forward_tile {
     return own_tile_;
   }
 
-  // Towards the cache: what the strip at row r fetches of the tile that comes next.
-  void fetch(const element* tile, index_t r, index_t strip_size) const {
-    constexpr index_t line = 64 / static_cast<index_t>(sizeof(element));
-    const index_t share = round_up(tile_size() * strip_size / rows_ + 1, line);
-    const index_t first = r / strip_size * share, last = std::min(first + share, tile_size());
-    for (index_t i = first; i < last; i += line) __builtin_prefetch(tile + i, 0, 2);
+  // What is read after the present key tile: the next one, packed or not, and where that is the
+  // next query tile's, its queries too.
+  void look_ahead(const packed_tiles<Form>& packed, index_t i1, index_t next, index_t strips) {
+    ahead_.clear();
+    if (packed.memory == nullptr) return;
+    if (next >= group_.range.keys) {
+      if (packed.slots == nullptr) return;
+      next = first_tile(group_, i1);
+      if (next >= group_.range.keys) return;
+      ahead_.add(in_.q, rows_from(group_, i1));
+      ahead_.add(out_.o, rows_from(group_, i1));
+    }
+    if (const element* const tile = packed.find(next, tile_size())) {
+      ahead_.add(tile, 0, 1, tile_size());
+    } else {
+      ahead_.add(in_.k, group_.range, {kv_head(), next});
+      ahead_.add(in_.v, group_.range, {kv_head(), next});
+    }
+    ahead_.spread_over(2 * strips);
   }
 
   strip_of<Form> strip_at(index_t r0, index_t rows, const element* tile, key_range keys) const {
@@ -152,7 +172,9 @@ class forward_tile {
     const std::uint64_t any = any_bit(r0, rows);
     if (any == 0) return;
     const auto at = strip_at(r0, rows, tile.packed, range_of(any));
+    ahead_.fetch();
     Form::scores(at, scale_);
+    ahead_.fetch();
     weigh(at, r0, tile.k0);
     if (tile.c == coverage::partial && !Form::values_finite(at)) return add_visible(at, r0);
     Form::add_values(at);
@@ -218,6 +240,7 @@ class forward_tile {
   T *o_, *s_, *turned_scores_;
   online_row<T>* state_;
   std::uint64_t* bits_;
+  line_stream ahead_;
   index_t i0_ = 0, rows_ = 0;
 };
 

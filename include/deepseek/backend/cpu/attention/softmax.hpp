@@ -59,6 +59,10 @@ struct online_row {
 template <base B, class T>
 void raise_top(online_row<T>& row, T top, T shift, std::span<T> o) {
   using pack = simd::pack<T>;
+  if (row.sum == T(0) && row.top == -std::numeric_limits<T>::infinity()) {
+    row.top = top;  // o is 0
+    return;
+  }
   const pack scale = power<B>(pack::broadcast(row.top - shift));
   for (std::size_t c = 0; c < o.size(); c += pack::width) {
     (pack::load(o.data() + c) * scale).store(o.data() + c);
