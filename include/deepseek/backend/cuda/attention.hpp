@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // attention and its backward on the device; see ops/attention.hpp. bf16 and f16 with heads of 64,
 // 96, 128 elements (or keys of 192 and values of 128), rows aligned to 16 bytes: tensor cores
-// (attention/tensor_forward.hpp, tensor_backward.hpp); all else plain multiply-adds of any types,
-// widths and strides (attention/forward.hpp, backward.hpp). A decode step gives ranges of 512 keys
-// to blocks of their own, to the same bits. Not measured on hardware yet.
+// (attention/tensor_forward.hpp, tensor_backward.hpp); forward also keys of 576 or 512 whose first
+// 512 elements are the values (attention/latent_forward.hpp); all else plain multiply-adds of any
+// types, widths and strides (attention/forward.hpp, backward.hpp). A decode step gives ranges of
+// 512 keys to blocks of their own, to the same bits. Not measured on hardware yet.
 #pragma once
 
 #include "deepseek/backend/cuda/attention/backward.hpp"
 #include "deepseek/backend/cuda/attention/forward.hpp"
-#include "deepseek/backend/cuda/attention/tensor_forward.hpp"
+#include "deepseek/backend/cuda/attention/latent_launch.hpp"
 #include "deepseek/backend/cuda/attention/tensor_key_gradients.hpp"
 #include "deepseek/backend/cuda/attention/tensor_query_gradients.hpp"
 #include "deepseek/backend/cuda/elementwise.hpp"
@@ -16,19 +17,6 @@
 namespace deepseek {
 
 namespace cuda_attention {
-
-template <class T>
-concept TensorElement = std::same_as<T, bf16> || std::same_as<T, f16>;
-
-// All elements are of one type that tensor cores multiply.
-template <class V, class... More>
-concept tensor_types = TensorElement<typename V::value_type> &&
-    (std::same_as<typename V::value_type, typename More::value_type>&&...);
-
-template <int Width, int ValueWidth>
-struct widths {
-  static constexpr int width = Width, value_width = ValueWidth;
-};
 
 // f(widths) for the widths that have kernels; false: there are none for these.
 template <class F>
@@ -38,40 +26,6 @@ bool with_widths(index_t d, index_t dv, const F& f) {
   if (d == 128 && dv == 128) return f(widths<128, 128>{}), true;
   if (d == 192 && dv == 128) return f(widths<192, 128>{}), true;
   return false;
-}
-
-// Rows of one key-value head of a sequence, on average.
-template <class In, class Spec>
-index_t rows_of_head(const In& in, const Spec& spec) {
-  const index_t sequences = sequence_count(spec);
-  return blocks_of(in.q.extent(0), sequences > 0 ? sequences : 1) *
-         (in.q.extent(1) / in.k.extent(1));
-}
-
-// Ranges of the keys as blocks of their own, where the rows of one sequence are few.
-template <class B, class In, class Out, class Spec>
-auto make_ranges(const B& b, const In& in, const Out& out, const Spec& spec) {
-  range_parts<typename B::space> parts;
-  const index_t keys = spec.pages.size > 0 ? spec.keys : in.k.extent(0);
-  if (spec.query_offsets.extent(0) > 0 || keys <= range_keys) return parts;
-  parts.count = blocks_of(keys, range_keys);
-  auto& memory = b.workspace();
-  const index_t queries = in.q.extent(0), heads = in.q.extent(1);
-  parts.o =
-      memory.template make<float, dyn, dyn, dyn, dyn>(parts.count, queries, heads, out.o.extent(2));
-  parts.rows = memory.template make<online, dyn, dyn, dyn>(parts.count, queries, heads);
-  return parts;
-}
-
-// Shared memory that a block may have; what every GPU since sm_86 gives, where the backend does not
-// say.
-template <class B>
-std::size_t most_shared_bytes(const B& b) {
-  if constexpr (requires { b.most_shared_bytes(); }) {
-    return b.most_shared_bytes();
-  } else {
-    return std::size_t{99} << 10U;
-  }
 }
 
 // Many rows: blocks of 128 where their shared memory can be had, else of 64.
@@ -149,6 +103,7 @@ bool run_tensor_backward(const B& b, const Inputs& from, const G& g) {
 template <DeviceBackend B, class In, class Out, class Spec>
 void attention_impl(const B& b, const In& in, const Out& out, const Spec& spec) {
   if (cuda_attention::run_tensor_forward(b, in, out, spec)) return;
+  if (cuda_attention::run_latent_forward(b, in, out, spec)) return;
   b.launch(cuda_attention::pair_forward<In, Out, Spec>{in, out, spec});
 }
 
