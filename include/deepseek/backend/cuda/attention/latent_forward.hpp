@@ -13,7 +13,6 @@
 #pragma once
 
 #include "deepseek/backend/cuda/attention/latent_tiles.hpp"
-#include "deepseek/backend/cuda/attention/tensor_forward.hpp"
 
 namespace deepseek::cuda_attention {
 
@@ -50,17 +49,20 @@ struct latent_forward {
            room::bytes;
   }
 
-  // Of a row of this thread, in all ranges before and in this one; now.total: its part of the sum.
-  struct row_sums {
-    online before, now;
-  };
+  // row: of this thread's rows in this range of keys; total: its part of the sum.
   struct state {
     sums<T, M, N> o;  // the warp's columns of all rows
-    row_sums row[own_rows];
+    online row[own_rows];
   };
   struct shared_tiles {
-    tile q, k[2];
-    room scores;
+    T* memory;
+    DEEPSEEK_HOST_DEVICE tile q() const { return {memory}; }
+    DEEPSEEK_HOST_DEVICE tile k(int stage) const {
+      return {memory + tile::size(Shape::rows) + stage * tile::size(latent_keys)};
+    }
+    DEEPSEEK_HOST_DEVICE room scores() const {
+      return {reinterpret_cast<float*>(memory + tile::size(Shape::rows + 2 * latent_keys))};
+    }
   };
   using task = row_task<S>;
 
@@ -69,21 +71,18 @@ struct latent_forward {
     const index_t part = block.index() % parts.count;
     const task at = launch().task(span.first + block.index() / parts.count, span.all);
     if (!at.exists) return;
-    T* const memory = reinterpret_cast<T*>(block.shared());
-    const shared_tiles tiles{
-        {memory},
-        {{memory + tile::size(Shape::rows)}, {memory + tile::size(Shape::rows + latent_keys)}},
-        {reinterpret_cast<float*>(memory + tile::size(Shape::rows + 2 * latent_keys))}};
+    const shared_tiles tiles{reinterpret_cast<T*>(block.shared())};
     const index_t first = parts.count == 1 ? 0 : part * range_keys;
     const index_t end = parts.count == 1 ? at.seq.keys : smaller{}(first + range_keys, at.seq.keys);
-    copy_wide_rows<Shape::rows>(block, tiles.q, in.q.data(), [&](int r) -> const T* {
+    copy_wide_rows<Shape::rows>(block, tiles.q(), in.q.data(), [&](int r) -> const T* {
       return at.rows.holds(r) ? &in.q(at.seq.query + at.rows.query(r), at.rows.head(r), 0)
                               : nullptr;
     });
     state sum;
+    for (int r = block.rank(); r < Shape::rows; r += threads) tiles.scores().before(r) = {};
     const bool begun = add_tiles(block, at, tiles, sum, first, end);
     mma::wait_copies<0>(block);
-    finish(block, at, part, tiles.scores, sum, begun);
+    finish(block, at, part, tiles.scores(), sum, begun);
   }
 
  private:
@@ -93,22 +92,22 @@ struct latent_forward {
                                       state& sum, index_t first, index_t end) const {
     bool begun = false;
     index_t k0 = next_shared_tile(block, spec.pattern, at.seq, at.rows, first);
-    if (k0 < end) copy_keys(block, at, tiles.k[0], k0);
+    if (k0 < end) copy_keys(block, at, tiles.k(0), k0);
     mma::commit_copies(block);
     for (int stage = 0; k0 < end; stage = 1 - stage) {
       const index_t next = next_half(block, at, k0, end);
-      const tile k = tiles.k[stage];
+      const tile k = tiles.k(stage);
       mma::wait_copies<0>(block);
       block.sync();  // keys are here; nobody reads the last tile, its weights and notes
-      if (next < end) copy_keys(block, at, tiles.k[1 - stage], next);
+      if (next < end) copy_keys(block, at, tiles.k(1 - stage), next);
       mma::commit_copies(block);
-      multiply_halves<Shape>(block, tiles.q, k, tiles.scores);
+      multiply_halves<Shape>(block, tiles.q(), k, tiles.scores());
       block.sync();
-      weigh(block, at, k0, tiles.scores, sum);
+      weigh(block, at, k0, tiles.scores(), sum);
       block.sync();
-      add_values(block, tiles.scores, k, sum.o);
+      add_values(block, tiles.scores(), k, sum.o);
       if (next < end && next / range_keys != k0 / range_keys) {
-        put_range(block, tiles.scores, sum, begun);
+        put_range(block, tiles.scores(), sum, begun);
         begun = true;
       }
       k0 = next;
@@ -151,7 +150,7 @@ struct latent_forward {
       const std::uint32_t bits = seen(at, bound, r, k0);
       float s[row_each];
       const float top = own_scores(block, at, bound, {r, bits}, k0, scores, s);
-      online& row = sum.row[i].now;
+      online& row = sum.row[i];
       const float highest = larger{}(row.top, top);
       const float shift = highest == nothing_seen ? 0.0F : highest;
       const float factor = std::exp2(row.top - shift);
@@ -241,17 +240,18 @@ struct latent_forward {
     block.sync();  // the notes of the last tile have been read
     DEEPSEEK_UNROLL
     for (int i = 0; i < own_rows; ++i) {
-      row_sums& row = sum.row[i];
+      online& row = sum.row[i];
       for (int bit = 1; bit < row_threads; bit *= 2) {
-        row.now.total += block.shuffle_xor(row.now.total, bit);
+        row.total += block.shuffle_xor(row.total, bit);
       }
-      const merged_ranges merged = merge_ranges_of(row.before, row.now);
-      row = {merged.row, {}};
-      if (block.rank() % row_threads != 0) continue;
       const int r = own_row(block.rank(), i);
+      const merged_ranges merged = merge_ranges_of(scores.before(r), row);
+      row = {};
+      block.sync_warp();  // the row's sums before have been read
+      if (block.rank() % row_threads != 0) continue;
+      scores.before(r) = merged.row;
       scores.first(r) = merged.first;
       scores.second(r) = merged.second;
-      scores.total(r) = merged.row.total;
     }
     block.sync();
     DEEPSEEK_UNROLL
@@ -284,12 +284,12 @@ struct latent_forward {
                                    const room& scores, state& sum, bool begun) const {
     merge_kept(block, scores, sum, begun);
     DEEPSEEK_UNROLL
-    for (int i = 0; i < own_rows; ++i) finish_row(block, at, part, i, sum.row[i].before);
+    for (int i = 0; i < own_rows; ++i) finish_row(block, at, part, i, scores);
     DEEPSEEK_UNROLL
     for (int r = 0; r < 2 * M; ++r) {
       const int row = part_row(block.lane(), r / 2, r % 2);
       if (!at.rows.holds(row)) continue;
-      const finished_row done({0, scores.total(row)});
+      const finished_row done(scores.before(row));
       const index_t token = at.seq.query + at.rows.query(row), head = at.rows.head(row);
       DEEPSEEK_UNROLL
       for (int n = 0; n < N; ++n) {
@@ -309,9 +309,10 @@ struct latent_forward {
   }
   template <class Block>
   DEEPSEEK_HOST_DEVICE void finish_row(const Block& block, const task& at, index_t part, int i,
-                                       const online& sum) const {
+                                       const room& scores) const {
     const int r = own_row(block.rank(), i);
     if (block.rank() % row_threads != 0 || !at.rows.holds(r)) return;
+    const online sum = scores.before(r);
     const index_t token = at.seq.query + at.rows.query(r), head = at.rows.head(r);
     if (parts.count > 1) {
       parts.rows(part, token, head) = sum;

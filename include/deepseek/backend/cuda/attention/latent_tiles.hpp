@@ -3,7 +3,7 @@
 // copied, where scores and weights stand, and its two products.
 #pragma once
 
-#include "deepseek/backend/cuda/attention/fragments.hpp"
+#include "deepseek/backend/cuda/attention/tensor_forward.hpp"
 
 namespace deepseek::cuda_attention {
 
@@ -50,7 +50,10 @@ struct score_room {
   // What o of the row is multiplied with, or o of ranges before (first) and of this one (second).
   DEEPSEEK_HOST_DEVICE float& first(int row) const { return sums(0, row)[latent_keys]; }
   DEEPSEEK_HOST_DEVICE float& second(int row) const { return sums(0, row)[latent_keys + 1]; }
-  DEEPSEEK_HOST_DEVICE float& total(int row) const { return sums(0, row)[latent_keys + 2]; }
+  // Of the row, in all ranges of keys before this one.
+  DEEPSEEK_HOST_DEVICE online& before(int row) const {
+    return *reinterpret_cast<online*>(sums(1, row) + latent_keys);
+  }
   // Which of the 32 keys the row sees.
   DEEPSEEK_HOST_DEVICE std::uint32_t& bits(int row) const {
     return *reinterpret_cast<std::uint32_t*>(sums(0, row) + latent_keys + 3);
