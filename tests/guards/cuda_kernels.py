@@ -19,13 +19,19 @@ TARGETS = [a.rsplit("=", 1)[1] for a in ARCHITECTURES]
 # Bytes that a kernel may spill, by its readable name; every other kernel: none. Attention holds as
 # much of a tile in registers as a thread has, and ptxas spills a few words at the edges of loops.
 # few_rows unrolls its rows and packets: 4 and 8 rows of some formats do not fit (most on sm_120).
-MOST_SPILLED = [(r"cuda_attention::tensor_", 160), (r"cuda_coded::few_rows", 600)]
+MOST_SPILLED = [(r"cuda_attention::(tensor_|latent_)", 160), (r"cuda_coded::few_rows", 600)]
 MOST_REGISTERS = 255  # of a thread; a kernel whose blocks would not fit an SM fails at its launch bound
 # (pattern of a kernel's readable name, PTX instruction, least count); judged for compute_90a.
 INSTRUCTIONS = [
     (r"tensor_forward", r"mma\.sync\.aligned\.m16n8k16", 32),
     (r"tensor_forward", r"cp\.async", 2),
     (r"tensor_forward", r"ldmatrix", 8),
+    (r"latent_forward", r"mma\.sync\.aligned\.m16n8k16", 32),
+    (r"latent_forward", r"cp\.async", 2),
+    (r"latent_forward", r"ldmatrix", 8),
+    (r"score_tiles", r"mma\.sync\.aligned\.m16n8k16", 16),
+    (r"score_tiles", r"cp\.async", 2),
+    (r"score_tiles", r"ldmatrix", 8),
 ]
 
 
