@@ -161,9 +161,6 @@ TEST_CASE("latent_attention: cpu at the sizes of DeepSeek-V3, some heads") {
   check<float>(b, {3, 150, 8, 512, 128, 64, 128});
   check<double>(b, {1, 70, 20, 512, 128, 64, 128});
   check<float>(b, {2, 130, 128, 32, 16, 8, 16});
-  check<ds::bf16>(b, {3, 70, 8, 512, 32, 64, 16});
-  check<ds::f16>(b, {1, 40, 20, 512, 16, 64, 8});
-  check<ds::bf16>(b, {2, 40, 3, 512, 16, 0, 8});
 }
 
 TEST_CASE_TEMPLATE("latent_attention: masked rows hold NaN and do not matter; nothing seen", B,
