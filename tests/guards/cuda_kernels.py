@@ -18,7 +18,7 @@ ARCHITECTURES = ["compute_80,code=sm_80", "compute_90a,code=sm_90a", "compute_12
 TARGETS = [a.rsplit("=", 1)[1] for a in ARCHITECTURES]
 # Bytes that a kernel may spill, by its readable name; every other kernel: none. Attention holds as
 # much of a tile in registers as a thread has, and ptxas spills a few words at the edges of loops.
-MOST_SPILLED = [(r"cuda_attention::tensor_", 160)]
+MOST_SPILLED = [(r"cuda_attention::(tensor_|latent_)", 160)]
 MOST_REGISTERS = 255  # of a thread; a kernel whose blocks would not fit an SM fails at its launch bound
 # (pattern of a kernel's readable name, PTX instruction, least count); judged for compute_90a.
 INSTRUCTIONS = [
@@ -38,6 +38,12 @@ INSTRUCTIONS = [
     (r"cuda_tensor::(few|many)_rows", r"cp\.async\.cg", 2),
     (r"cuda_tensor::weight_gradient", r"mma\.sync\.aligned\.m16n8k16", 64),
     (r"cuda_tensor::weight_gradient", r"cp\.async\.cg", 2),
+    (r"latent_forward", r"mma\.sync\.aligned\.m16n8k16", 32),
+    (r"latent_forward", r"cp\.async", 2),
+    (r"latent_forward", r"ldmatrix", 8),
+    (r"score_tiles", r"mma\.sync\.aligned\.m16n8k16", 16),
+    (r"score_tiles", r"cp\.async", 2),
+    (r"score_tiles", r"ldmatrix", 8),
 ]
 
 

@@ -5,7 +5,8 @@
 //   c_j
 // with p = e^(s - lse), lse = log sum_j e^s: the same numbers as attention over the keys [U_h c_j;
 // k_j] and values V_h c_j, which are never formed. Empty rows, NaN and determinism as in attention.
-// Types may differ; q~ and the weighted sum of latents are kept in accumulate_t of the output.
+// Types may differ; q~ and the weighted sum of latents are kept in accumulate_t of the output, on
+// tensor cores rounded to its type.
 // Errors: shape_mismatch, invalid_argument, offsets. Memory: queries x heads x (2 rank + rope).
 // Cost: 2 (2 rank + rope) flops a visible pair and head, 2 rank (nope + dv) a query and head.
 // Source: DeepSeek-V2 (2024), sections 2.1.2 and 2.1.3.

@@ -5,7 +5,8 @@
 // Column j is key j of the query's own sequence; columns beyond its keys hold -inf.
 // Backward, with g = dscores at visible pairs and r = q . k: dw += g ReLU(r), dr = g w where r > 0
 // (0 at 0), dq = sum dr k, dk = sum dr q, each times scale; all are written. What is not visible is
-// never used. Sums over heads in order, in accumulate_t of scores (backward: of dq).
+// never used. Sums over heads in order (tensor cores: in a fixed order of their own), in
+// accumulate_t of scores (backward: of dq).
 // Errors: shape_mismatch, invalid_argument, offsets. Bits do not depend on threads; a row alone
 // equals it in a batch. Cost: 2 heads d flops a pair. Source: DeepSeek-V3.2-Exp 2025, section 2.1.
 #pragma once

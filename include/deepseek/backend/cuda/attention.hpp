@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // attention and its backward on the device; see ops/attention.hpp. bf16 and f16 with heads of 64,
 // 96, 128 elements (or keys of 192 and values of 128), rows aligned to 16 bytes: tensor cores
-// (attention/tensor_forward.hpp, tensor_backward.hpp); all else plain multiply-adds of any types,
-// widths and strides (attention/forward.hpp, backward.hpp). Forward on sm_90a: warp groups where
-// they can be had (attention/group_launch.hpp). A decode step gives ranges of 512 keys to blocks of
-// their own, to the same bits. Not measured on hardware yet.
+// (attention/tensor_forward.hpp, tensor_backward.hpp); forward also keys of 576 or 512 whose first
+// 512 elements are the values (attention/latent_forward.hpp); all else plain multiply-adds of any
+// types, widths and strides (attention/forward.hpp, backward.hpp). Forward on sm_90a: warp groups
+// where they can be had (attention/group_launch.hpp). A decode step gives ranges of 512 keys to
+// blocks of their own, to the same bits. Not measured on hardware yet.
 #pragma once
 
 #include "deepseek/backend/cuda/attention/backward.hpp"
 #include "deepseek/backend/cuda/attention/forward.hpp"
 #include "deepseek/backend/cuda/attention/group_launch.hpp"
+#include "deepseek/backend/cuda/attention/latent_launch.hpp"
 #include "deepseek/backend/cuda/attention/tensor_key_gradients.hpp"
 #include "deepseek/backend/cuda/attention/tensor_query_gradients.hpp"
 #include "deepseek/backend/cuda/elementwise.hpp"
@@ -17,19 +19,6 @@
 namespace deepseek {
 
 namespace cuda_attention {
-
-template <class T>
-concept TensorElement = std::same_as<T, bf16> || std::same_as<T, f16>;
-
-// All elements are of one type that tensor cores multiply.
-template <class V, class... More>
-concept tensor_types = TensorElement<typename V::value_type> &&
-    (std::same_as<typename V::value_type, typename More::value_type>&&...);
-
-template <int Width, int ValueWidth>
-struct widths {
-  static constexpr int width = Width, value_width = ValueWidth;
-};
 
 // f(widths) for the widths that have kernels; false: there are none for these.
 template <class F>
@@ -39,17 +28,6 @@ bool with_widths(index_t d, index_t dv, const F& f) {
   if (d == 128 && dv == 128) return f(widths<128, 128>{}), true;
   if (d == 192 && dv == 128) return f(widths<192, 128>{}), true;
   return false;
-}
-
-// Shared memory that a block may have; what every GPU since sm_86 gives, where the backend does not
-// say.
-template <class B>
-std::size_t most_shared_bytes(const B& b) {
-  if constexpr (requires { b.most_shared_bytes(); }) {
-    return b.most_shared_bytes();
-  } else {
-    return std::size_t{99} << 10U;
-  }
 }
 
 // Many rows: blocks of 128 where their shared memory can be had, else of 64.
@@ -124,6 +102,7 @@ bool run_tensor_backward(const B& b, const Inputs& from, const G& g) {
 template <DeviceBackend B, class In, class Out, class Spec>
 void attention_impl(const B& b, const In& in, const Out& out, const Spec& spec) {
   if (cuda_attention::run_tensor_forward(b, in, out, spec)) return;
+  if (cuda_attention::run_latent_forward(b, in, out, spec)) return;
   b.launch(cuda_attention::pair_forward<In, Out, Spec>{in, out, spec});
 }
 

@@ -13,7 +13,8 @@ namespace deepseek {
 template <class B, class In, class W, class Out, class Spec>
 requires std::is_base_of_v<reference, B>
 void latent_attention_impl(const B& b, const In& in, const W& w, const Out& out, const Spec& spec) {
-  absorbed_attention(b, in, w, out, spec);
+  using A = accumulate_t<typename decltype(out.o)::value_type>;
+  absorbed_attention<A>(b, in, w, out, spec);
 }
 
 }  // namespace deepseek

@@ -28,10 +28,10 @@ view<T, S, dyn, dyn, dyn> part(const view<T, S, N, H, D>& v, index_t first, inde
 
 }  // namespace latent_rows
 
-template <class B, class In, class W, class Out, class Spec>
+// A: of the absorbed queries and of the weighted sums of latents.
+template <class A, class B, class In, class W, class Out, class Spec>
 void absorbed_attention(const B& b, const In& in, const W& w, const Out& out, const Spec& spec) {
   using namespace latent_rows;
-  using A = accumulate_t<typename decltype(out.o)::value_type>;
   const index_t queries = in.q_nope.extent(0), heads = in.q_nope.extent(1);
   const index_t rank = w.w_uk.extent(2), rope = in.q_pe.extent(2), keys = in.kv.extent(0);
   const scope freed(b.workspace());

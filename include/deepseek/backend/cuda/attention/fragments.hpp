@@ -48,16 +48,18 @@ struct sums {
   mma::c_part<T> part[M][N] = {};
 };
 
-// c += a b^T over the width: rows first .. of a by the 8 N rows of b from `from` on.
+// c += a b^T over the width, or steps step .. end - 1 of 16 of it: rows first .. of a by the 8 N
+// rows of b from `from` on.
 template <int M, int N, class Block, class T, int Width>
 DEEPSEEK_HOST_DEVICE void multiply_rows(const Block& block, sums<T, M, N>& c,
                                         const row_tile<T, Width>& a, int first,
-                                        const row_tile<T, Width>& b, int from = 0) {
+                                        const row_tile<T, Width>& b, int from = 0, int step = 0,
+                                        int end = Width / 16) {
   const mma::corner at = mma::rows_first(block.lane()), low = mma::units_first(block.lane());
 #if defined(__CUDA_ARCH__)
 #pragma unroll 2  // more would keep addresses in registers
 #endif
-  for (int k = 0; k < Width / 16; ++k) {
+  for (int k = step; k < end; ++k) {
     mma::a_part left[M];
     DEEPSEEK_UNROLL
     for (int m = 0; m < M; ++m) {

@@ -6,32 +6,10 @@
 #pragma once
 
 #include "deepseek/backend/cuda/attention/group_forward.hpp"
+#include "deepseek/backend/cuda/attention/tensor_launch.hpp"
 #include "deepseek/backend/cuda/elementwise.hpp"
 
 namespace deepseek::cuda_attention {
-
-// Rows of one key-value head of a sequence, on average.
-template <class In, class Spec>
-index_t rows_of_head(const In& in, const Spec& spec) {
-  const index_t sequences = sequence_count(spec);
-  return blocks_of(in.q.extent(0), sequences > 0 ? sequences : 1) *
-         (in.q.extent(1) / in.k.extent(1));
-}
-
-// Ranges of the keys as blocks of their own, where the rows of one sequence are few.
-template <class B, class In, class Out, class Spec>
-auto make_ranges(const B& b, const In& in, const Out& out, const Spec& spec) {
-  range_parts<typename B::space> parts;
-  const index_t keys = spec.pages.size > 0 ? spec.keys : in.k.extent(0);
-  if (spec.query_offsets.extent(0) > 0 || keys <= range_keys) return parts;
-  parts.count = blocks_of(keys, range_keys);
-  auto& memory = b.workspace();
-  const index_t queries = in.q.extent(0), heads = in.q.extent(1);
-  parts.o =
-      memory.template make<float, dyn, dyn, dyn, dyn>(parts.count, queries, heads, out.o.extent(2));
-  parts.rows = memory.template make<online, dyn, dyn, dyn>(parts.count, queries, heads);
-  return parts;
-}
 
 // A launch of kernel_of(parts), then, where the keys are cut, of what makes one of the parts.
 template <class B, class In, class Out, class Spec, class KernelOf>

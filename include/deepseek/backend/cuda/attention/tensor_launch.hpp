@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the launches of attention's tensor core kernels share: which types they take, how many rows
+// there are, ranges of keys as blocks of their own, what shared memory can be had.
+#pragma once
+
+#include "deepseek/backend/cuda/attention/tensor_forward.hpp"
+
+namespace deepseek::cuda_attention {
+
+template <class T>
+concept TensorElement = std::same_as<T, bf16> || std::same_as<T, f16>;
+
+// All elements are of one type that tensor cores multiply.
+template <class V, class... More>
+concept tensor_types = TensorElement<typename V::value_type> &&
+    (std::same_as<typename V::value_type, typename More::value_type>&&...);
+
+template <int Width, int ValueWidth>
+struct widths {
+  static constexpr int width = Width, value_width = ValueWidth;
+};
+
+// Rows of one key-value head of a sequence, on average.
+template <class In, class Spec>
+index_t rows_of_head(const In& in, const Spec& spec) {
+  const index_t sequences = sequence_count(spec);
+  return blocks_of(in.q.extent(0), sequences > 0 ? sequences : 1) *
+         (in.q.extent(1) / in.k.extent(1));
+}
+
+// Ranges of the keys as blocks of their own, where the rows of one sequence are few.
+template <class B, class In, class Out, class Spec>
+auto make_ranges(const B& b, const In& in, const Out& out, const Spec& spec) {
+  range_parts<typename B::space> parts;
+  const index_t keys = spec.pages.size > 0 ? spec.keys : in.k.extent(0);
+  if (spec.query_offsets.extent(0) > 0 || keys <= range_keys) return parts;
+  parts.count = blocks_of(keys, range_keys);
+  auto& memory = b.workspace();
+  const index_t queries = in.q.extent(0), heads = in.q.extent(1);
+  parts.o =
+      memory.template make<float, dyn, dyn, dyn, dyn>(parts.count, queries, heads, out.o.extent(2));
+  parts.rows = memory.template make<online, dyn, dyn, dyn>(parts.count, queries, heads);
+  return parts;
+}
+
+// Shared memory that a block may have; what every GPU since sm_86 gives, where the backend does not
+// say.
+template <class B>
+std::size_t most_shared_bytes(const B& b) {
+  if constexpr (requires { b.most_shared_bytes(); }) {
+    return b.most_shared_bytes();
+  } else {
+    return std::size_t{99} << 10U;
+  }
+}
+
+}  // namespace deepseek::cuda_attention
