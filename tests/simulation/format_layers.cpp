@@ -29,10 +29,10 @@ namespace {
 constexpr ds::index_t in = 64, out = 40, tokens = 19;
 struct net : ds::chain<ds::linear<in, out, ds::plain, ds::bias::present>> {};
 inline constexpr ds::attention_config heads{.dim = 64, .heads = 4};
-struct gated
-    : ds::chain<ds::dynamic_head_attention<heads, ds::causal,
-                                           ds::head_gate_config{.by = ds::head_gate_by::token,
-                                                                .temperature = 0.5}>> {};
+inline constexpr ds::head_gate_config gate{
+    .by = ds::head_gate_by::token, .edge = ds::mask_edge::soft, .temperature = 0.5};
+struct gated : ds::chain<ds::called<"in", ds::linear<in, in>>,
+                         ds::dynamic_head_attention<heads, ds::causal, gate>> {};
 using input = ds::tensor<float, ds::host, ds::dyn, in>;
 
 input wave(ds::index_t n) {
