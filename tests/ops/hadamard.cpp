@@ -63,7 +63,7 @@ TEST_CASE("hadamard: table of cases") {
   facets(op, {"forward", "strides"});
 }
 
-TEST_CASE("hadamard: the reference's bits, its own inverse, inner products stay") {
+TEST_CASE("hadamard: the bits of plain loops, its own inverse, inner products stay") {
   const ds::cpu b;
   const shape_case c{7, 128};
   const reals x = drawn<double>(c, c.size(), " x");
