@@ -35,7 +35,9 @@ bool rows_mapped(const View& x) {
 // Tiles of `heads` heads of `tokens` tokens, 64 columns each.
 template <class View>
 bulk::tile_source tiles_of(const View& x, int heads, int tokens) {
-  const auto step = [&](int i) -> index_t { return 2 * (x.extent(i) == 1 ? x.extent(2) : x.stride(i)); };
+  const auto step = [&](int i) -> index_t {
+    return 2 * (x.extent(i) == 1 ? x.extent(2) : x.stride(i));
+  };
   return {
       x.data(), {x.extent(2), x.extent(1), x.extent(0)}, {step(1), step(0)}, {64, heads, tokens}};
 }
