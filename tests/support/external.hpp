@@ -3,6 +3,7 @@
 // header of ours: a change of one then compiles only the tests that include it.
 #pragma once
 
+#include <doctest/doctest.h>
 #include <Eigen/Core>
 #include <algorithm>
 #include <array>
@@ -10,7 +11,6 @@
 #include <cmath>
 #include <condition_variable>
 #include <cstring>
-#include <doctest/doctest.h>
 #include <filesystem>
 #include <fstream>
 #include <functional>
