@@ -2,7 +2,7 @@
 """What each row of the bench shall reach on a machine with AVX-512, VNNI and bf16 products.
 
 A goal is a number and what it counts: "share" of the limit measured beside it, "us" of one call at
-most, "GB/s" read and written at least.
+most, "GB/s" read and written at least, "GFLOP/s" of all threads at least.
 """
 import re
 
@@ -16,6 +16,10 @@ GEMM = {
     "int8": {1: .96, 8: .86, 32: .93, 128: .94},
     "int4": {1: .94, 8: .40, 32: .55, 128: .65, 512: .70},
 }
+GEMM_TWO_THREADS = {**GEMM, "f32": {1: .99, 8: .94, 32: .92, 128: .91, 512: .93}}
+# heads of so many elements: GFLOP/s a core, of the pairs that are seen; causal: CAUSAL of it
+ATTENTION = {"f32": {64: 190, 128: 200}, "bf16": {64: 320, 128: 340}}
+CAUSAL = .9
 # tokens: share of the limit
 EXPERTS = {
     "f32": {1: .97, 32: .90, 512: .90},
@@ -37,7 +41,12 @@ def goal_of(case, instruction_set, threads=1):
         return None, None
     kind, size = case.split("/")
     if kind.startswith("gemm_"):
-        return of_rows(GEMM[kind[5:]], int(re.match(r"m(\d+)_", size)[1])), "share"
+        table = GEMM if threads == 1 else GEMM_TWO_THREADS
+        return of_rows(table[kind[5:]], int(re.match(r"m(\d+)_", size)[1])), "share"
+    if kind.startswith("attention_"):
+        pattern, dim = re.match(r"(\w+)_d(\d+)_", size).groups()
+        rate = ATTENTION[kind[10:]][int(dim)] * (CAUSAL if pattern == "causal" else 1)
+        return rate * threads, "GFLOP/s"
     if kind.startswith("experts_"):
         return of_rows(EXPERTS[kind[8:]], int(re.match(r"t(\d+)_", size)[1])), "share"
     if kind == "gate" and threads == 1:
@@ -53,5 +62,5 @@ def reached(row):
         return None
     if row["goal_of"] == "us":
         return row["ours_us"] <= row["goal"]
-    value = row["limit_share"] if row["goal_of"] == "share" else row["ours_gbs"]
-    return value >= row["goal"]
+    value = {"share": "limit_share", "GB/s": "ours_gbs", "GFLOP/s": "ours_gflops"}[row["goal_of"]]
+    return row[value] >= row["goal"]

@@ -50,6 +50,7 @@ def row_of(sampled):
            "failures": [{k: w[k] for k in ("library", "way", "failure", "error", "allowed")}
                         for w in sampled["ways"] if "failure" in w]}
     row["ours_gbs"] = ours and sampled["bytes"] / ours["us"] / 1e3
+    row["ours_gflops"] = ours and sampled["flops"] / ours["us"] / 1e3
     row["reached"] = reached(row)
     return row
 
@@ -82,8 +83,9 @@ def share_text(share):
 def goal_text(row):
     if row["goal"] is None:
         return ""
-    unit = {"share": "", "us": " µs", "GB/s": " GB/s"}[row["goal_of"]]
-    return f"{row['goal']}{unit}" + (" ✓" if row["reached"] else " ✗")
+    unit = {"share": "", "us": " µs", "GB/s": " GB/s",
+            "GFLOP/s": " GFLOP/s"}[row["goal_of"]]
+    return f"{row['goal']:.4g}{unit}" + (" ✓" if row["reached"] else " ✗")
 
 
 def table(rows):

@@ -52,6 +52,13 @@ def main():
     expect("a goal in time", (gate["goal"], gate["reached"]), (45, True))
     norm = report.row_of(sampled("rms_norm/memory_8192x2048", [way("deepseek", [101] * 3, [.5] * 3)]))
     expect("a goal in bytes", (norm["goal"], norm["reached"]), (27, False))
+    causal = report.row_of({**sampled("attention_bf16/causal_d64_s2048",
+                                      [way("deepseek", [100] * 3, [.5] * 3)], threads=2),
+                            "flops": 57e6})
+    expect("a goal in operations", (causal["goal"], causal["ours_gflops"], causal["reached"]),
+           (576, 570, False))
+    two = goals.goal_of("gemm_f32/m1_n5632_k2048", FULL, threads=2)
+    expect("two threads have goals of their own", two, (.99, "share"))
     many = {"t1": .96, "t32": .68, "t512": .58}
     expect("experts", {t: goals.goal_of(f"experts_int4/{t}_e64_k6", FULL)[0] for t in many}, many)
 

@@ -132,7 +132,9 @@ void check(const B& b, const latent_case& c) {
                   support::compare(allowed<T>(c), op.o.values(), r.out,
                                    static_cast<std::size_t>(c.dv), r.magnitude));
   const auto lse = op.lse.values();
-  const double near = 1e-5 * (ds::unit_roundoff<ds::accumulate_t<T>> / 0x1p-24) * 4;
+  double near = 1e-5 * (ds::unit_roundoff<ds::accumulate_t<T>> / 0x1p-24) * 4;
+  // Where tensor cores take latents of 512, absorbed queries are rounded to T.
+  if (c.rank == 512 && sizeof(T) == 2) near += 4 * ds::unit_roundoff<T>;
   bool close = true;
   for (std::size_t i = 0; i < lse.size(); ++i) {
     close =
@@ -161,6 +163,9 @@ TEST_CASE("latent_attention: cpu at the sizes of DeepSeek-V3, some heads") {
   check<float>(b, {3, 150, 8, 512, 128, 64, 128});
   check<double>(b, {1, 70, 20, 512, 128, 64, 128});
   check<float>(b, {2, 130, 128, 32, 16, 8, 16});
+  check<ds::bf16>(b, {3, 70, 8, 512, 32, 64, 16});
+  check<ds::f16>(b, {1, 40, 20, 512, 16, 64, 8});
+  check<ds::bf16>(b, {2, 40, 3, 512, 16, 0, 8});
 }
 
 TEST_CASE_TEMPLATE("latent_attention: masked rows hold NaN and do not matter; nothing seen", B,

@@ -109,7 +109,7 @@ TEST_CASE("contrastive: table of cases, gradient by differences") {
   support::not_applicable("contrastive", "gradient");
 }
 
-TEST_CASE("preference: golden value, formula, gradient, errors") {
+TEST_CASE("pairs of preferred and rejected: golden value, formula, gradient, errors") {
   const ints one = {0, 1}, some = {3, 0, 1, 4, 2, 5, 3, 5, 1, 0};
   on_both([&](const auto& b) {
     using rewards = ds::view<const double, ds::host, ds::dyn>;
