@@ -34,14 +34,15 @@ endif()
 # own assertions watch; that our checks do not need it is what tests/consumer shows. -O1: a file
 # with five small nets took g++ 12 s, at -O2 16 s, at -O3 20 s. Sanitizers at -O0: they check what
 # is written, not what an optimizer left of it, and one op's test took g++ 8.6 s instead of 17.5 s,
-# clang 4.3 s instead of 12.3 s.
+# clang 4.3 s instead of 12.3 s. A target with the property `unoptimized` has -O0 always.
 set(deepseek_quick_level -O1)
 if(DEEPSEEK_SANITIZE)
   set(deepseek_quick_level -O0)
 endif()
 add_library(deepseek_quick INTERFACE)
 target_compile_options(deepseek_quick
-                       INTERFACE $<$<COMPILE_LANGUAGE:CXX>:${deepseek_quick_level}> -UNDEBUG)
+                       INTERFACE $<$<COMPILE_LANGUAGE:CXX>:$<IF:$<BOOL:$<TARGET_PROPERTY:unoptimized>>,-O0,${deepseek_quick_level}>>
+                                 -UNDEBUG)
 
 # deepseek_executable(name SOURCES a.cpp ... [LINK target ...]): into build/bin.
 function(deepseek_executable name)
