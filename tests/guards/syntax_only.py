@@ -4,8 +4,9 @@
 A source that one of the folders BUILT has an object of (same compiler, same warnings) is left out.
 With clang, what is alike is parsed once: sources start from a precompiled header.
 
-usage: syntax_only.py BUILD_FOLDER JOBS [BUILT...]
+usage: syntax_only.py BUILD_FOLDER JOBS [--without PATTERN] [BUILT...]
 """
+import argparse
 import concurrent.futures
 import json
 import pathlib
@@ -88,15 +89,21 @@ def check(entry, flags):
 
 
 def main():
-    build, jobs = sys.argv[1], int(sys.argv[2])
-    done = built(sys.argv[3:])
-    entries = [entry for entry in read(build) if entry["file"] not in done]
+    parser = argparse.ArgumentParser()
+    parser.add_argument("build")
+    parser.add_argument("jobs", type=int)
+    parser.add_argument("built", nargs="*")
+    parser.add_argument("--without", default="^$", help="sources whose path matches are left out")
+    asked = parser.parse_args()
+    done = built(asked.built)
+    entries = [entry for entry in read(asked.build)
+               if entry["file"] not in done and not re.search(asked.without, entry["file"])]
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
         headers = precompiled(folder)
         if "clang" in shlex.split(entries[0]["command"])[0]:
             headers.make(entries)
-        with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        with concurrent.futures.ThreadPoolExecutor(asked.jobs) as pool:
             for name, status, output in pool.map(lambda e: check(e, headers.flags(e)), entries):
                 if output:
                     print(output)
