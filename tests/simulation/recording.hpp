@@ -48,16 +48,19 @@ class launch_list {
   // As the device would get them, without what lies between members.
   template <class What>
   static std::vector<std::byte> bytes_of(const What& what) {
-    static_assert(std::is_trivially_copyable_v<What>,
-                  "a kernel's arguments are copied byte by byte");
-    What copy = what;
+    std::vector<std::byte> bytes(sizeof(What));
+    if constexpr (std::is_trivially_copyable_v<What>) {
+      What copy = what;
 #if defined(__has_builtin)
 #if __has_builtin(__builtin_clear_padding)
-    __builtin_clear_padding(&copy);
+      __builtin_clear_padding(&copy);
 #endif
 #endif
-    std::vector<std::byte> bytes(sizeof copy);
-    std::memcpy(bytes.data(), &copy, sizeof copy);
+      std::memcpy(bytes.data(), &copy, sizeof copy);
+    } else {  // a pattern made at run time
+      deepseek::fail(deepseek::error_code::unsupported,
+                     "simulation: a kernel's arguments have memory of their own");
+    }
     return bytes;
   }
 

@@ -21,13 +21,17 @@ namespace deepseek {
 namespace cuda_attention {
 
 // f(widths) for the widths that have kernels; false: there are none for these.
-template <class F>
-bool with_widths(index_t d, index_t dv, const F& f) {
-  if (d == 64 && dv == 64) return f(widths<64, 64>{}), true;
-  if (d == 96 && dv == 96) return f(widths<96, 96>{}), true;
-  if (d == 128 && dv == 128) return f(widths<128, 128>{}), true;
-  if (d == 192 && dv == 128) return f(widths<192, 128>{}), true;
-  return false;
+template <class In, class F>
+bool with_widths(const In& in, const F& f) {
+  bool taken = false;
+  const auto offer = [&](auto w) {
+    if constexpr (can_have<decltype(w), In>) {
+      if (!taken && has_widths<decltype(w)>(in)) f(w), taken = true;
+    }
+  };
+  offer(widths<64, 64>{}), offer(widths<96, 96>{});
+  offer(widths<128, 128>{}), offer(widths<192, 128>{});
+  return taken;
 }
 
 // Many rows: blocks of 128 where their shared memory can be had, else of 64.
@@ -57,7 +61,7 @@ bool run_tensor_forward(const B& b, const In& in, const Out& out, const Spec& sp
     if (!rows_aligned(in.q) || !rows_aligned(in.k) || !rows_aligned(in.v) || !rows_aligned(out.o)) {
       return false;
     }
-    return with_widths(in.q.extent(2), in.v.extent(2), [&](auto w) {
+    return with_widths(in, [&](auto w) {
       using W = decltype(w);
       if (launch_groups<W>(b, in, out, spec)) return;
       if (rows_of_head(in, spec) > 16) return launch_rows<W>(b, in, out, spec);
@@ -86,7 +90,7 @@ bool run_tensor_backward(const B& b, const Inputs& from, const G& g) {
         !rows_aligned(g.dq) || !rows_aligned(g.dk) || !rows_aligned(g.dv) || in.q.extent(1) == 0) {
       return false;
     }
-    return with_widths(in.q.extent(2), in.v.extent(2), [&](auto w) {
+    return with_widths(in, [&](auto w) {
       using W = decltype(w);
       using shape = gradient_shape<T, W::width, W::value_width>;
       b.launch(tensor_query_gradients<shape, Inputs, DQ>{from, g.dq});

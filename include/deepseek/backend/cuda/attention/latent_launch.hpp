@@ -9,6 +9,8 @@
 
 namespace deepseek::cuda_attention {
 
+using latent_and_rope = widths<576, 512>;
+using latent_alone = widths<512, 512>;
 inline bool has_latent_kernel(index_t d, index_t dv) {
   return (d == 576 || d == 512) && dv == 512;
 }
@@ -61,8 +63,8 @@ template <class B, class In, class Out, class Spec>
 bool run_latent_forward(const B& b, const In& in, const Out& out, const Spec& spec) {
   if constexpr (tensor_types<decltype(in.q), decltype(in.k), decltype(in.v), decltype(out.o)>) {
     using T = typename decltype(out.o)::value_type;
-    if (!has_latent_kernel(in.q.extent(2), in.v.extent(2)) || !begins_key(in.k, in.v) ||
-        !rows_aligned(in.q) || !rows_aligned(in.k) || !rows_aligned(out.o)) {
+    if (!begins_key(in.k, in.v) || !rows_aligned(in.q) || !rows_aligned(in.k) ||
+        !rows_aligned(out.o)) {
       return false;
     }
     const index_t rows = rows_of_head(in, spec);
@@ -76,12 +78,13 @@ bool run_latent_forward(const B& b, const In& in, const Out& out, const Spec& sp
       if (rows > 16 && two::shared_bytes() <= most) return launch_latent<two>(b, in, out, spec);
       launch_latent<one>(b, in, out, spec);
     };
-    if (in.q.extent(2) == 576) {
-      run(widths<576, 512>{});
-    } else {
-      run(widths<512, 512>{});
+    if constexpr (can_have<latent_and_rope, In>) {
+      if (has_widths<latent_and_rope>(in)) return run(latent_and_rope{}), true;
     }
-    return true;
+    if constexpr (can_have<latent_alone, In>) {
+      if (has_widths<latent_alone>(in)) return run(latent_alone{}), true;
+    }
+    return false;
   } else {
     return false;
   }

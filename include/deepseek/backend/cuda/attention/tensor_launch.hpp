@@ -20,6 +20,18 @@ struct widths {
   static constexpr int width = Width, value_width = ValueWidth;
 };
 
+// Whether the types of queries and values allow these widths: kernels of others are not compiled.
+template <class W, class In>
+inline constexpr bool can_have = [] {
+  constexpr index_t d = std::remove_cvref_t<decltype(In::q)>::static_extents[2];
+  constexpr index_t dv = std::remove_cvref_t<decltype(In::v)>::static_extents[2];
+  return (d == dyn || d == W::width) && (dv == dyn || dv == W::value_width);
+}();
+template <class W, class In>
+bool has_widths(const In& in) {
+  return in.q.extent(2) == W::width && in.v.extent(2) == W::value_width;
+}
+
 // Rows of one key-value head of a sequence, on average.
 template <class In, class Spec>
 index_t rows_of_head(const In& in, const Spec& spec) {
