@@ -359,9 +359,8 @@ void expect_backward(const problem& p, arrays<T>& a, const answer& r, const std:
                      double weights = 0) {
   auto limits = trusting(support::doubled(
       support::attention_limits(dtype_of<T>, static_cast<std::size_t>(std::max(p.m, p.n)))));
-  // sum(do o) is formed from the rounded o.
-  if (sizeof(T) == 2) limits.relative += unit_roundoff<T> + weights;
-  if (weights > 0) limits.depth = 1;
+  // sum(do o) is formed from the rounded o: each term errs by that share, whatever they sum to.
+  if (sizeof(T) == 2) limits.relative += unit_roundoff<T> + weights, limits.depth = 1;
   const auto check = [&](array<T>& y, const std::vector<double>& want,
                          const std::vector<double>& size, index_t row, const char* what) {
     support::expect(

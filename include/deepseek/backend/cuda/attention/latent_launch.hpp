@@ -5,6 +5,7 @@
 
 #include "deepseek/backend/cuda/attention/latent_forward.hpp"
 #include "deepseek/backend/cuda/attention/tensor_launch.hpp"
+#include "deepseek/backend/cuda/elementwise.hpp"
 #include "deepseek/backend/cuda/map.hpp"
 
 namespace deepseek::cuda_attention {
