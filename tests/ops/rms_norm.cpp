@@ -143,11 +143,17 @@ TEST_CASE("rms_norm: bf16 rows beside weights and results of float") {
   ds::ops::rms_norm_backward(b, ds::rms_norm_inputs{x, w}, dy, ds::rms_norm_gradients{dx, dw}, eps);
   ds::ops::rms_norm_backward(b, ds::rms_norm_inputs{wide_x, w}, wide_dy,
                              ds::rms_norm_gradients{want_dx, want_dw}, eps);
-  CHECK(std::memcmp(y.data(), want.data(), sizeof(float) * rows * dim) == 0);
-  CHECK(std::memcmp(dw.data(), want_dw.data(), sizeof(float) * dim) == 0);
+  // A device gives the elements of a row to threads by their size: another order of the same sums.
+  constexpr bool exact = !row_cases::is_device<ds::cpu>;
+  const auto agree = [](float got, float wanted) {
+    return exact ? std::memcmp(&got, &wanted, sizeof got) == 0 : std::fabs(got - wanted) < 1e-5F;
+  };
+  for (ds::index_t i = 0; i < y.size(); ++i) CHECK(agree(y.data()[i], want.data()[i]));
+  for (ds::index_t i = 0; i < dw.size(); ++i) CHECK(agree(dw.data()[i], want_dw.data()[i]));
   bool rounded = true;
   for (ds::index_t i = 0; i < dx.size(); ++i) {
-    rounded = rounded && dx.data()[i].bits == ds::bf16(want_dx.data()[i]).bits;
+    const float once = ds::bf16(want_dx.data()[i]), got = dx.data()[i];
+    rounded = rounded && (exact ? got == once : std::fabs(got - once) <= 0.01F * std::fabs(once));
   }
   CHECK(rounded);
 }
