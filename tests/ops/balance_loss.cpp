@@ -101,7 +101,7 @@ std::vector<T> check(const B& b, const shape_case& c, const trial& how, const re
 }  // namespace
 
 TEST_CASE("balance_loss: values and gradients") {
-  const std::size_t most = runs_kernels<ds::cpu> ? 70 : 200;  // thread by thread is slow
+  const std::size_t most = ds::RunsKernels<ds::cpu> ? 70 : 200;  // thread by thread is slow
   for (const trial& how : trials) {
     for (const shape_case& c : shape_cases({3, 5, 40, most}, {4, 8, 16}, {1, 3})) {
       support::numbers from(c.text());

@@ -54,7 +54,7 @@ void check_gradient(const B& b) {
 }  // namespace
 
 TEST_CASE("hadamard: table of cases") {
-  const std::size_t most = runs_kernels<ds::cpu> ? 17 : 65;  // rows
+  const std::size_t most = ds::RunsKernels<ds::cpu> ? 17 : 65;  // rows
   for (const shape_case& c :
        shape_cases({1, 2, 9, most}, {1, 2, 4, 8, 16, 32, 64, 128, 512, 1024})) {
     everywhere(op, c.text(), [&](const auto& b, auto type) { return check<decltype(type)>(b, c); });

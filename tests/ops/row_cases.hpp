@@ -25,12 +25,6 @@ namespace row_cases {
 
 namespace ds = deepseek;
 
-// Whether ds::cpu is a simulated device here (tests/simulation).
-template <class B>
-inline constexpr bool is_device = requires {
-  typename B::runs_kernels;
-};
-
 template <class T>
 using grids = std::deque<grid<T>>;
 template <class T>
@@ -348,7 +342,7 @@ void check_on_cpu() {
   for (int threads = 1; threads <= 3; ++threads) contexts.emplace_back(ds::cpu_config{threads});
   check_cpu<Op, float>(contexts);
   check_cpu<Op, double>(contexts);
-  if constexpr (!is_device<ds::cpu>) {
+  if constexpr (!ds::RunsKernels<ds::cpu>) {  // tests/simulation
     check_narrow<Op, ds::bf16>(contexts);
     check_narrow<Op, ds::f16>(contexts);
   }

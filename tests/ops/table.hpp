@@ -135,13 +135,6 @@ inline support::limits trusting(support::limits l) {
 template <class T>
 inline constexpr ds::dtype type_of = ds::dtype_of<T>;
 
-// Whether ds::cpu is a device here (tests/simulation): what binds the cpu's kernels alone is not
-// asked of it.
-template <class B>
-inline constexpr bool runs_kernels = requires {
-  typename B::runs_kernels;
-};
-
 template <class T, class B>
 std::string where(const B& b, const shape_case& c) {
   return std::string(b.name()) + " " + std::string(ds::to_string(ds::dtype_of<T>)) + " " + c.text();
@@ -163,7 +156,7 @@ void judge(const char* op, const std::string& text, support::limits allowed, con
 
 inline std::vector<ds::cpu> thread_contexts() {
   std::vector<ds::cpu> out;
-  constexpr int most = runs_kernels<ds::cpu> ? 2 : 3;  // there: another order of its threads
+  constexpr int most = ds::RunsKernels<ds::cpu> ? 2 : 3;  // there: another order of its threads
   for (int threads = 1; threads <= most; ++threads) {
     out.emplace_back(ds::cpu_config{threads});
     out.back().workspace().fill_with(0xff);

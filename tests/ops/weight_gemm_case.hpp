@@ -127,7 +127,7 @@ void check(const setting& c) {
     if (&b == &cpus().front()) first = got;
     support::expect_true("weight_gemm", name, support::same_bits(got, first),
                          "the bits depend on the number of threads");
-    if constexpr (!runs_kernels<ds::cpu>) {  // a device's gemm has its own order
+    if constexpr (!ds::RunsKernels<ds::cpu>) {  // a device's gemm has its own order
       support::expect_true("weight_gemm", name, support::same_bits(got, run_gemm(b, c, w, name)),
                            "not the bits of gemm with the weights as floats");
     }

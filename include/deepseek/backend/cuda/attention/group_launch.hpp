@@ -1,27 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// How attention forward is launched for few rows, and on warp groups where the device has them
-// (group_forward.hpp): heads of 64 or 128 elements, strides that a tensor map can say, keys in
-// order or in pages of a multiple of 64. Nothing here depends on how many queries there are: a
-// query alone and in a batch take one way.
+// How attention forward is launched on warp groups where the device has them (group_forward.hpp):
+// heads of 64 or 128 elements, strides that a tensor map can say, keys in order or in pages of a
+// multiple of 64. Nothing here depends on how many queries there are: a query alone and in a batch
+// take one way.
 #pragma once
 
 #include "deepseek/backend/cuda/attention/group_forward.hpp"
 #include "deepseek/backend/cuda/attention/tensor_launch.hpp"
-#include "deepseek/backend/cuda/elementwise.hpp"
 
 namespace deepseek::cuda_attention {
-
-// A launch of kernel_of(parts), then, where the keys are cut, of what makes one of the parts.
-template <class B, class In, class Out, class Spec, class KernelOf>
-void launch_few_rows(const B& b, const In& in, const Out& out, const Spec& spec,
-                     const KernelOf& kernel_of) {
-  const scope freed(b.workspace());
-  const auto parts = make_ranges(b, in, out, spec);
-  b.launch(kernel_of(parts));
-  if (parts.count == 1) return;
-  using merge = merge_ranges<Out, typename B::space>;
-  b.launch(each_short_row<merge>{in.q.extent(0) * in.q.extent(1), merge{out, parts}});
-}
 
 // A tensor map can say what rows_aligned holds of.
 template <class View>

@@ -5,7 +5,6 @@
 
 #include "deepseek/backend/cuda/attention/latent_forward.hpp"
 #include "deepseek/backend/cuda/attention/tensor_launch.hpp"
-#include "deepseek/backend/cuda/elementwise.hpp"
 #include "deepseek/backend/cuda/map.hpp"
 
 namespace deepseek::cuda_attention {
@@ -41,11 +40,9 @@ void launch_latent(const B& b, const In& in, const Out& out, const Spec& spec) {
   if (ranges <= 1) {
     b.launch(Kernel{in, out, spec, whole, {0, tiles, tiles}, nullptr});
   } else if (splits_keys(in, spec, tiles, ranges)) {
-    const scope freed(b.workspace());
-    const auto parts = make_ranges(b, in, out, spec);
-    b.launch(Kernel{in, out, spec, parts, {0, tiles, tiles}, nullptr});
-    using merge = merge_ranges<Out, typename B::space>;
-    b.launch(each_short_row<merge>{in.q.extent(0) * in.q.extent(1), merge{out, parts}});
+    launch_few_rows(b, in, out, spec, [&](const auto& parts) {
+      return Kernel{in, out, spec, parts, {0, tiles, tiles}, nullptr};
+    });
   } else {
     constexpr index_t numbers = index_t{Kernel::kept} * Kernel::threads;
     constexpr index_t fit = (index_t{1} << 24) / numbers, most = fit > 132 ? fit : 132;

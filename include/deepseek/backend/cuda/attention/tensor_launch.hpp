@@ -4,6 +4,7 @@
 #pragma once
 
 #include "deepseek/backend/cuda/attention/tensor_forward.hpp"
+#include "deepseek/backend/cuda/elementwise.hpp"
 
 namespace deepseek::cuda_attention {
 
@@ -53,6 +54,18 @@ auto make_ranges(const B& b, const In& in, const Out& out, const Spec& spec) {
       memory.template make<float, dyn, dyn, dyn, dyn>(parts.count, queries, heads, out.o.extent(2));
   parts.rows = memory.template make<online, dyn, dyn, dyn>(parts.count, queries, heads);
   return parts;
+}
+
+// A launch of kernel_of(parts), then, where the keys are cut, of what makes one of the parts.
+template <class B, class In, class Out, class Spec, class KernelOf>
+void launch_few_rows(const B& b, const In& in, const Out& out, const Spec& spec,
+                     const KernelOf& kernel_of) {
+  const scope freed(b.workspace());
+  const auto parts = make_ranges(b, in, out, spec);
+  b.launch(kernel_of(parts));
+  if (parts.count == 1) return;
+  using merge = merge_ranges<Out, typename B::space>;
+  b.launch(each_short_row<merge>{in.q.extent(0) * in.q.extent(1), merge{out, parts}});
 }
 
 // Shared memory that a block may have; what every GPU since sm_86 gives, where the backend does not
