@@ -15,7 +15,7 @@ COMPILE = cmake --build $(BUILD) --parallel $(JOBS) --target
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo          train, quantize and sample a small language model, about 4 minutes"
+	@echo "make demo          train, quantize and sample a small language model, 4 to 9 minutes"
 	@echo "make test          build and run all tests and guards"
 	@echo "make programs      build/bin/{run_op,train_lm,inspect,tokenize,generate}; CUDA=1 for CUDA too"
 	@echo "make examples      the numbered examples, the demo and the programs"
