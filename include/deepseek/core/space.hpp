@@ -6,6 +6,7 @@
 
 #include "deepseek/config.hpp"
 #include "deepseek/core/error.hpp"
+#include "deepseek/core/huge_pages.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -33,6 +34,7 @@ struct memory<host> {
     void* p = ::operator new(bytes, std::align_val_t(alignment), std::nothrow);
     require(p != nullptr, error_code::out_of_memory, "memory: ", bytes,
             " bytes of host memory are not available; use a smaller model or batch");
+    advise_huge_pages(p, bytes);
     return p;
   }
   static void deallocate(void* p) noexcept { ::operator delete(p, std::align_val_t(alignment)); }
