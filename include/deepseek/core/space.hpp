@@ -10,8 +10,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
-#include <new>
 
 namespace deepseek {
 
@@ -31,13 +31,15 @@ struct memory<host> {
   static constexpr std::size_t alignment = 64;  // one cache line, one AVX-512 register
 
   static void* allocate(std::size_t bytes) {
-    void* p = ::operator new(bytes, std::align_val_t(alignment), std::nothrow);
+    const auto [start, size] = request_for(bytes, alignment);
+    const std::size_t lines = size / alignment + (size % alignment != 0 || size == 0 ? 1 : 0);
+    void* p = lines > SIZE_MAX / alignment ? nullptr : std::aligned_alloc(start, lines * alignment);
     require(p != nullptr, error_code::out_of_memory, "memory: ", bytes,
             " bytes of host memory are not available; use a smaller model or batch");
-    advise_huge_pages(p, bytes);
+    advise_huge_pages(p, size);
     return p;
   }
-  static void deallocate(void* p) noexcept { ::operator delete(p, std::align_val_t(alignment)); }
+  static void deallocate(void* p) noexcept { std::free(p); }
   static void zero(void* p, std::size_t bytes) {
     if (bytes > 0) std::memset(p, 0, bytes);
   }

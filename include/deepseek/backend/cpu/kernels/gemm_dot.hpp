@@ -16,6 +16,7 @@
 #include <span>
 
 #include "deepseek/backend/cpu/kernels/dot_tile.hpp"
+#include "deepseek/backend/cpu/kernels/fetch.hpp"
 #include "deepseek/backend/cpu/kernels/gemm.hpp"
 #include "deepseek/backend/cpu/thread_pool.hpp"
 
@@ -34,8 +35,7 @@ template <class Form>
 line_fetch dot_fetch(const dot_operands& o, std::ptrdiff_t strips, std::ptrdiff_t strip,
                      const std::byte* next) {
   constexpr int lines = dot_size<Form>::lines;
-  constexpr std::ptrdiff_t ahead = 12288 / dot_size<Form>::step_bytes;  // steps
-  if (strips == 1) return {lines, o.b + ahead * o.b_step, o.b_step};
+  if (strips == 1) return {lines, o.b + stream_ahead, o.b_step};
   if (next == nullptr) return {};
   if (lines == 1 && o.b_step <= 64) {
     // A line each step is more than memory brings: up to four strips share the panel.

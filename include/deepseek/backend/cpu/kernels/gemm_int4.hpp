@@ -14,6 +14,7 @@
 #include <span>
 
 #include "deepseek/backend/cpu/kernels/coded_weights.hpp"
+#include "deepseek/backend/cpu/kernels/fetch.hpp"
 #include "deepseek/backend/cpu/kernels/gemm_dot.hpp"
 #include "deepseek/backend/cpu/kernels/scratch.hpp"
 
@@ -165,8 +166,8 @@ __attribute__((noinline)) void multiply_int4_words(const int4_tile& t, const std
 }
 
 // The tallest compiled tile that `left` rows fill.
+template <int most = int4_tile::rows>
 constexpr int int4_rows(std::ptrdiff_t left) {
-  constexpr int most = int4_tile::rows;
   return left >= most ? most : left >= 4 ? 4 : left >= 2 ? 2 : 1;
 }
 
@@ -190,6 +191,83 @@ void multiply_int4_rows(int rows, const int4_tile& t, const std::byte* fetch) {
       return multiply_int4_tile<std::min(int4_tile::rows, 4), Lines>(t, fetch);
     default:
       return multiply_int4_tile<int4_tile::rows, Lines>(t, fetch);
+  }
+}
+
+// Few rows: a word is taken apart in registers, and its scales are read where they are stored, so
+// that memory is read once, in order, and nothing is written in between.
+struct int4_few {
+  static constexpr int rows = simd::register_count == 32 ? 8 : 2;
+  static constexpr bool whole_panels = int4_tile::columns % word_block::lanes == 0;
+  // Beyond so many rows it pays to take words apart once for all.
+  static constexpr std::ptrdiff_t most = simd::prefers_dot_words || !whole_panels ? 0 : 2 * rows;
+  static constexpr int vectors = word_block::lanes / simd::pack<float>::width;
+
+  // One register of words against the rows' bytes, which `a` points to.
+  template <int Rows, class Integers>
+  static DEEPSEEK_INLINE void add_word(const std::byte* a, std::ptrdiff_t row, const std::byte* b,
+                                       Integers& whole) {
+    using words = simd::vector<std::int32_t>;
+    const std::byte* const a1 = a + 4 * row;
+    simd::unrolled<vectors>([&](auto j) __attribute__((always_inline)) {
+      const words word = byte_fours::load(b + j * sizeof(words));
+      simd::unrolled<2>([&](auto odd) __attribute__((always_inline)) {
+        const words codes = word >> (odd * 4) & 0x0f0f0f0f;
+        simd::unrolled<Rows>([&](auto i) __attribute__((always_inline)) {
+          std::int32_t four;
+          __builtin_memcpy(&four, (i < 4 ? a : a1) + i % 4 * row + odd * 4, sizeof four);
+          constexpr int q = i * vectors + j;
+          whole[q] = simd::dot_bytes(whole[q], codes, four - words{});
+        });
+      });
+    });
+  }
+};
+
+// The columns of one panel of int4_layout, from n0 on; t: b its words, no scales.
+template <int Rows, class Words>
+__attribute__((noinline)) void multiply_int4_few(const Words& w, std::ptrdiff_t n0,
+                                                 const int4_tile& t) {
+  using pack = simd::pack<float>;
+  constexpr int vectors = int4_few::vectors, count = Rows * vectors;
+  constexpr std::ptrdiff_t word_bytes = 4 * word_block::lanes;
+  typename pack::raw sums[count];
+  simd::unrolled<count>([&](auto q) __attribute__((always_inline)) { sums[q] = pack::zero().v; });
+  const std::byte *a = t.a, *b = t.b;
+  for (std::ptrdiff_t w0 = 0, g = 0; w0 < t.steps; w0 += t.steps_each, ++g) {
+    simd::vector<std::int32_t> whole[count];
+    simd::unrolled<count>([&](auto q) __attribute__((always_inline)) { whole[q] ^= whole[q]; });
+    for (std::ptrdiff_t left = std::min(t.steps_each, t.steps - w0); left > 0; --left) {
+      __builtin_prefetch(b + stream_ahead, 0, 2);
+      int4_few::add_word<Rows>(a, t.a_row, b, whole);
+      a += 8, b += word_bytes;
+    }
+    simd::unrolled<vectors>([&](auto j) __attribute__((always_inline)) {
+      const auto [scale, zero] = w.scale_and_zero(g, n0 + j * pack::width);
+      simd::unrolled<Rows>([&](auto i) __attribute__((always_inline)) {
+        constexpr int q = i * vectors + j;
+        const pack row_sum = pack::broadcast(t.row_sums[i * t.row_sums_row + g]);
+        const pack value{__builtin_convertvector(whole[q], typename pack::raw)};
+        sums[q] = simd::fma(simd::fma(-zero, row_sum, value), scale, pack{sums[q]}).v;
+      });
+    });
+  }
+  simd::unrolled<count>([&](auto q) __attribute__((always_inline)) {
+    pack{sums[q]}.store(t.sums + q / vectors * t.columns + q % vectors * pack::width);
+  });
+}
+
+template <class Words>
+void multiply_int4_few(int rows, const Words& w, std::ptrdiff_t n0, const int4_tile& t) {
+  switch (rows) {
+    case 1:
+      return multiply_int4_few<1>(w, n0, t);
+    case 2:
+      return multiply_int4_few<2>(w, n0, t);
+    case 4:
+      return multiply_int4_few<std::min(int4_few::rows, 4)>(w, n0, t);
+    default:
+      return multiply_int4_few<int4_few::rows>(w, n0, t);
   }
 }
 
@@ -293,8 +371,33 @@ void multiply_int4_panel(const int4_problem<Words>& p, gemm_part at, int4_tile t
 }
 
 template <class Words>
+void multiply_int4_few_part(const int4_problem<Words>& p, gemm_part part) {
+  constexpr std::ptrdiff_t lanes = word_block::lanes;
+  alignas(64) float sums[int4_few::rows * int4_tile::columns];
+  int4_tile t{};
+  t.a_row = p.a.row, t.row_sums_row = p.a.sums_row;
+  t.steps = p.b.words_deep, t.steps_each = p.b.group / 8;
+  for (std::ptrdiff_t n0 = part.n0; n0 < part.n1; n0 += int4_tile::columns) {
+    for (std::ptrdiff_t m = part.m0; m < part.m1;) {
+      const int rows = int4_rows<int4_few::rows>(part.m1 - m);
+      t.a = p.a.codes + m * p.a.row, t.row_sums = p.a.sums + m * p.a.sums_row;
+      for (std::ptrdiff_t j = 0; j < int4_tile::columns; j += lanes) {
+        t.b = reinterpret_cast<const std::byte*>(p.b.data + (n0 + j) * p.b.words_deep);
+        t.sums = sums + j;
+        multiply_int4_few(rows, p.b, n0 + j, t);
+      }
+      for (int i = 0; i < rows; ++i) finish_int4(p, m + i, n0, sums + i * int4_tile::columns);
+      m += rows;
+    }
+  }
+}
+
+template <class Words>
 void multiply_int4_part(const int4_problem<Words>& p, gemm_part part) {
   constexpr std::ptrdiff_t columns = int4_tile::columns;
+  if constexpr (int4_few::most > 0) {
+    if (part.m1 - part.m0 <= int4_few::most) return multiply_int4_few_part(p, part);
+  }
   for (std::ptrdiff_t m0 = part.m0; m0 < part.m1; m0 += dot_block) {
     for (std::ptrdiff_t n0 = part.n0; n0 < part.n1; n0 += columns) {
       int4_tile t{};

@@ -52,9 +52,8 @@ template <class T>
 fetch_plan fetch_for(const T* panel, std::ptrdiff_t panel_elements, std::ptrdiff_t steps,
                      const row_strips<T>& strips, std::ptrdiff_t strip, bool last_panel) {
   constexpr std::ptrdiff_t step_bytes = panel_size<T>::columns * sizeof(T);
-  constexpr std::ptrdiff_t ahead = 12288 / step_bytes;
   const char* const here = reinterpret_cast<const char*>(panel);
-  if (strips.count == 1) return {most_fetched_lines, here + ahead * step_bytes};
+  if (strips.count == 1) return {most_fetched_lines, here + stream_ahead};
   const char* const next = here + panel_elements * static_cast<std::ptrdiff_t>(sizeof(T));
   const std::ptrdiff_t wanted = steps * step_bytes;
   if constexpr (step_bytes <= line_bytes) {

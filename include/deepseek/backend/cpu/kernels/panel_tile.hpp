@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstddef>
 
+#include "deepseek/backend/cpu/kernels/fetch.hpp"
 #include "deepseek/backend/cpu/kernels/gemm_tile.hpp"
 
 namespace deepseek::kernels {
@@ -21,8 +22,6 @@ struct panel_size {
   static constexpr int rows = simd::register_count == 32 ? 8 : simd::has_fma ? 6 : 4;
   static constexpr int columns = vectors * width;
 };
-
-inline constexpr std::ptrdiff_t line_bytes = 64;
 
 // What is fetched at each step: `lines` cache lines from `from` on, `step` bytes further at the
 // next; less than a line where several strips share the fetching.
