@@ -32,10 +32,11 @@ constexpr std::ptrdiff_t dot_steps(std::ptrdiff_t k) {
 // One strip fetches ahead of itself; of two or more the first ones fetch what comes next, a cache
 // line of every step each.
 template <class Form>
-line_fetch dot_fetch(const dot_operands& o, std::ptrdiff_t strips, std::ptrdiff_t strip,
+line_fetch dot_fetch(const dot_operands& o, std::ptrdiff_t rows, std::ptrdiff_t strip,
                      const std::byte* next) {
+  const std::ptrdiff_t strips = dot_strips<Form>(rows);
   constexpr int lines = dot_size<Form>::lines;
-  if (strips == 1) return {lines, o.b + stream_ahead, o.b_step};
+  if (strips == 1) return {lines, o.b + stream_ahead(rows <= 4), o.b_step};
   if (next == nullptr) return {};
   if (lines == 1 && o.b_step <= 64) {
     // A line each step is more than memory brings: up to four strips share the panel.
@@ -60,13 +61,12 @@ template <class P, class Target>
 void multiply_dot_panel(const P& p, gemm_part rows, std::ptrdiff_t k0, dot_operands o,
                         const std::byte* next, const Target& target) {
   using form = typename P::form;
-  const std::ptrdiff_t strips = dot_strips<form>(rows.m1 - rows.m0);
   std::ptrdiff_t strip = 0;
   for (std::ptrdiff_t m = rows.m0; m < rows.m1; ++strip) {
     const int height = dot_rows<form>(rows.m1 - m);
     o.a = p.left(m) + k0 * dot_size<form>::left_bytes;
     line_fetch fetch;
-    if constexpr (P::fetches) fetch = dot_fetch<form>(o, strips, strip, next);
+    if constexpr (P::fetches) fetch = dot_fetch<form>(o, rows.m1 - rows.m0, strip, next);
     multiply_dots<form>(height, o, fetch, target.sums(m - rows.m0, k0));
     m += height;
   }

@@ -53,7 +53,7 @@ fetch_plan fetch_for(const T* panel, std::ptrdiff_t panel_elements, std::ptrdiff
                      const row_strips<T>& strips, std::ptrdiff_t strip, bool last_panel) {
   constexpr std::ptrdiff_t step_bytes = panel_size<T>::columns * sizeof(T);
   const char* const here = reinterpret_cast<const char*>(panel);
-  if (strips.count == 1) return {most_fetched_lines, here + stream_ahead};
+  if (strips.count == 1) return {most_fetched_lines, here + stream_ahead(strips.m <= 2)};
   const char* const next = here + panel_elements * static_cast<std::ptrdiff_t>(sizeof(T));
   const std::ptrdiff_t wanted = steps * step_bytes;
   if constexpr (step_bytes <= line_bytes) {
