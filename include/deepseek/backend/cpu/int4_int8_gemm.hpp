@@ -26,9 +26,10 @@ struct signed_row_memory {
 inline signed_row_memory make_signed_rows(arena<host>& memory, index_t m, const int4_layout& at) {
   constexpr index_t line = 64;
   const index_t width = 8 * at.words_deep(), row = ((width + line - 1) / line | 1) * line;
-  return {{memory.make<std::int8_t, dyn>(m * row).data(), {m, width}, {row, 1}},
+  const index_t readable = m + kernels::signed_rows::spare_rows;
+  return {{memory.make<std::int8_t, dyn>(readable * row).data(), {m, width}, {row, 1}},
           memory.make<float, dyn>(m),
-          memory.make<float, dyn, dyn>(m, at.groups_deep())};
+          memory.make<float, dyn, dyn>(readable, at.groups_deep())};
 }
 
 // Row m of x: scale, bytes in the order of words, sums of each group.

@@ -148,6 +148,7 @@ struct dot_operands {
   std::ptrdiff_t b_step;  // bytes
   std::ptrdiff_t steps;
   std::ptrdiff_t fetch_step = 0;  // bytes; panels of several lines a step: always b_step
+  int missing = 0;  // 1: of a tile of 4 only 3 rows are there; the last is read again, not stored
 };
 
 // sums.continues(): whether they start at sums.begin(i, j) instead of zero; sums.end(i, j, value)
@@ -160,15 +161,16 @@ __attribute__((noinline)) void multiply_dots(const dot_operands& o, const std::b
   constexpr std::ptrdiff_t bytes = dot_size<Form>::right_bytes * dot_size<Form>::width;
   using sums_type = simd::vector<typename Form::sum>;
   sums_type acc[Rows * vectors];
+  const int twice = Rows == 4 ? o.missing : 0;
   if (sums.continues()) {
     simd::unrolled<Rows * vectors>([&](auto q) __attribute__((always_inline)) {
-      acc[q] = sums.begin(q / vectors, q % vectors);
+      acc[q] = sums.begin(q / vectors - (q / vectors == 3 ? twice : 0), q % vectors);
     });
   } else {
     simd::unrolled<Rows * vectors>([&](auto q)
                                        __attribute__((always_inline)) { acc[q] = sums_type{}; });
   }
-  const std::ptrdiff_t row = o.a_row, row3 = 3 * row, b_step = o.b_step;
+  const std::ptrdiff_t row = o.a_row, row3 = (3 - twice) * row, b_step = o.b_step;
   const std::byte *b = o.b, *a0 = o.a, *a1 = a0 + 4 * row, *a2 = a1 + 4 * row;
   for (std::ptrdiff_t k = o.steps; k > 0; --k) {
     simd::unrolled<Form::parts>([&](auto part) __attribute__((always_inline)) {
@@ -203,18 +205,19 @@ __attribute__((noinline)) void multiply_dots(const dot_operands& o, const std::b
     b += b_step;
   }
   simd::unrolled<Rows * vectors>([&](auto q) __attribute__((always_inline)) {
+    if (q / vectors == 3 && twice != 0) return;
     sums.end(q / vectors, q % vectors, acc[q]);
   });
 }
 
-// The tallest compiled tile that `left` rows fill: no row outside A is read. 8 rows are better two
-// tiles of 4 than of 6 and 2: few sums at once wait for each other.
+// The tallest compiled tile that `left` rows fill, 3 of them one of 4 (dot_operands): no row outside
+// A is read. 8 rows are better two tiles of 4 than of 6 and 2: few sums at once wait for each other.
 template <class Form>
 constexpr int dot_rows(std::ptrdiff_t left) {
   constexpr int most = Form::rows;
   if (most == 6 && (left == 7 || left == 8)) return 4;
   if (left >= most) return most;
-  return most > 8 && left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+  return most > 8 && left >= 8 ? 8 : left >= 3 ? 4 : left >= 2 ? 2 : 1;
 }
 template <class Form>
 constexpr std::ptrdiff_t dot_strips(std::ptrdiff_t rows) {

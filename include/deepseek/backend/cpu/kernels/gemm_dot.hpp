@@ -65,6 +65,7 @@ void multiply_dot_panel(const P& p, gemm_part rows, std::ptrdiff_t k0, dot_opera
   for (std::ptrdiff_t m = rows.m0; m < rows.m1; ++strip) {
     const int height = dot_rows<form>(rows.m1 - m);
     o.a = p.left(m) + k0 * dot_size<form>::left_bytes;
+    o.missing = rows.m1 - m < height ? 1 : 0;
     line_fetch fetch;
     if constexpr (P::fetches) fetch = dot_fetch<form>(o, rows.m1 - rows.m0, strip, next);
     multiply_dots<form>(height, o, fetch, target.sums(m - rows.m0, k0));

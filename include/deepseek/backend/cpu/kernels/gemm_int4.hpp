@@ -165,8 +165,8 @@ __attribute__((noinline)) void multiply_int4_words(const int4_tile& t, const std
 }
 
 // The tallest compiled tile that `left` rows fill.
-template <int most = int4_tile::rows>
 constexpr int int4_rows(std::ptrdiff_t left) {
+  constexpr int most = int4_tile::rows;
   return left >= most ? most : left >= 4 ? 4 : left >= 2 ? 2 : 1;
 }
 
@@ -201,6 +201,12 @@ struct int4_few {
   // Beyond so many rows it pays to take words apart once for all.
   static constexpr std::ptrdiff_t most = simd::prefers_dot_words || !whole_panels ? 0 : 2 * rows;
   static constexpr int vectors = word_block::lanes / simd::pack<float>::width;
+  // The smallest compiled tile that holds `left` rows, or the largest. Rows that are not there are
+  // read behind the last one and belong to nobody.
+  static constexpr int tile(std::ptrdiff_t left) {
+    return left > 4 ? rows : left > 2 ? std::min(rows, 4) : left > 1 ? 2 : 1;
+  }
+
   // Bytes, into the first cache: too much is done with a word for the processor to look ahead
   // itself (Zen 4: 27 GB/s, and 22 with stream_ahead).
   static constexpr std::ptrdiff_t ahead = 6144;
@@ -273,8 +279,9 @@ void multiply_int4_few(int rows, const Words& w, std::ptrdiff_t n0, const int4_t
   }
 }
 
-// Rows of signed bytes, each `row` bytes from the next, whole words of 8.
+// Rows of signed bytes, each `row` bytes from the next, whole words of 8; spare_rows more may be read.
 struct signed_rows {
+  static constexpr std::ptrdiff_t spare_rows = int4_few::rows - 1;
   const std::byte* codes;
   std::ptrdiff_t row;
   const float* scales;
@@ -381,12 +388,13 @@ void multiply_int4_few_part(const int4_problem<Words>& p, gemm_part part) {
   t.steps = p.b.words_deep, t.steps_each = p.b.group / 8;
   for (std::ptrdiff_t n0 = part.n0; n0 < part.n1; n0 += int4_tile::columns) {
     for (std::ptrdiff_t m = part.m0; m < part.m1;) {
-      const int rows = int4_rows<int4_few::rows>(part.m1 - m);
+      const int tile = int4_few::tile(part.m1 - m);
+      const auto rows = static_cast<int>(std::min<std::ptrdiff_t>(tile, part.m1 - m));
       t.a = p.a.codes + m * p.a.row, t.row_sums = p.a.sums + m * p.a.sums_row;
       for (std::ptrdiff_t j = 0; j < int4_tile::columns; j += lanes) {
         t.b = reinterpret_cast<const std::byte*>(p.b.data + (n0 + j) * p.b.words_deep);
         t.sums = sums + j;
-        multiply_int4_few(rows, p.b, n0 + j, t);
+        multiply_int4_few(tile, p.b, n0 + j, t);
       }
       for (int i = 0; i < rows; ++i) finish_int4(p, m + i, n0, sums + i * int4_tile::columns);
       m += rows;
