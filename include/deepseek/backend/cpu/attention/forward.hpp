@@ -222,7 +222,8 @@ class forward_tile {
     T* o = o_ + r * o_row();
     const auto& state = state_[r];
     const bool empty = state.sum == T(0);
-    for (index_t c = 0; c < dv(); ++c) o[c] = empty ? T(0) : o[c] / state.sum;
+    const T share = empty ? T(0) : T(1) / state.sum;
+    for (index_t c = 0; c < dv(); ++c) o[c] = empty ? T(0) : o[c] * share;
     const index_t token = group_.range.query + query(r);
     write_row(o, dv(), row_of(out_.o, token, head(r)));
     if constexpr (is_view<std::remove_cvref_t<decltype(out_.lse)>>) {
