@@ -8,6 +8,8 @@
 #include "deepseek/backend/cpu/streaming.hpp"
 #include "deepseek/backend/reference/rms_norm.hpp"
 
+#include <utility>
+
 namespace deepseek {
 namespace kernels {
 

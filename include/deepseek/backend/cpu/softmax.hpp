@@ -9,6 +9,8 @@
 #include "deepseek/backend/cpu/streaming.hpp"
 #include "deepseek/backend/reference/softmax.hpp"
 
+#include <utility>
+
 namespace deepseek {
 namespace kernels {
 
