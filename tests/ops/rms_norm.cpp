@@ -159,8 +159,8 @@ TEST_CASE("rms_norm: bf16 rows beside weights and results of float") {
 }
 TEST_CASE_TEMPLATE("rms_norm: large results have the bits of rows alone", T, float, ds::bf16,
                    double) {
-  if constexpr (ds::RunsKernels<ds::cpu>) return;  // a device has one way
-  constexpr ds::index_t n = 2045, stride = 2048, rows = (33 << 20) / n / ds::index_t{sizeof(T)};
+  constexpr ds::index_t n = 2045, stride = 2048, large = (33 << 20) / n / ds::index_t{sizeof(T)};
+  constexpr ds::index_t rows = ds::RunsKernels<ds::cpu> ? 3 : large;  // a device has one way
   using matrix = ds::view<T, ds::host, ds::dyn, ds::dyn>;
   const ds::cpu b{{.threads = 2}};
   ds::tensor<T, ds::host, ds::dyn, ds::dyn> in({rows, stride}), out({rows, stride}), alone({1, n});
