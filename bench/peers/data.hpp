@@ -7,12 +7,31 @@
 #include "task.hpp"
 
 #include "deepseek/core/dtype.hpp"
+#include "deepseek/core/huge_pages.hpp"
 
+#include <new>
 #include <vector>
 
 namespace peers {
 
-using floats = std::vector<float>;
+// Memory as our tensors have it, lines and large pages whole: what all libraries read costs each of
+// them the same.
+template <class T>
+struct as_in_tensors {
+  using value_type = T;
+  static constexpr std::align_val_t line{64};
+  as_in_tensors() = default;
+  template <class U>
+  as_in_tensors(const as_in_tensors<U>&) {}
+  T* allocate(std::size_t count) {
+    auto* const p = static_cast<T*>(::operator new(count * sizeof(T), line));
+    bench::ds::advise_huge_pages(p, count * sizeof(T));
+    return p;
+  }
+  void deallocate(T* p, std::size_t) noexcept { ::operator delete(p, line); }
+  friend bool operator==(as_in_tensors, as_in_tensors) { return true; }
+};
+using floats = std::vector<float, as_in_tensors<float>>;
 
 inline void round_to(element type, floats& numbers) {
   namespace ds = bench::ds;

@@ -157,6 +157,28 @@ TEST_CASE("rms_norm: bf16 rows beside weights and results of float") {
   }
   CHECK(rounded);
 }
+TEST_CASE_TEMPLATE("rms_norm: large results have the bits of rows alone", T, float, ds::bf16,
+                   double) {
+  constexpr ds::index_t n = 2045, stride = 2048, large = (33 << 20) / n / ds::index_t{sizeof(T)};
+  constexpr ds::index_t rows = ds::RunsKernels<ds::cpu> ? 3 : large;  // a device has one way
+  using matrix = ds::view<T, ds::host, ds::dyn, ds::dyn>;
+  const ds::cpu b{{.threads = 2}};
+  ds::tensor<T, ds::host, ds::dyn, ds::dyn> in({rows, stride}), out({rows, stride}), alone({1, n});
+  ds::tensor<T, ds::host, n> w;
+  for (ds::index_t i = 0; i < in.size(); ++i) {
+    in.data()[i] = static_cast<T>(static_cast<float>(i * 7919 % 8009) / 1000.0F - 4);
+  }
+  for (ds::index_t i = 0; i < n; ++i)
+    w.data()[i] = static_cast<T>(1 + 0.25F * static_cast<float>(i % 7));
+  const matrix x(in.data(), {rows, n}, {stride, 1}), y(out.data(), {rows, n}, {stride, 1});
+  ds::ops::rms_norm(b, x, w, y, eps);
+  ds::index_t wrong = 0;
+  for (ds::index_t r = 0; r < rows; ++r) {
+    ds::ops::rms_norm(b, matrix(&x(r, 0), {1, n}), w, alone, eps);
+    wrong += std::memcmp(alone.data(), &y(r, 0), sizeof(T) * n) != 0;
+  }
+  CHECK(wrong == 0);
+}
 TEST_CASE_TEMPLATE("rms_norm: no weight is a weight of ones", B, ds::reference, ds::cpu) {
   const B b;
   b.workspace().fill_with(0xff);

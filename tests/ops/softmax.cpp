@@ -8,6 +8,7 @@
 #include "ops/row_cases.hpp"
 #include "oracle/softmax.hpp"
 
+#include <cstring>
 #include <limits>
 
 namespace ds = deepseek;
@@ -91,6 +92,30 @@ void check_infinite(const B& b) {
   }
 }
 
+// Rows together and large results (streamed, past the caches) have the bits of a row alone.
+template <class T>
+void check_large(ds::index_t rows, ds::index_t n, ds::index_t stride, int threads) {
+  using matrix = ds::view<T, ds::host, ds::dyn, ds::dyn>;
+  const ds::cpu b{{.threads = threads}};
+  ds::tensor<T, ds::host, ds::dyn, ds::dyn> in({rows, stride}), out({rows, stride}), alone({1, n});
+  for (ds::index_t i = 0; i < in.size(); ++i) {
+    in.data()[i] = static_cast<T>(static_cast<float>(i * 7919 % 8009) / 1000.0F - 4);
+  }
+  const matrix x(in.data(), {rows, n}, {stride, 1}), y(out.data(), {rows, n}, {stride, 1});
+  const auto same = [n](const T* one, const T* other) {
+    return std::memcmp(one, other, sizeof(T) * static_cast<std::size_t>(n)) == 0;
+  };
+  ds::ops::softmax(b, x, y);
+  bool right = true;
+  for (ds::index_t r = 0; r < rows; ++r) {
+    ds::ops::softmax(b, matrix(&x(r, 0), {1, n}), alone);
+    right = right && same(alone.data(), &y(r, 0));
+  }
+  ds::ops::softmax(b, x, x);
+  for (ds::index_t r = 0; r < rows; ++r) right = right && same(&x(r, 0), &y(r, 0));
+  support::expect_true("softmax", support::text("rows", rows, "n", n), right, "bits differ");
+}
+
 template <class B>
 void check_errors(const B& b) {
   using ds::error_code;
@@ -121,6 +146,16 @@ TEST_CASE("softmax: infinite values") {
   check_infinite<double>(ds::reference{});
   check_infinite<float>(ds::cpu{});
   check_infinite<double>(ds::cpu{});
+}
+TEST_CASE("softmax: rows alone, together and streamed") {
+  check_large<float>(37, 100, 101, 2);
+  if constexpr (!ds::RunsKernels<ds::cpu>) {  // a device has one way
+    check_large<float>(1500, 2000, 2000, 1);
+    check_large<float>(4200, 2001, 2001, 2);
+    check_large<float>(4200, 2001, 2016, 1);
+    check_large<ds::bf16>(8300, 2048, 2048, 2);
+    check_large<double>(70, 65533, 65536, 2);
+  }
 }
 TEST_CASE("softmax: errors") {
   check_errors(ds::reference{});

@@ -35,17 +35,19 @@ void gate_impl(const cpu& b, const P& scores, const Bias& bias, const gate_outpu
   const bool in_registers =
       unit_gate(scores, bias) && out.ids.extent(1) <= kernels::longest_gate_list;
   parallel_rows(b, scores.extent(0), gate_chunk, [&](index_t first, index_t last) {
-    A* const data = kernels::scratch<gate_memory, A>(static_cast<std::size_t>(numbers));
-    const view<A, host, dyn> memory(data, {numbers});
-    for (index_t t = first; t < last; ++t) {
-      if constexpr (packed_gate<P, Bias>) {
-        if (in_registers) {
-          kernels::gate_token(scores, bias, out, t, memory, rule);
-          continue;
+    A* const data = kernels::scratch<gate_memory, A>(static_cast<std::size_t>(
+        kernels::gate_room(scores.extent(1), rule) * kernels::gate_together));
+    if constexpr (packed_gate<P, Bias>) {
+      if (in_registers) {
+        for (index_t t = first; t < last; t += kernels::gate_together) {
+          const std::pair some{t, std::min(last, t + kernels::gate_together)};
+          kernels::gate_tokens(scores, bias, out, some, data, rule);
         }
+        return;
       }
-      gate_row(scores, bias, out, t, memory, rule);
     }
+    const view<A, host, dyn> memory(data, {numbers});
+    for (index_t t = first; t < last; ++t) gate_row(scores, bias, out, t, memory, rule);
   });
 }
 

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // rms_norm on cpu, contiguous rows, computed in float (float, bf16, f16 in any mixture) or double;
 // see ops/rms_norm.hpp. float beside double and other strides take the reference. A row is read
-// twice, the second time from the first cache.
+// twice, the second time from the first cache; large results are streamed (streaming.hpp).
 #pragma once
 
 #include "deepseek/backend/cpu/rows.hpp"
+#include "deepseek/backend/cpu/streaming.hpp"
 #include "deepseek/backend/reference/rms_norm.hpp"
+
+#include <utility>
 
 namespace deepseek {
 namespace kernels {
@@ -29,6 +32,33 @@ void rms_norm_row(const X* x, const W* w, Y* y, index_t n, T eps) {
         const auto normed = load_wide(x + i, rest) * r;
         simd::store_narrow(y + i, load_wide(w + i, rest) * normed, rest);
       });
+}
+
+// A row is written past the caches while the next one is summed and the one after it comes near.
+template <class T, class X, class W, class Y>
+void rms_norm_streamed(const X& x, const W* w, const Y& y, std::pair<index_t, index_t> rows,
+                       T eps) {
+  using simd::load_wide;
+  const index_t n = x.extent(1);
+  const auto squares_of = [](auto v) { return std::array{v * v}; };
+  auto squares = simd::row_sums<T, 1>(
+      n, [&, here = &x(rows.first, 0) ](index_t i, index_t rest)
+             __attribute__((always_inline)) { return squares_of(load_wide(here + i, rest)); });
+  for (index_t row = rows.first; row < rows.second; ++row) {
+    const auto r = simd::pack<T>::broadcast(inverse_rms(squares[0], n, eps));
+    const auto *const here = &x(row, 0), *const next = &x(std::min(row + 1, rows.second - 1), 0),
+                      *const soon = &x(std::min(row + 2, x.extent(0) - 1), 0);
+    auto* const to = &y(row, 0);
+    squares = simd::row_sums<T, 1>(
+        n, [&](index_t i, index_t rest) __attribute__((always_inline)) {
+          simd::expect_soon(soon + i);
+          const auto normed = load_wide(here + i, rest) * r;
+          const auto v = load_wide(next + i, rest);
+          simd::store_narrow<true>(to + i, load_wide(w + i, rest) * normed, rest);
+          return squares_of(v);
+        });
+  }
+  simd::end_of_streams();
 }
 
 // dx of one row and its share of dw, which is added to `partial`.
@@ -75,7 +105,12 @@ void rms_norm_impl(const cpu& b, const X& x, const W& w, const Y& y, double eps)
     return rms_norm_impl(static_cast<const reference&>(b), x, w, y, eps);
   }
   const index_t n = x.extent(1);
-  parallel_rows(b, x.extent(0), rows_per_task(n), [&](index_t first, index_t last) {
+  const bool streamed = worth_streaming(y);
+  const index_t rows = streamed ? streamed_rows_per_task(n) : rows_per_task(n);
+  parallel_rows(b, x.extent(0), rows, [&](index_t first, index_t last) {
+    if (streamed) {
+      return kernels::rms_norm_streamed(x, w.data(), y, {first, last}, static_cast<T>(eps));
+    }
     for (index_t i = first; i < last; ++i) {
       kernels::rms_norm_row(&x(i, 0), w.data(), &y(i, 0), n, static_cast<T>(eps));
     }

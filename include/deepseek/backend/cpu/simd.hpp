@@ -267,7 +267,7 @@ DEEPSEEK_INLINE pack<T> round(pack<T> a) {
 }
 
 // a * 2^n for integral n with |n| <= 2 * (largest exponent): two exact steps, so the result is
-// rounded once.
+// rounded once. Where has_lookup, any n counts as the integer below it.
 template <class T>
 DEEPSEEK_INLINE pack<T> scale_by_power(pack<T> a, pack<T> n) {
 #if DEEPSEEK_SIMD == 512
@@ -284,6 +284,17 @@ DEEPSEEK_INLINE pack<T> scale_by_power(pack<T> a, pack<T> n) {
     return from_bits<T>(bits_of(pack<T>{native::rounded((e + biased).v)}) << (single ? 23 : 52));
   };
   return a * power(half) * power(n - half);
+#endif
+}
+
+// entries[index mod 16] in each lane; only where has_lookup.
+inline constexpr bool has_lookup = DEEPSEEK_SIMD == 512;
+DEEPSEEK_INLINE pack<float> lookup(pack<float> entries, vector<std::int32_t> index) {
+#if DEEPSEEK_SIMD == 512
+  return {_mm512_maskz_permutexvar_ps(0xffff, (__m512i)index, entries.v)};
+#else
+  static_cast<void>(index);
+  return entries;
 #endif
 }
 

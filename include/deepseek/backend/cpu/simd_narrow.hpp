@@ -129,13 +129,24 @@ DEEPSEEK_INLINE pack<float> load_as_float(const T* p, std::ptrdiff_t n) {
     }
   }
 }
+// The bits of T in memory.
+template <class T>
+DEEPSEEK_INLINE auto narrowed(pack<accumulate_t<T>> x) {
+  if constexpr (std::is_same_v<T, f16>) {
+    return narrow_f16(x);
+  } else if constexpr (std::is_same_v<T, bf16>) {
+    return narrow_bf16(x);
+  } else {
+    return x.v;
+  }
+}
 template <class T>
 DEEPSEEK_INLINE void store_from_float(T* p, pack<float> x, std::ptrdiff_t n) {
   constexpr std::ptrdiff_t width = pack<float>::width;
   if constexpr (std::is_same_v<T, float>) {
     x.store_up_to(p, n);
   } else {
-    const half_words words = std::is_same_v<T, f16> ? narrow_f16(x) : narrow_bf16(x);
+    const half_words words = narrowed<T>(x);
     auto* const to = reinterpret_cast<unsigned char*>(p);
     if (n >= width) {
       __builtin_memcpy(to, &words, sizeof words);
@@ -154,8 +165,34 @@ DEEPSEEK_INLINE pack<accumulate_t<T>> load_wide(const T* p, std::ptrdiff_t n) {
     return load_as_float(p, n);
   }
 }
-template <class T>
+// v to p past the caches, p aligned to its size. Other threads see it after end_of_streams.
+template <class Raw>
+DEEPSEEK_INLINE void stream(void* p, Raw v) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(Raw) == 64) return _mm512_stream_si512(static_cast<__m512i*>(p), (__m512i)v);
+#endif
+#if defined(__AVX2__)
+  if constexpr (sizeof(Raw) == 32) return _mm256_stream_si256(static_cast<__m256i*>(p), (__m256i)v);
+  if constexpr (sizeof(Raw) == 16) return _mm_stream_si128(static_cast<__m128i*>(p), (__m128i)v);
+#endif
+  __builtin_memcpy(p, &v, sizeof v);
+}
+inline void end_of_streams() {
+#if defined(__AVX2__)
+  _mm_sfence();
+#endif
+}
+// Brings the line of p to the second cache; p may lie outside of what is allocated.
+DEEPSEEK_INLINE void expect_soon(const void* p) {
+  __builtin_prefetch(p, 0, 2);
+}
+
+// Streamed: whole registers are streamed.
+template <bool Streamed = false, class T>
 DEEPSEEK_INLINE void store_narrow(T* p, pack<accumulate_t<T>> x, std::ptrdiff_t n) {
+  if constexpr (Streamed) {
+    if (n >= pack<accumulate_t<T>>::width) return stream(p, narrowed<T>(x));
+  }
   if constexpr (std::is_same_v<T, double>) {
     x.store_up_to(p, n);
   } else {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One token of gate on the cpu: scores, s + bias and groups in registers. The K-th largest of 16
+// Tokens of gate on the cpu: scores, s + bias and groups in registers. The K-th largest of 16
 // strands' maxima is a floor that at least K experts reach, and few more; those are ranked by
 // counting, without a branch. Where many are equal a short sorted list takes over. See
 // ops/gate.hpp.
@@ -8,7 +8,9 @@
 #include "deepseek/backend/cpu/softmax.hpp"
 #include "deepseek/backend/rows/gate.hpp"
 
+#include <algorithm>
 #include <bit>
+#include <utility>
 
 namespace deepseek::kernels {
 
@@ -140,7 +142,7 @@ class candidates_of_gate {
   static constexpr index_t most = 32;
 
   // False where there are more than `most`.
-  bool add(const T* choice, index_t first, index_t n, T floor) {
+  DEEPSEEK_INLINE bool add(const T* choice, index_t first, index_t n, T floor) {
     constexpr index_t width = simd::pack<T>::width;
     const auto least = simd::pack<T>::broadcast(floor);
     for (index_t word = 0; word < n; word += 64) {
@@ -161,84 +163,152 @@ class candidates_of_gate {
     }
     return true;
   }
+  // None, which come last, after the others: well before they are read as whole registers.
+  DEEPSEEK_INLINE void close() {
+    for (int i = 0; i < std::max(8, simd::pack<T>::width); i += simd::pack<T>::width) {
+      simd::pack<T>::broadcast(strands<T>::lowest).store(value_ + count_ + i);
+    }
+    for (int i = 0; i < 8; ++i) id_[count_ + i] = 0;
+  }
   // The best in order. Each goes where the number of those before it says: larger ones, and equal
-  // ones with a lower id.
+  // ones with a lower id. Always eight at a time.
   template <class I>
   void best(const I& ids) {
-    constexpr int width = simd::pack<T>::width;
-    simd::pack<T>::broadcast(strands<T>::lowest).store(value_ + count_);
-    std::int32_t ordered[most];
-    for (int i = 0; i < count_; ++i) {
-      const auto own = simd::pack<T>::broadcast(value_[i]);
-      std::uint32_t at_least = 0, at_most = 0;
-      for (int j = 0; j < count_; j += width) {
-        const auto others = simd::pack<T>::load(value_ + j);
-        at_least |= lanes_at_least(others, own) << j;
-        at_most |= lanes_at_least(own, others) << j;
-      }
-      const std::uint32_t lower = (1U << i) - 1;
-      ordered[std::popcount((at_least & ~at_most) | (at_least & lower))] = id_[i];
+    std::int32_t ordered[most + 8];
+    for (int i = 0; i < count_; i += 8) {
+      simd::unrolled<8>([&](auto k) __attribute__((always_inline)) {
+        ordered[before(i + k)] = id_[i + k];
+      });
     }
     for (index_t k = 0; k < ids.extent(0); ++k) ids(k) = ordered[k];
   }
 
  private:
+  // How many stand before candidate i.
+  DEEPSEEK_INLINE int before(int i) const {
+    const auto own = simd::pack<T>::broadcast(value_[i]);
+    std::uint32_t at_least = 0, at_most = 0;
+    for (int j = 0; j < count_; j += simd::pack<T>::width) {
+      const auto others = simd::pack<T>::load(value_ + j);
+      at_least |= lanes_at_least(others, own) << j;
+      at_most |= lanes_at_least(own, others) << j;
+    }
+    const std::uint32_t lower = (1U << i) - 1;
+    return std::popcount((at_least & ~at_most) | (at_least & lower));
+  }
+
   int count_ = 0;
-  T value_[most + simd::pack<T>::width];
-  std::int32_t id_[most];
+  T value_[most + std::max<index_t>(simd::pack<T>::width, 8)];
+  std::int32_t id_[most + 8];
 };
 
-// memory: E numbers for s + bias, then one for each group. ids: at most longest_gate_list.
-template <class T, class I>
-void gate_choices(const T* s, const T* bias, const I& ids, const view<T, host, dyn>& memory,
-                  const gate_rule& rule) {
-  const index_t experts = memory.extent(0) - rule.groups, size = experts / rule.groups;
-  T* const choice = memory.data();
-  const view<T, host, dyn> values(choice + experts, {rule.groups});
-  biased_scores(s, bias, choice, experts);
-  const bool limited = rule.top_groups < rule.groups;
-  if (limited) {
-    for (index_t g = 0; g < rule.groups; ++g) {
-      const T v = group_value_of(choice + g * size, size, rule.group);
-      values(g) = v == v ? v : -std::numeric_limits<T>::infinity();
-    }
-    strike_groups(values, rule);
+// f(first expert, how many) of what is in: all, or the groups whose value is a number.
+template <class T, class F>
+DEEPSEEK_INLINE void in_groups(const view<T, host, dyn>& values, index_t experts,
+                               const gate_rule& rule, const F& f) {
+  if (rule.top_groups == rule.groups) return f(index_t{0}, experts);
+  const index_t size = experts / rule.groups;
+  for (index_t g = 0; g < rule.groups; ++g) {
+    if (values(g) == values(g)) f(g * size, size);
   }
-  const auto in_groups = [&](const auto& f) {  // f(first expert, how many) of what is in
-    if (!limited) return f(index_t{0}, experts);
+}
+
+// What the choice of a token works on: E numbers s + bias and one for each group.
+template <class T>
+struct gate_numbers {
+  T* choice;
+  view<T, host, dyn> groups;
+
+  gate_numbers(T* memory, index_t experts, const gate_rule& rule)
+      : choice(memory), groups(memory + experts, {rule.groups}) {}
+};
+
+// Fills the numbers of a token and returns a floor for its k best.
+template <class T>
+T gate_floor(const T* s, const T* bias, const gate_numbers<T>& to, index_t experts, index_t k,
+             const gate_rule& rule) {
+  biased_scores(s, bias, to.choice, experts);
+  if (rule.top_groups < rule.groups) {
+    const index_t size = experts / rule.groups;
     for (index_t g = 0; g < rule.groups; ++g) {
-      if (values(g) == values(g)) f(g * size, size);
+      const T v = group_value_of(to.choice + g * size, size, rule.group);
+      to.groups(g) = v == v ? v : -std::numeric_limits<T>::infinity();
     }
-  };
+    strike_groups(to.groups, rule);
+  }
   strands<T> largest;
-  in_groups([&](index_t first, index_t n) { largest.add(choice + first, n); });
-  const T floor = largest.kth(ids.extent(0));
-  candidates_of_gate<T> few;
+  in_groups(
+      to.groups, experts, rule, [&](index_t first, index_t n) __attribute__((always_inline)) {
+        largest.add(to.choice + first, n);
+      });
+  return largest.kth(k);
+}
+
+// All that reach the floor, where they are few.
+template <class T>
+bool gate_candidates(const gate_numbers<T>& from, index_t experts, T floor,
+                     candidates_of_gate<T>& few, const gate_rule& rule) {
   bool fits = true;
-  in_groups([&](index_t first, index_t n) { fits = fits && few.add(choice, first, n, floor); });
-  if (fits) return few.best(ids);
+  in_groups(
+      from.groups, experts, rule, [&](index_t first, index_t n) __attribute__((always_inline)) {
+        fits = fits && few.add(from.choice, first, n, floor);
+      });
+  few.close();
+  return fits;
+}
+
+// Where they are many. ids: at most longest_gate_list.
+template <class T, class I>
+void gate_ids(const gate_numbers<T>& from, index_t experts, const I& ids, const gate_rule& rule) {
   gate_list<T> best(ids.extent(0));
-  in_groups([&](index_t first, index_t n) {
-    for (index_t e = first; e < first + n; ++e) best.offer(choice[e], e);
+  in_groups(from.groups, experts, rule, [&](index_t first, index_t n) {
+    for (index_t e = first; e < first + n; ++e) best.offer(from.choice[e], e);
   });
   for (index_t k = 0; k < ids.extent(0); ++k) ids(k) = best[k];
 }
 
+inline constexpr index_t gate_together = 16;  // tokens
+
+// Numbers of one token's memory, in whole lines.
+inline index_t gate_room(index_t experts, const gate_rule& rule) {
+  return (experts + rule.groups + 15) / 16 * 16;
+}
+
+// Tokens first .. last - 1, at most gate_together, step by step: one token alone is a chain of
+// waits, which others fill. memory: gate_room numbers for each token.
 template <class P, class Bias, class Out>
-void gate_token(const P& scores, const Bias& bias, const Out& out, index_t t,
-                const view<typename P::value_type, host, dyn>& memory, const gate_rule& rule) {
+void gate_tokens(const P& scores, const Bias& bias, const Out& out,
+                 std::pair<index_t, index_t> tokens, typename P::value_type* memory,
+                 const gate_rule& rule) {
   using T = typename P::value_type;
-  T* const s = &scores(t, 0);
+  const index_t experts = scores.extent(1), k = out.ids.extent(1), room = gate_room(experts, rule);
+  const auto each = [first = tokens.first, last = tokens.second](const auto& f) {
+    for (index_t t = first; t < last; ++t) f(t, t - first);
+  };
   const T* selecting = nullptr;
   if constexpr (!std::is_same_v<Bias, none>) selecting = bias.data();
-  const auto ids = slice(out.ids, t);
-  gate_scores(s, scores.extent(1), rule.score);
-  if (rule.choice == gate_choice::by_score && ids.extent(0) > 0) {
-    gate_choices(s, selecting, ids, memory, rule);
+  const auto numbers = [&](index_t i) { return gate_numbers<T>(memory + i * room, experts, rule); };
+  each([&](index_t t, index_t) { gate_scores(&scores(t, 0), experts, rule.score); });
+  if (rule.choice == gate_choice::by_score && k > 0) {
+    T floor[gate_together];
+    each([&](index_t t, index_t i) {
+      floor[i] = gate_floor(&scores(t, 0), selecting, numbers(i), experts, k, rule);
+    });
+    candidates_of_gate<T> few[gate_together];
+    bool fits[gate_together];
+    each([&](index_t, index_t i) {
+      fits[i] = gate_candidates(numbers(i), experts, floor[i], few[i], rule);
+    });
+    each([&](index_t t, index_t i) {
+      const auto ids = slice(out.ids, t);
+      fits[i] ? few[i].best(ids) : gate_ids(numbers(i), experts, ids, rule);
+    });
   } else if (rule.choice == gate_choice::all) {
-    gate_all_row(ids);
+    each([&](index_t t, index_t) { gate_all_row(slice(out.ids, t)); });
   }
-  gate_weights_row(slice(scores, t), slice(out.weights, t), ids, rule);
+  each([&](index_t t, index_t) {
+    gate_weights_row(slice(scores, t), slice(out.weights, t), slice(out.ids, t), rule);
+  });
 }
 
 }  // namespace deepseek::kernels
