@@ -6,6 +6,7 @@ BUILD ?= build
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 PREFIX ?= /usr/local
 PACKAGES ?= cmake/packages.sh
+TESTS_PER_PROGRAM ?= 6
 CONFIGURE = cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release \
   -DCMAKE_EXPORT_COMPILE_COMMANDS=ON -DDEEPSEEK_CUDA=$(if $(filter 1 ON,$(CUDA)),ON,OFF) \
   $(if $(shell command -v ccache),-DCMAKE_CXX_COMPILER_LAUNCHER=ccache) $(CMAKE_FLAGS) --log-level=NOTICE
@@ -38,10 +39,11 @@ demo:
 	@$(COMPILE) demo
 	@$(BUILD)/bin/demo $(ARGS)
 
-# Every step is tried; the last line on standard output is the JSON line of the summary.
+# Every step is tried; the last line on standard output is the JSON line of the summary. Tests share
+# programs, for that compiles faster from nothing; TESTS_PER_PROGRAM=1 is for work on one of them.
 test:
 	@$(PACKAGES) test
-	@$(CONFIGURE)
+	@$(CONFIGURE) -DDEEPSEEK_TESTS_PER_PROGRAM=$(TESTS_PER_PROGRAM)
 	@$(COMPILE) tests
 	@rm -rf $(BUILD)/reports && mkdir -p $(BUILD)/reports
 	@status=0; reports=$$(cd $(BUILD)/reports && pwd); \

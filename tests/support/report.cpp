@@ -162,9 +162,10 @@ const outcome& finished() {
   return all().result;
 }
 
-void set_program(const std::string& path, const std::string& case_filter) {
-  all().path = path;
-  all().program = path.substr(path.find_last_of('/') + 1);
+void set_program(const std::string& path, const std::string& suite,
+                 const std::string& case_filter) {
+  all().path = suite.empty() ? path : path + " --test-suite=" + suite;
+  all().program = suite.empty() ? path.substr(path.find_last_of('/') + 1) : suite;
   all().case_filter = case_filter;
 }
 

@@ -61,7 +61,8 @@ struct outcome {
   int test_cases = 0, failed = 0, empty = 0, skipped = 0;
 };
 const outcome& finished();
-void set_program(const std::string& path, const std::string& case_filter);
+// A suite: the only one that runs; it gives the report its name.
+void set_program(const std::string& path, const std::string& suite, const std::string& case_filter);
 void print_report();
 void write_report();  // $DEEPSEEK_REPORT_DIR/<program>.json, if the variable is set
 
