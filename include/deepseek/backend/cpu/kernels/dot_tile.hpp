@@ -210,8 +210,9 @@ __attribute__((noinline)) void multiply_dots(const dot_operands& o, const std::b
   });
 }
 
-// The tallest compiled tile that `left` rows fill, 3 of them one of 4 (dot_operands): no row outside
-// A is read. 8 rows are better two tiles of 4 than of 6 and 2: few sums at once wait for each other.
+// The tallest compiled tile that `left` rows fill, 3 of them one of 4 (dot_operands): no row
+// outside A is read. 8 rows are better two tiles of 4 than of 6 and 2: few sums at once wait for
+// each other.
 template <class Form>
 constexpr int dot_rows(std::ptrdiff_t left) {
   constexpr int most = Form::rows;
