@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The one list of Debian and Ubuntu packages, by purpose. Installs what is missing and says so;
 # when nothing is missing it touches neither the network nor anything else.
-# usage: cmake/packages.sh base|demo|programs|test|bench|peers|ci
+# usage: cmake/packages.sh base|demo|programs|test|bench|peers|neon|ci
 set -eu
 
 base="g++ cmake ninja-build libeigen3-dev"
@@ -12,7 +12,8 @@ programs="$base $text libcli11-dev libssl-dev"
 test="$demo libssl-dev doctest-dev librandom123-dev libboost-context-dev python3"
 bench="$base libbenchmark-dev libopenblas-dev python3 python3-matplotlib"
 peers="$bench libdnnl-dev"
-ci="$test libbenchmark-dev libopenblas-dev clang libclang-rt-dev"
+neon="$test g++-aarch64-linux-gnu qemu-user"
+ci="$neon libbenchmark-dev libopenblas-dev clang libclang-rt-dev"
 
 case "${1:-}" in
   base) wanted=$base ;;
@@ -21,9 +22,10 @@ case "${1:-}" in
   test) wanted=$test ;;
   bench) wanted=$bench ;;
   peers) wanted=$peers ;;
+  neon) wanted=$neon ;;
   ci) wanted=$ci ;;
   *)
-    echo "usage: $0 base|demo|programs|test|bench|peers|ci" >&2
+    echo "usage: $0 base|demo|programs|test|bench|peers|neon|ci" >&2
     exit 2
     ;;
 esac
