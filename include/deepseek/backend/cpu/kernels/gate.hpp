@@ -219,8 +219,8 @@ struct gate_numbers {
   T* choice;
   view<T, host, dyn> groups;
 
-  gate_numbers(T* memory, index_t experts, const gate_rule& rule)
-      : choice(memory), groups(memory + experts, {rule.groups}) {}
+  gate_numbers(T* memory, index_t scores, const gate_rule& rule)
+      : choice(memory), groups(memory + scores, {rule.groups}) {}
 };
 
 // Fills the numbers of a token and returns a floor for its k best.

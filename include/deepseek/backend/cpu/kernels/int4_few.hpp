@@ -3,6 +3,10 @@
 // sums are those of int4_tile.hpp: a group's exact, one fma adds it.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
 #include "deepseek/backend/cpu/kernels/int4_tile.hpp"
 
 namespace deepseek::kernels {
@@ -65,12 +69,13 @@ __attribute__((noinline)) void multiply_int4_few(const Words& w, std::ptrdiff_t 
       a += 8, b += word_bytes;
     }
     simd::unrolled<vectors>([&](auto j) __attribute__((always_inline)) {
-      const auto [scale, zero] = w.scale_and_zero(g, n0 + j * pack::width);
+      const std::pair<pack, pack> factors = w.scale_and_zero(g, n0 + j * pack::width);
       simd::unrolled<Rows>([&](auto i) __attribute__((always_inline)) {
         constexpr int q = i * vectors + j;
         const pack row_sum = pack::broadcast(t.row_sums[i * t.row_sums_row + g]);
         const pack value{__builtin_convertvector(whole[q], typename pack::raw)};
-        sums[q] = simd::fma(simd::fma(-zero, row_sum, value), scale, pack{sums[q]}).v;
+        sums[q] =
+            simd::fma(simd::fma(-factors.second, row_sum, value), factors.first, pack{sums[q]}).v;
       });
     });
   }
