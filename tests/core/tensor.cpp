@@ -30,7 +30,7 @@ TEST_CASE("memory is aligned and zero, copies are deep, moves leave nothing") {
 
 TEST_CASE("large blocks begin at a large page and are zero") {
   if (!ds::has_huge_pages) return;
-  for (const ds::index_t bytes : {ds::index_t{1} << 20, (ds::index_t{2} << 20) + 1}) {
+  for (const ds::index_t bytes : {(ds::index_t{2} << 20) - 1, (ds::index_t{2} << 20) + 1}) {
     const ds::tensor<std::uint8_t, ds::host, ds::dyn> a({bytes});
     CHECK(reinterpret_cast<std::uintptr_t>(a.data()) % ds::huge_page == 0);
     CHECK(std::count(a.data(), a.data() + bytes, 0) == bytes);

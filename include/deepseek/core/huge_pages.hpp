@@ -27,12 +27,13 @@ struct block_request {
   std::size_t alignment, bytes;
 };
 
-// `alignment`: of blocks that are no large ones. The last large page is filled up where that costs
-// at most an eighth of the block.
+// `alignment`: of blocks without a large page. The last large page is filled up where that costs at
+// most an eighth of the block.
 constexpr block_request request_for(std::size_t bytes, std::size_t alignment) {
-  if (!has_huge_pages || bytes < huge_page / 2 || bytes > SIZE_MAX / 2) return {alignment, bytes};
+  if (!has_huge_pages || bytes > SIZE_MAX / 2) return {alignment, bytes};
   const std::size_t whole = (bytes + huge_page - 1) / huge_page * huge_page;
-  return {huge_page, whole - bytes <= bytes / 8 ? whole : bytes};
+  const std::size_t size = whole - bytes <= bytes / 8 ? whole : bytes;
+  return {size < huge_page ? alignment : huge_page, size};
 }
 
 // For memory that nothing has touched yet: the large pages that lie in it.
@@ -47,6 +48,7 @@ inline void advise_huge_pages(void* p, std::size_t bytes) noexcept {
 }
 
 static_assert(request_for(100, 64).alignment == 64 && request_for(100, 64).bytes == 100);
+static_assert(request_for(huge_page / 2, 64).alignment == 64);
 static_assert(!has_huge_pages || (request_for(huge_page - 1, 64).bytes == huge_page &&
                                   request_for(huge_page + 1, 64).bytes == huge_page + 1));
 
