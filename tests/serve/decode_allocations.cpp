@@ -8,6 +8,7 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cstdlib>
 
 #if defined(__GLIBC__) && !DEEPSEEK_ASAN
@@ -34,9 +35,10 @@ void* realloc(void* p, std::size_t n) {
   ++allocations;
   return __libc_realloc(p, n);
 }
-void* aligned_alloc(std::size_t alignment, std::size_t n) {
+int posix_memalign(void** p, std::size_t alignment, std::size_t n) {
   ++allocations;
-  return __libc_memalign(alignment, n);
+  *p = __libc_memalign(alignment, n);
+  return *p == nullptr ? ENOMEM : 0;
 }
 }
 

@@ -10,8 +10,9 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
+
+#include <stdlib.h>  // posix_memalign, free
 
 namespace deepseek {
 
@@ -32,14 +33,14 @@ struct memory<host> {
 
   static void* allocate(std::size_t bytes) {
     const auto [start, size] = request_for(bytes, alignment);
-    const std::size_t lines = size / alignment + (size % alignment != 0 || size == 0 ? 1 : 0);
-    void* p = lines > SIZE_MAX / alignment ? nullptr : std::aligned_alloc(start, lines * alignment);
+    void* p = nullptr;
+    if (::posix_memalign(&p, start, size > 0 ? size : alignment) != 0) p = nullptr;
     require(p != nullptr, error_code::out_of_memory, "memory: ", bytes,
             " bytes of host memory are not available; use a smaller model or batch");
     advise_huge_pages(p, size);
     return p;
   }
-  static void deallocate(void* p) noexcept { std::free(p); }
+  static void deallocate(void* p) noexcept { ::free(p); }
   static void zero(void* p, std::size_t bytes) {
     if (bytes > 0) std::memset(p, 0, bytes);
   }
