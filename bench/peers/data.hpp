@@ -7,9 +7,8 @@
 #include "task.hpp"
 
 #include "deepseek/core/dtype.hpp"
-#include "deepseek/core/huge_pages.hpp"
+#include "deepseek/core/space.hpp"
 
-#include <new>
 #include <vector>
 
 namespace peers {
@@ -19,16 +18,13 @@ namespace peers {
 template <class T>
 struct as_in_tensors {
   using value_type = T;
-  static constexpr std::align_val_t line{64};
   as_in_tensors() = default;
   template <class U>
   as_in_tensors(const as_in_tensors<U>&) {}
   T* allocate(std::size_t count) {
-    auto* const p = static_cast<T*>(::operator new(count * sizeof(T), line));
-    bench::ds::advise_huge_pages(p, count * sizeof(T));
-    return p;
+    return static_cast<T*>(bench::ds::memory<bench::ds::host>::allocate(count * sizeof(T)));
   }
-  void deallocate(T* p, std::size_t) noexcept { ::operator delete(p, line); }
+  void deallocate(T* p, std::size_t) noexcept { bench::ds::memory<bench::ds::host>::deallocate(p); }
   friend bool operator==(as_in_tensors, as_in_tensors) { return true; }
 };
 using floats = std::vector<float, as_in_tensors<float>>;

@@ -2,7 +2,7 @@
 #include "limits.hpp"
 
 #include "deepseek/backend/cpu/simd_narrow.hpp"
-#include "deepseek/core/huge_pages.hpp"
+#include "deepseek/core/tensor.hpp"
 
 #include <benchmark/benchmark.h>
 
@@ -134,18 +134,9 @@ double together(int threads, const Rate& rate) {
   return sum;
 }
 
-// In large pages, as our tensors are.
-std::vector<float> swept_memory() {
-  const std::size_t count = static_cast<std::size_t>(cold_bytes()) / sizeof(float);
-  std::vector<float> memory;
-  memory.reserve(count);
-  deepseek::advise_huge_pages(memory.data(), count * sizeof(float));
-  memory.resize(count, 1.0F);
-  return memory;
-}
-
 double sweep_rate(const work& cost, int threads) {
-  static std::vector<float> memory = swept_memory();
+  using floats_of_memory = deepseek::tensor<float, deepseek::host, deepseek::dyn>;
+  static floats_of_memory memory({static_cast<std::int64_t>(cold_bytes()) / 4});  // touched: zeros
   const double touched = std::max(cost.touched, cost.bytes), last_cache = cold_bytes() / 4;
   const double wanted = touched > last_cache ? cold_bytes() : std::max(touched, 32768.0 * threads);
   const std::size_t share = static_cast<std::size_t>(wanted) / sizeof(float) /

@@ -68,16 +68,12 @@ __attribute__((noinline)) void multiply_int4_few(const Words& w, std::ptrdiff_t 
       int4_few::add_word<Rows>(a, t.a_row, b, whole);
       a += 8, b += word_bytes;
     }
+    pack scale[vectors], less[vectors];
     simd::unrolled<vectors>([&](auto j) __attribute__((always_inline)) {
       const std::pair<pack, pack> factors = w.scale_and_zero(g, n0 + j * pack::width);
-      simd::unrolled<Rows>([&](auto i) __attribute__((always_inline)) {
-        constexpr int q = i * vectors + j;
-        const pack row_sum = pack::broadcast(t.row_sums[i * t.row_sums_row + g]);
-        const pack value{__builtin_convertvector(whole[q], typename pack::raw)};
-        sums[q] =
-            simd::fma(simd::fma(-factors.second, row_sum, value), factors.first, pack{sums[q]}).v;
-      });
+      scale[j] = factors.first, less[j] = -factors.second;
     });
+    add_group<Rows>(t, g, scale, less, whole, sums);
   }
   simd::unrolled<count>([&](auto q) __attribute__((always_inline)) {
     pack{sums[q]}.store(t.sums + q / vectors * t.columns + q % vectors * pack::width);

@@ -30,7 +30,24 @@ struct int4_tile {
   float* sums;                        // [rows][columns]
 };
 
-// What the integers of group g add to the sums.
+// What the integers of group g add to the sums; factors of each register of columns.
+template <int Rows, std::size_t Vectors, class Integers, class Sums>
+DEEPSEEK_INLINE void add_group(const int4_tile& t, std::ptrdiff_t g,
+                               const simd::pack<float> (&scale)[Vectors],
+                               const simd::pack<float> (&less)[Vectors], const Integers& whole,
+                               Sums& sums) {
+  using pack = simd::pack<float>;
+  constexpr int vectors = Vectors;
+  simd::unrolled<Rows>([&](auto i) __attribute__((always_inline)) {
+    const pack row_sum = pack::broadcast(t.row_sums[i * t.row_sums_row + g]);
+    simd::unrolled<vectors>([&](auto j) __attribute__((always_inline)) {
+      constexpr int q = i * vectors + j;
+      const pack value{__builtin_convertvector(whole[q], typename pack::raw)};
+      sums[q] = simd::fma(simd::fma(less[j], row_sum, value), scale[j], pack{sums[q]}).v;
+    });
+  });
+}
+// With the factors of the tile.
 template <int Rows, class Integers, class Sums>
 DEEPSEEK_INLINE void add_group(const int4_tile& t, std::ptrdiff_t g, const Integers& whole,
                                Sums& sums) {
@@ -41,14 +58,7 @@ DEEPSEEK_INLINE void add_group(const int4_tile& t, std::ptrdiff_t g, const Integ
     scale[j] = pack::load(t.scales + g * t.columns + j * pack::width);
     less[j] = pack::load(t.minus_zeros + g * t.columns + j * pack::width);
   });
-  simd::unrolled<Rows>([&](auto i) __attribute__((always_inline)) {
-    const pack row_sum = pack::broadcast(t.row_sums[i * t.row_sums_row + g]);
-    simd::unrolled<vectors>([&](auto j) __attribute__((always_inline)) {
-      constexpr int q = i * vectors + j;
-      const pack value{__builtin_convertvector(whole[q], typename pack::raw)};
-      sums[q] = simd::fma(simd::fma(less[j], row_sum, value), scale[j], pack{sums[q]}).v;
-    });
-  });
+  add_group<Rows>(t, g, scale, less, whole, sums);
 }
 
 template <int Rows, int Lines>
