@@ -172,7 +172,7 @@ TEST_CASE("simd: products of words and of small bytes are exact at the extremes"
                         static_cast<std::int32_t>(0x01010101U * (static_cast<unsigned>(s) & 255U));
     simd::vector<std::int16_t> sum{};
     for (int i = 0; i < 8; ++i) sum = simd::add_byte_pairs(sum, codes, bytes);
-    for (int i = 0; i < simd::register_bytes / 2; ++i) CHECK(sum[i] == 8 * 2 * 15 * s);
+    for (int i = 0; i < simd::register_bytes / 2; ++i) CHECK(int{sum[i]} == 8 * 2 * 15 * s);
   }
 }
 
