@@ -88,7 +88,7 @@ class forward_tile {
         if (few && Form::in_place(in_, group_.range, k0)) return strip_in_place(k0, c);
       }
       const element* const tile = tile_of(packed, k0);
-      look_ahead(packed, i1, next, (rows_ + strip_size - 1) / strip_size);
+      look_ahead(packed, i1, next);
       for (index_t r = 0; r < rows_; r += strip_size) {
         strip(r, std::min(strip_size, rows_ - r), {tile, k0, c});
       }
@@ -139,7 +139,7 @@ class forward_tile {
 
   // What is read after the present key tile: the next one, packed or not, and where that is the
   // next query tile's, its queries too.
-  void look_ahead(const packed_tiles<Form>& packed, index_t i1, index_t next, index_t strips) {
+  void look_ahead(const packed_tiles<Form>& packed, index_t i1, index_t next) {
     ahead_.clear();
     if (packed.memory == nullptr) return;
     if (next >= group_.range.keys) {
@@ -155,7 +155,7 @@ class forward_tile {
       ahead_.add(in_.k, group_.range, {kv_head(), next});
       ahead_.add(in_.v, group_.range, {kv_head(), next});
     }
-    ahead_.spread_over(2 * strips);
+    ahead_.spread_over(rows_);
   }
 
   strip_of<Form> strip_at(index_t r0, index_t rows, const element* tile, key_range keys) const {
@@ -172,9 +172,7 @@ class forward_tile {
     const std::uint64_t any = any_bit(r0, rows);
     if (any == 0) return;
     const auto at = strip_at(r0, rows, tile.packed, range_of(any));
-    ahead_.fetch();
     Form::scores(at, scale_);
-    ahead_.fetch();
     weigh(at, r0, tile.k0);
     if (tile.c == coverage::partial && !Form::values_finite(at)) return add_visible(at, r0);
     Form::add_values(at);
@@ -182,6 +180,7 @@ class forward_tile {
   // From scores to weights.
   void weigh(const strip_of<Form>& at, index_t r0, index_t k0) {
     for (index_t r = 0; r < at.rows; ++r) {
+      ahead_.fetch();
       if constexpr (modifies_scores<P>) {
         modify_row<units, T>(group_.bound((r0 + r) % group_.heads),
                              {s_ + r * key_tile, nullptr, at.keys, position(r0 + r), k0});

@@ -49,21 +49,25 @@ DEEPSEEK_INLINE simd::pack<T> power(simd::pack<T> x) {
     return exp2<T>(x);
   }
 }
-// One row's running maximum and sum.
+// One row's shift and running sum. `top` was its largest score when it was last raised, and no later
+// score is larger by more than `top_slack`.
 template <class T>
 struct online_row {
   T top = -std::numeric_limits<T>::infinity(), sum = 0;
 };
+// A row is brought to a new maximum only where weights would pass 2^8 (or e^8): seldom after its
+// first tile. The result is the same but for rounding, for o and the sum grow alike.
+inline constexpr int top_slack = 8;
 
 // o and sum of a row brought to a new maximum.
 template <base B, class T>
-void raise_top(online_row<T>& row, T top, T shift, std::span<T> o) {
+void raise_top(online_row<T>& row, T top, std::span<T> o) {
   using pack = simd::pack<T>;
   if (row.sum == T(0) && row.top == -std::numeric_limits<T>::infinity()) {
     row.top = top;  // o is 0
     return;
   }
-  const pack scale = power<B>(pack::broadcast(row.top - shift));
+  const pack scale = power<B>(pack::broadcast(row.top - top));
   for (std::size_t c = 0; c < o.size(); c += pack::width) {
     (pack::load(o.data() + c) * scale).store(o.data() + c);
   }
@@ -90,10 +94,9 @@ DEEPSEEK_INLINE void online_softmax(const T* s, std::uint64_t bits, online_row<T
   pack tops = pack::broadcast(-infinity);
   simd::unrolled<registers>([&](auto i)
                                 __attribute__((always_inline)) { tops = max(tops, score(i)); });
-  const T top = std::max(row.top, reduce_max(tops));
-  const T shift = top == -infinity ? T(0) : top;
-  if (top != row.top) raise_top<B>(row, top, shift, o);
-  const pack shifts = pack::broadcast(shift);
+  const T top = reduce_max(tops);
+  if (top > row.top + T(top_slack)) raise_top<B>(row, top, o);
+  const pack shifts = pack::broadcast(row.top == -infinity ? T(0) : row.top);
   pack sums = pack::zero();
   simd::unrolled<registers>([&](auto i) __attribute__((always_inline)) {
     const pack p = power<B>(score(i) - shifts);
