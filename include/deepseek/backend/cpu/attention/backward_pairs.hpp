@@ -159,10 +159,10 @@ class pair_backward : public backward_rows<pair_backward<In, Out, G, P>, float, 
     const index_t pairs = (last + 1) / 2 - first / 2, at = j * turned_row() + from;
     pair_form::add_product(
         {turned_p_ + at, turned_row(), do_panels_ + from / 2 * pair_form::step, padded(), pairs},
-        count, {sums.dv + j * dv_row(), dv_row()}, dv());
+        count, {sums.dv + j * sums.dv_row, sums.dv_row}, dv());
     pair_form::add_product(
         {turned_ds_ + at, turned_row(), q_panels_ + from / 2 * pair_form::step, padded(), pairs},
-        count, {sums.dk + j * d_row(), d_row()}, d());
+        count, {sums.dk + j * sums.dk_row, sums.dk_row}, d());
   }
 
   bool finite(index_t k0, key_range) const {
@@ -191,10 +191,10 @@ class pair_backward : public backward_rows<pair_backward<In, Out, G, P>, float, 
       const index_t pairs = (rows() + 1) / 2, at = j * turned_row();
       element* const d_o = shown_copy(do_panels_, panels_size(dv(), padded()));
       pair_form::add_product({turned_p_ + at, turned_row(), hidden(d_o, dv()), padded(), pairs}, 1,
-                             {sums.dv + j * dv_row(), dv_row()}, dv());
+                             {sums.dv + j * sums.dv_row, sums.dv_row}, dv());
       element* const q = shown_copy(q_panels_, panels_size(d(), padded()));
       pair_form::add_product({turned_ds_ + at, turned_row(), hidden(q, d()), padded(), pairs}, 1,
-                             {sums.dk + j * d_row(), d_row()}, d());
+                             {sums.dk + j * sums.dk_row, sums.dk_row}, d());
     }
   }
   static element* shown_copy(const element* from, index_t size) {

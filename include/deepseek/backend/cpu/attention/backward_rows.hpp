@@ -28,6 +28,7 @@ enum class gradients_of { both, queries, keys };
 template <class T>
 struct key_sums {
   T *dk, *dv;
+  index_t dk_row, dv_row;
 };
 
 struct backward_memory;
@@ -80,9 +81,10 @@ class backward_rows {
   bool wants_queries() const { return wanted_ != gradients_of::keys; }
   bool wants_keys() const { return wanted_ != gradients_of::queries; }
   key_sums<T> sums_of(index_t k0) const {
-    T* const dk = sums_ + tile_index(k0) * key_tile * (d_row() + dv_row());
-    return {dk, dk + key_tile * d_row()};
+    T* const dk = sums_ + tile_index(k0) * sums_size();
+    return {dk, dk + key_tile * tight_row<T>(d()), tight_row<T>(d()), tight_row<T>(dv())};
   }
+  index_t sums_size() const { return key_tile * (tight_row<T>(d()) + tight_row<T>(dv())); }
   std::uint64_t bits_of_strip(index_t r0) const {
     std::uint64_t any = 0;
     for (index_t r = r0; r < std::min(r0 + strip_rows<T>, rows_); ++r) any |= bits_[r];
@@ -104,7 +106,7 @@ class backward_rows {
   void take_memory() {
     constexpr index_t word = sizeof(std::uint64_t) / sizeof(T);
     const index_t row = d_row() + 2 + word, weights = round_up(most(), 32) * key_tile;
-    const index_t sums = tiles() * key_tile * (d_row() + dv_row());
+    const index_t sums = tiles() * sums_size();
     T* p = kernels::scratch<backward_memory, T>(
         static_cast<std::size_t>(most() * row + 2 * weights + 2 * dv_row() + sums));
     bits_ = reinterpret_cast<std::uint64_t*>(p), p += most() * word;
@@ -120,7 +122,7 @@ class backward_rows {
 
   void begin_sums(index_t k0) {
     slots_->open(k0);
-    std::fill_n(sums_of(k0).dk, key_tile * (d_row() + dv_row()), T(0));
+    std::fill_n(sums_of(k0).dk, sums_size(), T(0));
   }
   void begin_keys(index_t k0) {
     if (wants_keys()) {
@@ -133,8 +135,8 @@ class backward_rows {
     const auto sums = sums_of(k0);
     for (index_t j = 0; j < keys_in(k0); ++j) {
       const index_t key = group_.range.key + k0 + j;
-      write_row(sums.dk + j * d_row(), d(), row_of(g_.dk, key, kv_head()));
-      write_row(sums.dv + j * dv_row(), dv(), row_of(g_.dv, key, kv_head()));
+      write_row(sums.dk + j * sums.dk_row, d(), row_of(g_.dk, key, kv_head()));
+      write_row(sums.dv + j * sums.dv_row, dv(), row_of(g_.dv, key, kv_head()));
     }
     slots_->close(k0);
   }
@@ -148,9 +150,11 @@ class backward_rows {
       if (!begun) begin_rows();
       begun = true;
       begin_keys(k0);
+      const bool last = wants_keys() && slots_->closes_after(k0, i0 / group_.queries_per_tile());
       look_ahead(i1, next);
+      if (last) keys_ahead(k0);
       pair_of_tiles(k0, c);
-      if (wants_keys() && slots_->closes_after(k0, i0 / group_.queries_per_tile())) finish_keys(k0);
+      if (last) finish_keys(k0);
     });
     if (!wants_queries()) return;
     for (index_t r = 0; r < rows_; ++r) {
@@ -174,13 +178,22 @@ class backward_rows {
     }
     if (slots_->is_open(next)) {
       self().add_operands(next, ahead_);
-      ahead_.add(sums_of(next).dk, 0, 1, key_tile * (d_row() + dv_row()));
+      ahead_.add(sums_of(next).dk, 0, 1, sums_size());
     } else {
       ahead_.add(in_.k, group_.range, {kv_head(), next});
       ahead_.add(in_.v, group_.range, {kv_head(), next});
     }
-    constexpr index_t per_strip = 4;  // of five products, where all strips are visible
-    ahead_.spread_over(per_strip * ((rows_ + strip_rows<T> - 1) / strip_rows<T>));
+    spread_ahead();
+  }
+  // And what the sums of a key tile after its last visit are written to.
+  void keys_ahead(index_t k0) {
+    ahead_.add(g_.dk, group_.range, {kv_head(), k0});
+    ahead_.add(g_.dv, group_.range, {kv_head(), k0});
+    spread_ahead();
+  }
+  // A piece for each row's weights and each strip of the last products, where all are visible.
+  void spread_ahead() {
+    ahead_.spread_over(rows_ + 2 * ((rows_ + strip_rows<T> - 1) / strip_rows<T>));
   }
 
   void begin_rows() {
@@ -214,11 +227,7 @@ class backward_rows {
     }
     if (any == 0) return;
     const key_range keys = range_of(any);
-    for (index_t r0 = 0; r0 < rows_; r0 += strip_rows<T>) {
-      ahead_.fetch();
-      weights(r0, k0);
-      ahead_.fetch();
-    }
+    for (index_t r0 = 0; r0 < rows_; r0 += strip_rows<T>) weights(r0, k0);
     self().take_weights();
     if (c == coverage::partial && !self().finite(k0, keys)) return self().add_pairs(k0, keys);
     for (index_t r0 = 0; wants_queries() && r0 < rows_; r0 += strip_rows<T>) {
@@ -246,6 +255,7 @@ class backward_rows {
     const key_range keys = range_of(any);
     self().multiply(r0, rows, k0, keys);
     for (index_t r = 0; r < rows; ++r) {
+      ahead_.fetch();
       T slope[modifies_scores<P> ? key_tile : 1];
       if constexpr (modifies_scores<P>) {
         std::fill_n(slope, key_tile, T(1));

@@ -97,12 +97,12 @@ class wide_backward : public backward_rows<wide_backward<T, In, Out, G, P>, T, I
   void add_to_keys(index_t k0, key_range keys, index_t first, index_t last) {
     const auto sums = sums_of(k0);
     const index_t j = keys.low, count = keys.high - keys.low;
-    const product<T> to_dv{p_ + first * key_tile + j,     1,       key_tile,
-                           do_panels_ + first * panel<T>, most(),  last - first,
-                           sums.dv + j * dv_row(),        dv_row()};
-    const product<T> to_dk{ds_ + first * key_tile + j,   1,      key_tile,
-                           q_panels_ + first * panel<T>, most(), last - first,
-                           sums.dk + j * d_row(),        d_row()};
+    const product<T> to_dv{p_ + first * key_tile + j,     1,          key_tile,
+                           do_panels_ + first * panel<T>, most(),     last - first,
+                           sums.dv + j * sums.dv_row,     sums.dv_row};
+    const product<T> to_dk{ds_ + first * key_tile + j,   1,          key_tile,
+                           q_panels_ + first * panel<T>, most(),     last - first,
+                           sums.dk + j * sums.dk_row,    sums.dk_row};
     multiply_strip(to_dv, count, 0, dv(), kernels::start::from_c);
     multiply_strip(to_dk, count, 0, d(), kernels::start::from_c);
   }
@@ -122,12 +122,12 @@ class wide_backward : public backward_rows<wide_backward<T, In, Out, G, P>, T, I
         const index_t j = std::countr_zero(bits);
         const T p = p_[r * key_tile + j], ds = ds_[r * key_tile + j];
         for (index_t c = 0; wants_keys() && c < dv(); ++c) {
-          T& to = sums.dv[j * dv_row() + c];
+          T& to = sums.dv[j * sums.dv_row + c];
           to = chain(p, do_[r * dv_row() + c], to);
         }
         for (index_t c = 0; c < d(); ++c) {
           const index_t in_panel = c / panel<T> * panel<T>, rest = c % panel<T>;
-          T &to_key = sums.dk[j * d_row() + c], &to_query = dq_[r * d_row() + c];
+          T &to_key = sums.dk[j * sums.dk_row + c], &to_query = dq_[r * d_row() + c];
           if (wants_keys()) {
             to_key = chain(ds, q_panels_[in_panel * most() + r * panel<T> + rest], to_key);
           }

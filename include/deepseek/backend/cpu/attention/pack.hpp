@@ -28,6 +28,12 @@ template <class T>
 constexpr index_t row_size(index_t n) {
   return round_up(n, panel<T>) + lanes<T>;
 }
+// The same for what is kept of many tiles: as little memory as that allows.
+template <class T>
+constexpr index_t tight_row(index_t n) {
+  const index_t whole = round_up(n, panel<T>);
+  return whole * static_cast<index_t>(sizeof(T)) % 2048 == 0 ? whole + lanes<T> : whole;
+}
 
 // One row of a view [tokens, heads, width].
 template <class T>

@@ -49,8 +49,8 @@ DEEPSEEK_INLINE simd::pack<T> power(simd::pack<T> x) {
     return exp2<T>(x);
   }
 }
-// One row's shift and running sum. `top` was its largest score when it was last raised, and no later
-// score is larger by more than `top_slack`.
+// One row's shift and running sum. `top` was its largest score when it was last raised, and no
+// later score is larger by more than `top_slack`.
 template <class T>
 struct online_row {
   T top = -std::numeric_limits<T>::infinity(), sum = 0;
