@@ -94,7 +94,42 @@ void nothing_visible(const B& b, const std::string& where) {
   support::expect_true("attention", where + " nothing visible", holds, "not 0, -inf, 0");
 }
 
+// One query whose scores climb from key tile to key tile by `climb`, so that its running maximum
+// moves in every tile, in some or in none: o and lse are those of the plain sums.
+template <class T, class B>
+void climbing_scores(const B& b, double climb, const std::string& where) {
+  const problem p{.n = 1, .m = 700, .h = 1, .hk = 1, .d = 1, .dv = 1, .scale = 1};
+  data x = draw<T>(p, "climb");
+  x.q = {1};
+  double top = -infinity, sum = 0, weighted = 0, size = 0;
+  for (std::size_t j = 0; j < x.k.size(); ++j) {
+    x.k[j] = support::to_double(static_cast<T>(climb * static_cast<double>(j / 64) + x.k[j] / 4));
+    top = std::max(top, x.k[j]);
+  }
+  for (std::size_t j = 0; j < x.k.size(); ++j) {
+    const double weight = std::exp(x.k[j] - top);
+    sum += weight, weighted += weight * x.v[j], size += weight * std::abs(x.v[j]);
+  }
+  const auto r = outcome<T>(b, p, local<1024>{}, x);
+  // A score near `top` has that many digits less.
+  const double unit = 4 * std::numeric_limits<T>::epsilon() * (4 + std::abs(top));
+  const double o = support::to_double(r[0][0]), lse = support::to_double(r[1][0]);
+  support::expect_true("attention", where + support::text(" climb", climb),
+                       std::abs(o - weighted / sum) <= unit * size / sum &&
+                           std::abs(lse - top - std::log(sum)) <= unit,
+                       support::text("o", o, "expected", weighted / sum, "lse", lse, "expected",
+                                     top + std::log(sum)));
+}
+
 }  // namespace
+
+TEST_CASE("attention limits: scores that climb") {
+  for (double climb : {-60.0, -3.0, 0.0, 1.0, 5.0, 5.5, 6.0, 9.0, 100.0}) {
+    climbing_scores<float>(cpu(), climb, "cpu f32");
+    climbing_scores<double>(cpu(), climb, "cpu f64");
+    climbing_scores<float>(reference(), climb, "reference f32");
+  }
+}
 
 TEST_CASE("attention limits: masked values do not matter") {
   poisoned_keys<float>(cpu({.threads = 2}), "cpu f32");
