@@ -144,8 +144,8 @@ class pair_backward : public backward_rows<pair_backward<In, Out, G, P>, float, 
     }
   }
 
-  void add_to_queries(index_t r0, index_t k0, key_range keys) {
-    add_queries(r0, std::min(strip_rows<float>, rows() - r0), operands_of(k0).keys, keys);
+  void add_to_queries(index_t r0, index_t count, index_t k0, key_range keys) {
+    add_queries(r0, count, operands_of(k0).keys, keys);
   }
   void add_queries(index_t r0, index_t count, const element* keys_panels, key_range keys) {
     const index_t first = keys.low / 2, pairs = (keys.high + 1) / 2 - first;

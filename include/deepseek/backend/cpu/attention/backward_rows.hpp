@@ -85,9 +85,9 @@ class backward_rows {
     return {dk, dk + key_tile * tight_row<T>(d()), tight_row<T>(d()), tight_row<T>(dv())};
   }
   index_t sums_size() const { return key_tile * (tight_row<T>(d()) + tight_row<T>(dv())); }
-  std::uint64_t bits_of_strip(index_t r0) const {
+  std::uint64_t bits_of_strip(index_t r0, index_t rows) const {
     std::uint64_t any = 0;
-    for (index_t r = r0; r < std::min(r0 + strip_rows<T>, rows_); ++r) any |= bits_[r];
+    for (index_t r = r0; r < r0 + rows; ++r) any |= bits_[r];
     return any;
   }
 
@@ -227,26 +227,32 @@ class backward_rows {
     }
     if (any == 0) return;
     const key_range keys = range_of(any);
-    for (index_t r0 = 0; r0 < rows_; r0 += strip_rows<T>) weights(r0, k0);
+    for_each_strip(0, rows_, [&](index_t r0, index_t rows) { weights(r0, rows, k0); });
     self().take_weights();
     if (c == coverage::partial && !self().finite(k0, keys)) return self().add_pairs(k0, keys);
-    for (index_t r0 = 0; wants_queries() && r0 < rows_; r0 += strip_rows<T>) {
-      const std::uint64_t strip = bits_of_strip(r0);
-      if (strip != 0) self().add_to_queries(r0, k0, range_of(strip));
+    for_each_strip(0, wants_queries() ? rows_ : 0, [&](index_t r0, index_t rows) {
+      const std::uint64_t strip = bits_of_strip(r0, rows);
+      if (strip != 0) self().add_to_queries(r0, rows, k0, range_of(strip));
       ahead_.fetch();
-    }
-    for (index_t j = keys.low / strip_rows<T> * strip_rows<T>; wants_keys() && j < keys.high;
-         j += strip_rows<T>) {
-      from_rows_that_see(k0, {j, std::min(j + strip_rows<T>, keys.high)});
+    });
+    const index_t first = keys.low / strip_rows<T> * strip_rows<T>;
+    for_each_strip(first, wants_keys() ? keys.high : first, [&](index_t j, index_t count) {
+      from_rows_that_see(k0, {j, j + count});
       ahead_.fetch();
+    });
+  }
+  template <class F>
+  static void for_each_strip(index_t first, index_t last, F f) {
+    for (index_t r = first, rows; r < last; r += rows) {
+      rows = next_strip<T>(last - r);
+      f(r, rows);
     }
   }
 
   // p and ds of one strip of rows; zero where not visible.
-  void weights(index_t r0, index_t k0) {
+  void weights(index_t r0, index_t rows, index_t k0) {
     T *p = p_ + r0 * key_tile, *ds = ds_ + r0 * key_tile;
-    const index_t rows = std::min(strip_rows<T>, rows_ - r0);
-    const std::uint64_t any = bits_of_strip(r0);
+    const std::uint64_t any = bits_of_strip(r0, rows);
     if (any == 0) {
       std::fill_n(p, rows * key_tile, T(0));
       std::fill_n(ds, rows * key_tile, T(0));

@@ -83,7 +83,7 @@ class wide_backward : public backward_rows<wide_backward<T, In, Out, G, P>, T, I
   }
   void take_weights() {}
 
-  void add_to_queries(index_t r0, index_t k0, key_range keys) {
+  void add_to_queries(index_t r0, index_t count, index_t k0, key_range keys) {
     const product<T> sums{ds_ + r0 * key_tile + keys.low,
                           key_tile,
                           1,
@@ -92,7 +92,7 @@ class wide_backward : public backward_rows<wide_backward<T, In, Out, G, P>, T, I
                           keys.high - keys.low,
                           dq_ + r0 * d_row(),
                           d_row()};
-    multiply_strip(sums, std::min(strip_rows<T>, rows() - r0), 0, d(), kernels::start::from_c);
+    multiply_strip(sums, count, 0, d(), kernels::start::from_c);
   }
   void add_to_keys(index_t k0, key_range keys, index_t first, index_t last) {
     const auto sums = sums_of(k0);

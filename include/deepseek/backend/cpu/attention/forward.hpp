@@ -77,7 +77,6 @@ class forward_tile {
   void run(index_t i0, index_t i1, const packed_tiles<Form>& packed) {
     i0_ = i0;
     rows_ = (i1 - i0) * group_.heads;
-    const index_t strip_size = even_strip<T>(rows_);
     begin();
     // As many as make it pay to read keys where they stand, and each key tile is read once.
     const bool few = packed.memory == nullptr && rows_ > lanes<T> / 2 && rows_ <= lanes<T>;
@@ -89,8 +88,9 @@ class forward_tile {
       }
       const element* const tile = tile_of(packed, k0);
       look_ahead(packed, i1, next);
-      for (index_t r = 0; r < rows_; r += strip_size) {
-        strip(r, std::min(strip_size, rows_ - r), {tile, k0, c});
+      for (index_t r = 0, rows; r < rows_; r += rows) {
+        rows = next_strip<T>(rows_ - r);
+        strip(r, rows, {tile, k0, c});
       }
       packed.leave(k0, i0 / group_.queries_per_tile());
     };

@@ -17,6 +17,13 @@ template <class T>
 inline constexpr index_t panel = kernels::tile_size<T>::columns;
 template <class T>
 inline constexpr index_t strip_rows = kernels::tile_size<T>::rows;
+// Rows of the next strip where `left` are left: 64 are 4 x 12 + 2 x 8, for a tile of 4 is slow.
+template <class T>
+constexpr index_t next_strip(index_t left) {
+  constexpr index_t most = strip_rows<T>;
+  if (left <= most) return left;
+  return most > 8 && left < most + 8 ? 8 : most;
+}
 template <class T>
 inline constexpr index_t lanes = simd::pack<T>::width;
 

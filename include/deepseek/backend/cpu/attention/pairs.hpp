@@ -200,7 +200,7 @@ struct pair_form {
         static_cast<std::size_t>(key_tile * round_up(at.dv, columns)));
     pack_row_pairs(in.v, range, tile, values);
     for (index_t r = 0, rows; r < at.rows; r += rows) {
-      rows = exact_rows<float>(std::min(even_strip<float>(at.rows), at.rows - r));
+      rows = exact_rows<float>(next_strip<float>(at.rows - r));
       add(at, r, rows, values);
     }
   }

@@ -37,13 +37,6 @@ constexpr index_t exact_rows(index_t left) {
   return most > 8 && left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
 }
 
-// Rows of a strip of at most a register tile's height, all strips of `rows` nearly equal.
-template <class T>
-index_t even_strip(index_t rows) {
-  const index_t strips = (rows + strip_rows<T> - 1) / strip_rows<T>;
-  return kernels::padded_rows<T>(static_cast<int>((rows + strips - 1) / strips));
-}
-
 // Towards the cache: rows that stand a tile further on (beyond the last one it does nothing).
 template <class E>
 void fetch_rows(const E* first, index_t row, index_t rows, index_t width) {
@@ -155,7 +148,7 @@ struct wide_form {
     const T* const v = row_of(in.v, range.key_row(tile.k0), tile.kv).data + at.keys.low * row;
     for (index_t c = 0; c < at.dv; c += panel<T>) {
       for (index_t r = 0, rows; r < at.rows; r += rows) {
-        rows = exact_rows<T>(std::min(even_strip<T>(at.rows), at.rows - r));
+        rows = exact_rows<T>(next_strip<T>(at.rows - r));
         const kernels::tile_operands<T> o{at.p + r * key_tile + at.keys.low,
                                           key_tile,
                                           1,
