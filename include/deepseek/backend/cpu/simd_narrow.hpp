@@ -217,17 +217,19 @@ DEEPSEEK_INLINE std::uint32_t lanes_at_least(pack<T> a, pack<T> b) {
 }
 
 // Whether a > b in some lane.
-DEEPSEEK_INLINE bool some_above(pack<float> a, pack<float> b) {
+template <class T>
+DEEPSEEK_INLINE bool some_above(pack<T> a, pack<T> b) {
+  if constexpr (std::is_same_v<T, float>) {
 #if defined(__AVX512F__) && defined(__AVX512VL__)
-  return _mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ) != 0;
+    return _mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ) != 0;
 #elif defined(__AVX2__) && defined(__FMA__)
-  return _mm256_movemask_ps(_mm256_cmp_ps(a.v, b.v, _CMP_GT_OQ)) != 0;
-#else
-  const vector<std::int32_t> above = a.v > b.v;
-  std::int32_t all = 0;
-  for (int i = 0; i < pack<float>::width; ++i) all |= above[i];
-  return all != 0;
+    return _mm256_movemask_ps(_mm256_cmp_ps(a.v, b.v, _CMP_GT_OQ)) != 0;
 #endif
+  }
+  const vector<integer_of<T>> above = a.v > b.v;
+  integer_of<T> all = 0;
+  for (int i = 0; i < pack<T>::width; ++i) all |= above[i];
+  return all != 0;
 }
 
 // native::fma where a tile's sums leave no register over: g++ 12 moves sums about otherwise.

@@ -58,13 +58,14 @@ class forward_tile {
     const index_t most = round_up(std::max(most_rows, group.heads), strip_rows<T>);
     const index_t strip = (strip_rows<T> + lanes<T>)*key_tile;
     constexpr index_t word = sizeof(std::uint64_t) / sizeof(T);
-    T* memory = kernels::scratch<forward_memory, T>(
-        static_cast<std::size_t>(most * (o_row() + 2 + word) + strip + key_tile * lanes<T>));
+    T* memory = kernels::scratch<forward_memory, T>(static_cast<std::size_t>(
+        most * (o_row() + lanes<T> + 1 + word) + strip + key_tile * lanes<T>));
     bits_ = reinterpret_cast<std::uint64_t*>(memory);
     o_ = memory + most * word;
     s_ = o_ + most * o_row();
     turned_scores_ = s_ + strip;
-    state_ = reinterpret_cast<online_row<T>*>(turned_scores_ + key_tile * lanes<T>);
+    sums_ = turned_scores_ + key_tile * lanes<T>;
+    tops_ = sums_ + most * lanes<T>;
     q_ = kernels::scratch<forward_operands, element>(
         static_cast<std::size_t>(most * q_row() + strip + tile_size() + Form::turned_size(d())));
     own_tile_ = q_ + most * q_row();
@@ -116,6 +117,7 @@ class forward_tile {
   index_t query(index_t r) const { return i0_ + r / group_.heads; }
   index_t position(index_t r) const { return group_.range.start + query(r); }
   index_t head(index_t r) const { return group_.first + r % group_.heads; }
+  online_row<T> state_of(index_t r) const { return {tops_ + r, sums_ + r * lanes<T>}; }
 
   void begin() {
     const index_t padded = round_up(rows_, strip_rows<T>);
@@ -123,7 +125,7 @@ class forward_tile {
       element* q = q_ + r * q_row();
       if (r < rows_) {
         Form::read_query(row_of(in_.q, group_.range.query + query(r), head(r)), d(), scale_, q);
-        state_[r] = {};
+        state_of(r).begin();
       } else {
         std::fill_n(q, q_row(), element(0));
       }
@@ -185,7 +187,7 @@ class forward_tile {
         modify_row<units, T>(group_.bound((r0 + r) % group_.heads),
                              {s_ + r * key_tile, nullptr, at.keys, position(r0 + r), k0});
       }
-      Form::template weigh<units>(at, r, bits_[r0 + r], state_[r0 + r]);
+      Form::template weigh<units>(at, r, bits_[r0 + r], state_of(r0 + r));
     }
   }
   void add_visible(const strip_of<Form>& at, index_t r0) {
@@ -219,16 +221,16 @@ class forward_tile {
 
   void finish(index_t r) {
     T* o = o_ + r * o_row();
-    const auto& state = state_[r];
-    const bool empty = state.sum == T(0);
-    const T share = empty ? T(0) : T(1) / state.sum;
+    const T sum = state_of(r).sum(), last = *state_of(r).top;
+    const bool empty = sum == T(0);
+    const T share = empty ? T(0) : T(1) / sum;
     for (index_t c = 0; c < dv(); ++c) o[c] = empty ? T(0) : o[c] * share;
     const index_t token = group_.range.query + query(r);
     write_row(o, dv(), row_of(out_.o, token, head(r)));
     if constexpr (is_view<std::remove_cvref_t<decltype(out_.lse)>>) {
-      const T top = state.top == -std::numeric_limits<T>::infinity() ? T(0) : state.top;
-      out_.lse(token, head(r)) = empty ? -std::numeric_limits<T>::infinity()
-                                       : out_of_base<units>(top) + std::log(state.sum);
+      const T top = last == -std::numeric_limits<T>::infinity() ? T(0) : last;
+      out_.lse(token, head(r)) =
+          empty ? -std::numeric_limits<T>::infinity() : out_of_base<units>(top) + std::log(sum);
     }
   }
 
@@ -237,8 +239,7 @@ class forward_tile {
   head_group<P> group_;
   T scale_;
   element *q_, *own_tile_, *turned_queries_, *p_;
-  T *o_, *s_, *turned_scores_;
-  online_row<T>* state_;
+  T *o_, *s_, *turned_scores_, *sums_, *tops_;
   std::uint64_t* bits_;
   line_stream ahead_;
   index_t i0_ = 0, rows_ = 0;

@@ -206,7 +206,7 @@ struct pair_form {
   }
 
   template <base B>
-  static void weigh(const strip& at, index_t r, std::uint64_t bits, online_row<float>& row) {
+  static void weigh(const strip& at, index_t r, std::uint64_t bits, online_row<float> row) {
     element* const p = at.p + r * key_tile;
     weigh_row<B>(at.s + r * key_tile, bits, row, at.o_of(r), [p](auto i, simd::pack<float> x) {
       const auto rounded = simd::narrow_normal_bf16(x);

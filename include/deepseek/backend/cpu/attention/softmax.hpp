@@ -7,9 +7,11 @@
 #pragma once
 
 #include <span>
+#include <utility>
 
 #include "deepseek/backend/cpu/attention/score.hpp"
 #include "deepseek/backend/cpu/attention/tiles.hpp"
+#include "deepseek/backend/cpu/simd_narrow.hpp"
 #include "deepseek/backend/cpu/vector_math.hpp"
 
 namespace deepseek::cpu_attention {
@@ -53,7 +55,13 @@ DEEPSEEK_INLINE simd::pack<T> power(simd::pack<T> x) {
 // later score is larger by more than `top_slack`.
 template <class T>
 struct online_row {
-  T top = -std::numeric_limits<T>::infinity(), sum = 0;
+  T *top, *sums;  // one shift; as many partial sums as a register has lanes
+
+  void begin() const {
+    *top = -std::numeric_limits<T>::infinity();
+    simd::pack<T>::zero().store(sums);
+  }
+  T sum() const { return reduce_sum(simd::pack<T>::load(sums)); }
 };
 // A row is brought to a new maximum only where weights would pass 2^8 (or e^8): seldom after its
 // first tile. The result is the same but for rounding, for o and the sum grow alike.
@@ -61,19 +69,15 @@ inline constexpr int top_slack = 8;
 
 // o and sum of a row brought to a new maximum.
 template <base B, class T>
-void raise_top(online_row<T>& row, T top, std::span<T> o) {
+void raise_top(online_row<T> row, T top, std::span<T> o) {
   using pack = simd::pack<T>;
-  if (row.sum == T(0) && row.top == -std::numeric_limits<T>::infinity()) {
-    row.top = top;  // o is 0
-    return;
-  }
-  const pack scale = power<B>(pack::broadcast(row.top - top));
+  const T last = std::exchange(*row.top, top);
+  if (last == -std::numeric_limits<T>::infinity()) return;  // o is 0
+  const pack scale = power<B>(pack::broadcast(last - top));
   for (std::size_t c = 0; c < o.size(); c += pack::width) {
     (pack::load(o.data() + c) * scale).store(o.data() + c);
   }
-  T first[pack::width];
-  (pack::broadcast(row.sum) * scale).store(first);
-  row = {top, first[0]};
+  (pack::load(row.sums) * scale).store(row.sums);
 }
 
 // Turns the 64 scores of a row into weights, 0 where its bit is not set: store(i, p) gets register
@@ -81,7 +85,7 @@ void raise_top(online_row<T>& row, T top, std::span<T> o) {
 // for each other.
 enum class rows_see { all_keys, some_keys };
 template <base B, rows_see See, class T, class Store>
-DEEPSEEK_INLINE void online_softmax(const T* s, std::uint64_t bits, online_row<T>& row,
+DEEPSEEK_INLINE void online_softmax(const T* s, std::uint64_t bits, online_row<T> row,
                                     std::span<T> o, const Store& store) {
   using pack = simd::pack<T>;
   constexpr int w = static_cast<int>(lanes<T>), registers = static_cast<int>(key_tile) / w;
@@ -94,21 +98,22 @@ DEEPSEEK_INLINE void online_softmax(const T* s, std::uint64_t bits, online_row<T
   pack tops = pack::broadcast(-infinity);
   simd::unrolled<registers>([&](auto i)
                                 __attribute__((always_inline)) { tops = max(tops, score(i)); });
-  const T top = reduce_max(tops);
-  if (top > row.top + T(top_slack)) raise_top<B>(row, top, o);
-  const pack shifts = pack::broadcast(row.top == -infinity ? T(0) : row.top);
-  pack sums = pack::zero();
+  if (simd::some_above(tops, pack::broadcast(*row.top + T(top_slack)))) {
+    raise_top<B>(row, reduce_max(tops), o);
+  }
+  const pack shifts = pack::broadcast(*row.top == -infinity ? T(0) : *row.top);
+  pack sums = pack::load(row.sums);
   simd::unrolled<registers>([&](auto i) __attribute__((always_inline)) {
     const pack p = power<B>(score(i) - shifts);
     store(i, p);
     sums = sums + p;
   });
-  row.sum += reduce_sum(sums);
+  sums.store(row.sums);
 }
 
 // The same for a row of any kind.
 template <base B, class T, class Store>
-DEEPSEEK_INLINE void weigh_row(const T* s, std::uint64_t bits, online_row<T>& row, std::span<T> o,
+DEEPSEEK_INLINE void weigh_row(const T* s, std::uint64_t bits, online_row<T> row, std::span<T> o,
                                const Store& store) {
   if (bits == 0) {
     simd::unrolled<static_cast<int>(key_tile / lanes<T>)>([&](

@@ -168,7 +168,7 @@ struct wide_form {
   }
 
   template <base B>
-  static void weigh(const strip& at, index_t r, std::uint64_t bits, online_row<T>& row) {
+  static void weigh(const strip& at, index_t r, std::uint64_t bits, online_row<T> row) {
     T* const p = at.p + r * key_tile;
     weigh_row<B>(at.s + r * key_tile, bits, row, at.o_of(r),
                  [p](auto i, simd::pack<T> x) { x.store(p + i * simd::pack<T>::width); });
