@@ -283,7 +283,7 @@ class backward_rows {
         zero.store(ds_row + j);
         continue;
       }
-      const pack p = power<units>(pack::load(p_row + j) - lse);
+      const pack p = power<units, weights_are::kept>(pack::load(p_row + j) - lse);
       pack ds = p * scale * (pack::load(ds_row + j) - delta);
       if constexpr (modifies_scores<P>) ds = ds * pack::load(slope + j);
       select_bits(bits_[r] >> j, p, zero).store(p_row + j);

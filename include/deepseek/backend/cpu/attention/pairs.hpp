@@ -208,10 +208,11 @@ struct pair_form {
   template <base B>
   static void weigh(const strip& at, index_t r, std::uint64_t bits, online_row<float> row) {
     element* const p = at.p + r * key_tile;
-    weigh_row<B>(at.s + r * key_tile, bits, row, at.o_of(r), [p](auto i, simd::pack<float> x) {
-      const auto rounded = simd::narrow_normal_bf16(x);
-      __builtin_memcpy(p + i * simd::pack<float>::width, &rounded, sizeof rounded);
-    });
+    weigh_row<B, weights_are::narrowed>(
+        at.s + r * key_tile, bits, row, at.o_of(r), [p](auto i, simd::pack<float> x) {
+          const auto rounded = simd::narrow_normal_bf16(x);
+          __builtin_memcpy(p + i * simd::pack<float>::width, &rounded, sizeof rounded);
+        });
   }
   static void add_values(const strip& at) { add(at, 0, at.rows, at.tile + key_size(at.d)); }
 

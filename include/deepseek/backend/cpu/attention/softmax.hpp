@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The online softmax of one row of a tile of scores, and the exponentials of attention: 2^(s - m) =
 // 2^n 2^f with n = round(s - m), f exact and |f| <= 1/2, where scores are in base two (score.hpp),
-// else e^(s - m). Relative error of a weight below 2^-22 (float); a score of -inf gives 0, a NaN
-// stays NaN. Every lane depends on its own input only.
-// Source: Milakov and Gimelshein 2018.
+// else e^(s - m). Relative error of a weight below 2^-22 (float, where it stays one); a score of
+// -inf gives 0, a NaN stays NaN. Every lane depends on its own input only. Source: Milakov and
+// Gimelshein 2018.
 #pragma once
 
 #include <span>
@@ -33,24 +33,37 @@ struct power_series {
   }
 };
 
+// What becomes of a weight. Where it is rounded to bf16 (2^-9) a quartic is enough: minimax for
+// (2^f - 1) / f on |f| <= 1/2, relative error of 2^f below 2^-18.
+enum class weights_are { kept, narrowed };
+inline constexpr float quartic[] = {0.009582853F, 0.055906426F, 0.24024099F, 0.6931242F};
+
 // 2^x for x <= 0; a little more is allowed.
-template <class T>
+template <weights_are W, class T>
 DEEPSEEK_INLINE simd::pack<T> exp2(simd::pack<T> x) {
   using p = simd::pack<T>;
   static constexpr power_series<T> series;
   x = max(p::broadcast(std::is_same_v<T, float> ? T(-152) : T(-1080)), x);
   const p n = round(x), f = x - n;
-  return scale_by_power(fma(simd::polynomial(f, series.c), f, p::broadcast(1)), n);
+  const auto times = [&](const auto& c) __attribute__((always_inline)) {
+    return scale_by_power(fma(simd::polynomial(f, c), f, p::broadcast(1)), n);
+  };
+  if constexpr (W == weights_are::narrowed) {
+    return times(quartic);
+  } else {
+    return times(series.c);
+  }
 }
 
-template <base B, class T>
+template <base B, weights_are W, class T>
 DEEPSEEK_INLINE simd::pack<T> power(simd::pack<T> x) {
   if constexpr (B == base::e) {
     return simd::exp(x);
   } else {
-    return exp2<T>(x);
+    return exp2<W>(x);
   }
 }
+
 // One row's shift and running sum. `top` was its largest score when it was last raised, and no
 // later score is larger by more than `top_slack`.
 template <class T>
@@ -73,7 +86,7 @@ void raise_top(online_row<T> row, T top, std::span<T> o) {
   using pack = simd::pack<T>;
   const T last = std::exchange(*row.top, top);
   if (last == -std::numeric_limits<T>::infinity()) return;  // o is 0
-  const pack scale = power<B>(pack::broadcast(last - top));
+  const pack scale = power<B, weights_are::kept>(pack::broadcast(last - top));
   for (std::size_t c = 0; c < o.size(); c += pack::width) {
     (pack::load(o.data() + c) * scale).store(o.data() + c);
   }
@@ -84,7 +97,7 @@ void raise_top(online_row<T> row, T top, std::span<T> o) {
 // i. Scales o to the new maximum. The tile's registers are written out, so that rows do not wait
 // for each other.
 enum class rows_see { all_keys, some_keys };
-template <base B, rows_see See, class T, class Store>
+template <base B, weights_are W, rows_see See, class T, class Store>
 DEEPSEEK_INLINE void online_softmax(const T* s, std::uint64_t bits, online_row<T> row,
                                     std::span<T> o, const Store& store) {
   using pack = simd::pack<T>;
@@ -104,7 +117,7 @@ DEEPSEEK_INLINE void online_softmax(const T* s, std::uint64_t bits, online_row<T
   const pack shifts = pack::broadcast(*row.top == -infinity ? T(0) : *row.top);
   pack sums = pack::load(row.sums);
   simd::unrolled<registers>([&](auto i) __attribute__((always_inline)) {
-    const pack p = power<B>(score(i) - shifts);
+    const pack p = power<B, W>(score(i) - shifts);
     store(i, p);
     sums = sums + p;
   });
@@ -112,16 +125,16 @@ DEEPSEEK_INLINE void online_softmax(const T* s, std::uint64_t bits, online_row<T
 }
 
 // The same for a row of any kind.
-template <base B, class T, class Store>
+template <base B, weights_are W, class T, class Store>
 DEEPSEEK_INLINE void weigh_row(const T* s, std::uint64_t bits, online_row<T> row, std::span<T> o,
                                const Store& store) {
   if (bits == 0) {
     simd::unrolled<static_cast<int>(key_tile / lanes<T>)>([&](
         auto i) __attribute__((always_inline)) { store(i, simd::pack<T>::zero()); });
   } else if (bits == ~std::uint64_t{0}) {
-    online_softmax<B, rows_see::all_keys>(s, bits, row, o, store);
+    online_softmax<B, W, rows_see::all_keys>(s, bits, row, o, store);
   } else {
-    online_softmax<B, rows_see::some_keys>(s, bits, row, o, store);
+    online_softmax<B, W, rows_see::some_keys>(s, bits, row, o, store);
   }
 }
 

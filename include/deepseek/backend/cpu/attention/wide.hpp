@@ -170,8 +170,9 @@ struct wide_form {
   template <base B>
   static void weigh(const strip& at, index_t r, std::uint64_t bits, online_row<T> row) {
     T* const p = at.p + r * key_tile;
-    weigh_row<B>(at.s + r * key_tile, bits, row, at.o_of(r),
-                 [p](auto i, simd::pack<T> x) { x.store(p + i * simd::pack<T>::width); });
+    weigh_row<B, weights_are::kept>(
+        at.s + r * key_tile, bits, row, at.o_of(r),
+        [p](auto i, simd::pack<T> x) { x.store(p + i * simd::pack<T>::width); });
   }
   static bool values_finite(const strip& at) {
     return panels_finite(values_of(at.tile, at.d) + at.keys.low * panel<T>, key_tile,
