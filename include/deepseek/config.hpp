@@ -10,8 +10,11 @@
 #error "deepseek: C++20 is needed; compile with -std=c++20 or later"
 #endif
 
+// Masks are -inf, empty rows are judged by it, errors are found by NaN.
 #if defined(__FAST_MATH__)
 #error "deepseek: -ffast-math breaks NaN and infinity handling; compile without it"
+#elif defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ > 0
+#error "deepseek: -ffinite-math-only breaks NaN and infinity handling; compile without it"
 #endif
 
 // Marks a function that a GPU kernel may call too. Before its `template`, DEEPSEEK_EITHER_SIDE says

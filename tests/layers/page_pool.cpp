@@ -108,6 +108,8 @@ TEST_CASE("page_pool: what a scope took and did not keep comes back") {
 TEST_CASE("page_pool: sizes") {
   using code = ds::error_code;
   CHECK_ERROR(code::invalid_argument, "0 pages of 64", ds::page_pool(ds::paging{}));
+  CHECK_ERROR(code::overflow, "2147483648 pages",
+              ds::page_pool(ds::paging{.pages = ds::index_t{1} << 31, .size = 1}));
   CHECK_ERROR(code::invalid_argument, "2 pages of 0",
               ds::page_pool(ds::paging{.pages = 2, .size = 0}));
   CHECK(ds::sequence_pages().table().size == 0);

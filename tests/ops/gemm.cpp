@@ -184,7 +184,7 @@ TEST_CASE("gemm: errors name the sizes") {
   float data[64] = {};
   const ds::view<float, ds::host, ds::dyn> bias(data, {4}), null_bias(nullptr, {3});
   on_both([&](const auto& b) {
-    const matrix a(data, {2, 5}), w(data, {5, 3}), c(data, {2, 3}), other(data, {4, 3});
+    const matrix a(data, {2, 5}), w(data, {5, 3}), c(data + 32, {2, 3}), other(data + 32, {4, 3});
     using ds::error_code;
     const auto& op = ds::ops::gemm;
     CHECK_ERROR(error_code::shape_mismatch, "gemm: b[4, 3]", "a[2, 5]", op(b, a, other, c));
@@ -200,8 +200,33 @@ TEST_CASE("gemm: errors name the sizes") {
                 op(b, a, matrix(nullptr, {5, 3}), c));
     CHECK_ERROR(error_code::invalid_argument, "gemm: c[2, 3]", "null",
                 op(b, a, w, matrix(nullptr, {2, 3})));
+    CHECK_ERROR(error_code::invalid_argument, "gemm: a[-2, 5]: extent 0 is -2",
+                op(b, matrix(data, {-2, 5}), w, matrix(data + 32, {-2, 3})));
     CHECK_ERROR(error_code::shape_mismatch, "gemm: b[3, 2, 2]", "expected 2",
                 op(b, batch(data, {2, 2, 2}), batch(data, {3, 2, 2}), batch(data, {2, 2, 2})));
   });
   facets("gemm", {"errors"});
+}
+
+TEST_CASE("gemm: a product that would overwrite what it reads is refused, nothing is written") {
+  using matrix = ds::view<float, ds::host, ds::dyn, ds::dyn>;
+  float data[32];
+  for (int i = 0; i < 32; ++i) data[i] = static_cast<float>(i);
+  const matrix first(data, {4, 4}), second(data + 16, {4, 4});
+  on_both([&](const auto& b) {
+    CHECK_ERROR(ds::error_code::aliasing, "gemm: a[4, 4]", "begins where",
+                ds::ops::gemm(b, first, second, first));
+    CHECK_ERROR(ds::error_code::aliasing, "gemm: b[4, 4]", "begins where",
+                ds::ops::gemm(b, first, second, second));
+    CHECK(data[5] == 5);
+    CHECK(data[21] == 21);
+    // Columns of one buffer that interleave are no overlap; an empty input is none either.
+    const matrix left(data, {4, 2}, {8, 1}), right(data + 2, {4, 2}, {8, 1});
+    const matrix square(data + 4, {2, 2}, {8, 1});
+    ds::ops::gemm(b, left, square, right);
+    float zeros[4] = {1, 1, 1, 1};
+    ds::ops::gemm(b, matrix(zeros, {2, 0}), matrix(zeros, {0, 2}), matrix(zeros, {2, 2}));
+    CHECK(zeros[3] == 0);
+    for (int i = 0; i < 32; ++i) data[i] = static_cast<float>(i);
+  });
 }

@@ -48,7 +48,7 @@ constexpr void check_spaces(const B&, const V&...) {
   (check_space<B, V>(), ...);
 }
 
-// What the two checks below say: apart, so that every check of every view compiles to a comparison.
+// What the checks below say: apart, so that every check of every view compiles to comparisons.
 [[noreturn]] inline void fail_extent(const shape_text& shape, int i, index_t expected,
                                      const char* object) {
   fail(error_code::shape_mismatch, object, shape, ": extent ", i, " is ", shape.extents[i],
@@ -58,15 +58,34 @@ constexpr void check_spaces(const B&, const V&...) {
   fail(error_code::invalid_argument, object, shape, ": the data pointer is null; pass memory for ",
        size, " elements");
 }
+[[noreturn]] inline void fail_negative(const shape_text& shape, int i, const char* object) {
+  fail(error_code::invalid_argument, object, shape, ": extent ", i, " is ", shape.extents[i],
+       "; extents are >= 0");
+}
+[[noreturn]] inline void fail_aliasing(const shape_text& shape, const char* object) {
+  fail(error_code::aliasing, object, shape,
+       ": the output begins where this input does; pass memory of its own for the output");
+}
 
 // One extent checked against another, with the sentence that says which object is wrong.
 template <class View>
 void require_extent(const View& v, int i, index_t expected, const char* object) {
   if (v.extent(i) != expected) fail_extent(shape_of(v), i, expected, object);
 }
+// Memory for what the extents say, none of them negative.
 template <class View>
 void require_data(const View& v, const char* object) {
+  for (int i = 0; i < View::rank; ++i) {
+    if (v.extent(i) < 0) fail_negative(shape_of(v), i, object);
+  }
   if (v.data() == nullptr && v.size() != 0) fail_data(shape_of(v), v.size(), object);
+}
+// An op that writes y while it still reads x. Only one beginning of both is found: parts of one
+// buffer may interleave without an element in common.
+template <class View, class Out>
+void require_apart(const View& x, const Out& y, const char* object) {
+  const void *in = x.data(), *out = y.data();
+  if (in == out && !x.empty() && !y.empty()) fail_aliasing(shape_of(x), object);
 }
 
 }  // namespace deepseek

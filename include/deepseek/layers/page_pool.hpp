@@ -3,12 +3,13 @@
 // many sequences. sequence_pages: the pages of one sequence, page i holding positions i * size ...;
 // copying it shares them, and what is about to be written to is made its own first (copied, if
 // somebody else has it, too). Numbers only: the caller copies what stands in the pages.
-// Errors: index_range (more pages than are free; nothing is changed), invalid_argument. Not for
-// several threads at once. Source: Kwon et al. 2023 (paged attention), section 4.
+// Errors: index_range (more pages than are free; nothing is changed), invalid_argument, overflow.
+// Not for several threads at once. Source: Kwon et al. 2023 (paged attention), section 4.
 #pragma once
 
 #include "deepseek/core/call.hpp"
 
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -24,6 +25,9 @@ class page_pool {
   explicit page_pool(const paging& p) : size_(p.size) {
     require(p.pages > 0 && p.size > 0, error_code::invalid_argument, "page_pool: ", p.pages,
             " pages of ", p.size, " positions; write numbers > 0");
+    require(p.pages <= INT32_MAX, error_code::overflow, "page_pool: ", p.pages,
+            " pages; a page table counts them in int32, make pages larger");
+    checked_product(p.pages, p.size);
     users_.resize(static_cast<std::size_t>(p.pages));
     for (index_t i = p.pages - 1; i >= 0; --i) free_.push_back(static_cast<std::int32_t>(i));
   }

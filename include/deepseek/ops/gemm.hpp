@@ -5,8 +5,9 @@
 // Types: any floating types; accumulated in accumulate_t of c over k = 0 .. K-1 in order, rounded
 // once. K = 0 gives act(bias). On cpu (float, double, float by bf16 weights, f16 by f16) every
 // element is one chain of fused multiply-adds, of bf16 by bf16 one of sums of pairs of products, so
-// its bits do not depend on M, N, threads or position. c must not overlap a or b. Errors:
-// shape_mismatch, invalid_argument. Cost: 2 M N K flops.
+// its bits do not depend on M, N, threads or position. c must not overlap a or b (what begins
+// where c does is refused). Errors: shape_mismatch, invalid_argument, aliasing. Cost: 2 M N K
+// flops.
 #pragma once
 
 #include "deepseek/ops/argument.hpp"
@@ -84,6 +85,8 @@ struct gemm_op {
     require_data(a, "gemm: a");
     require_data(w, "gemm: b");
     require_data(c, "gemm: c");
+    require_apart(a, c, "gemm: a");
+    require_apart(w, c, "gemm: b");
   }
 };
 

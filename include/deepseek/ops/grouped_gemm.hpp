@@ -5,7 +5,8 @@
 // Backward: dx[r] = dy[r] w[e]^T is written, dw[e] += x_e^T dy_e.
 // Biases [E, N] come after it: add_expert_bias: y[r] += bias[e]; add_expert_sums: their gradient,
 // out[e] += sum of the rows of e.
-// Errors: shape_mismatch; offsets are what expert_plan made and are trusted.
+// Errors: shape_mismatch, invalid_argument, aliasing (y begins where x or w does); offsets are what
+// expert_plan made and are trusted.
 #pragma once
 
 #include "deepseek/ops/gemm.hpp"
@@ -33,6 +34,8 @@ struct grouped_gemm_op {
     require_data(w, "grouped_gemm: w");
     require_data(offsets, "grouped_gemm: offsets");
     require_data(y, "grouped_gemm: y");
+    require_apart(x, y, "grouped_gemm: x");
+    require_apart(w, y, "grouped_gemm: w");
     if (!y.empty()) grouped_gemm_impl(b, x, w, offsets, y);
   }
 };

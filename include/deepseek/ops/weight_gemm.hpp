@@ -7,8 +7,9 @@
 // times its scale, rounded once; (q - z) s and e2m1 times a power of two, exact); then types, order
 // of the sum and rounding are gemm's: the result is that of ops::gemm with these floats, on cpu bit
 // for bit. Rows are independent.
-// Errors: shape_mismatch, invalid_argument, config (group size). NaN codes give NaN in their
-// column. Cost: 2 M N K flops; the stored bytes of W once for up to 8 rows on cpu.
+// Errors: shape_mismatch, invalid_argument, aliasing (y begins where x does), config (group size).
+// NaN codes give NaN in their column. Cost: 2 M N K flops; the stored bytes of W once for up to 8
+// rows on cpu.
 #pragma once
 
 #include "deepseek/ops/argument.hpp"
@@ -46,6 +47,7 @@ void check_weight_gemm(const B& b, const X& x, const W& w, const Y& y) {
   require_extent(y, 1, w.out(), "weight_gemm: y");
   require_data(x, "weight_gemm: x");
   require_data(y, "weight_gemm: y");
+  require_apart(x, y, "weight_gemm: x");
 }
 
 struct weight_gemm_op {

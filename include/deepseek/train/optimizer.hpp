@@ -13,7 +13,7 @@
 #include <array>
 #include <cmath>
 #include <memory>
-#include <typeindex>
+#include <utility>
 #include <vector>
 
 namespace deepseek {
@@ -145,13 +145,17 @@ class gathered_updates {
   template <class Item>
   typed_list<Item>& list_of(const Item&) {
     for (auto& [type, list] : lists_) {
-      if (type == typeid(Item)) return static_cast<typed_list<Item>&>(*list);
+      if (type == &tag<Item>) return static_cast<typed_list<Item>&>(*list);
     }
-    lists_.emplace_back(typeid(Item), std::make_unique<typed_list<Item>>());
+    lists_.emplace_back(&tag<Item>, std::make_unique<typed_list<Item>>());
     return static_cast<typed_list<Item>&>(*lists_.back().second);
   }
 
-  std::vector<std::pair<std::type_index, std::unique_ptr<any_list>>> lists_;
+  // Its address stands for a type: -fno-rtti has no typeid. Not const: a linker may fold constants.
+  template <class Item>
+  static inline char tag = 0;
+
+  std::vector<std::pair<const char*, std::unique_ptr<any_list>>> lists_;
 };
 
 template <class Rule, class P>
