@@ -33,6 +33,13 @@ INSTRUCTIONS = [
     (r"^cuda_attention::group_forward.*tensor_shape<\w+, 128,", r"cp\.async\.bulk\.tensor\.3d", 6),
     (r"^cuda_attention::group_forward", r"mbarrier\.try_wait", 7),
     (r"^cuda_attention::group_forward", r"setmaxnreg", 2),
+    # A step of 64 has 4 products; x in one copy, W in one (outputs are rows) or four.
+    (r"^cuda_tensor::group_product", r"wgmma\.mma_async\.sync\.aligned\.m64n256k16", 4),
+    (r"^cuda_tensor::group_product", r"wgmma\.wait_group", 2),
+    (r"^cuda_tensor::group_product.*plain_rows", r"cp\.async\.bulk\.tensor\.3d", 2),
+    (r"^cuda_tensor::group_product.*plain_columns", r"cp\.async\.bulk\.tensor\.3d", 5),
+    (r"^cuda_tensor::group_product", r"mbarrier\.try_wait", 5),
+    (r"^cuda_tensor::group_product", r"setmaxnreg", 2),
     (r"cuda_tensor::(few|many)_rows", r"mma\.sync\.aligned\.m16n8k16", 4),
     (r"cuda_tensor::many_rows", r"mma\.sync\.aligned\.m16n8k16", 16),
     (r"cuda_tensor::(few|many)_rows", r"cp\.async\.cg", 2),
