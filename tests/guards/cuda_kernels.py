@@ -19,6 +19,8 @@ TARGETS = [a.rsplit("=", 1)[1] for a in ARCHITECTURES]
 # Bytes that a kernel may spill, by its readable name; every other kernel: none. Attention holds as
 # much of a tile in registers as a thread has, and ptxas spills a few words at the edges of loops.
 MOST_SPILLED = [(r"cuda_attention::(tensor_|latent_)", 160)]
+# Of nvcc, and of ptxas where products of warp groups wait for each other or keep their registers.
+WARNINGS = r"warning #|error|Potential Performance Loss|setmaxnreg.*ignored"
 MOST_REGISTERS = 255  # of a thread; a kernel whose blocks would not fit an SM fails at its launch bound
 # (pattern of a kernel's readable name, PTX instruction, least count); judged for compute_90a.
 INSTRUCTIONS = [
@@ -102,7 +104,7 @@ def compile_one(project, nvcc, out, source):
     if run.returncode != 0:
         return source.stem, None, text, {}
     return source.stem, registers(text), "\n".join(
-        line for line in text.splitlines() if re.search(r"warning #|error", line)), bodies
+        line for line in text.splitlines() if re.search(WARNINGS, line)), bodies
 
 
 def judge(stem, kernels, bodies):

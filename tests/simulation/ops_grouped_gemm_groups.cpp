@@ -148,3 +148,17 @@ TEST_CASE("grouped_gemm warp groups: what goes the old way") {
   const reals x = drawn<float>(c, c.size(), " x"), w = drawn<float>(c, experts * 64 * 40, " w");
   expect_taken(taken([&] { check_forward<float>(groups(), c, x, w); }), 0);
 }
+
+TEST_CASE("grouped_gemm warp groups: every tile of the launch is met once") {
+  for (ds::index_t slots = 1; slots < 20; ++slots) {
+    for (ds::index_t stretches = 1; stretches < 5; ++stretches) {
+      std::vector<int> met(static_cast<std::size_t>(slots * stretches));
+      for (ds::index_t t = 0; t < slots * stretches; ++t) {
+        const auto at = ds::block_place::bunched(t, slots, stretches);
+        REQUIRE((at.slot >= 0 && at.slot < slots && at.across >= 0 && at.across < stretches));
+        ++met[static_cast<std::size_t>(at.slot * stretches + at.across)];
+      }
+      for (const int times : met) REQUIRE(times == 1);
+    }
+  }
+}
