@@ -46,7 +46,8 @@ struct problem {
     return bias.data() != nullptr ? sum + static_cast<Acc>(bias(n)) : sum;
   }
   DEEPSEEK_HOST_DEVICE void store(index_t m, index_t n, Acc sum) const {
-    y(m, n) = static_cast<typename Y::value_type>(biased(n, sum));
+    if (bias.data() != nullptr) sum += static_cast<Acc>(bias(n));
+    y(m, n) = static_cast<typename Y::value_type>(sum);
   }
 };
 
