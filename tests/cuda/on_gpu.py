@@ -37,10 +37,17 @@ def machine():
             "nvcc": version.group(2) if version else "", "host": said(["uname", "-m"])}
 
 
+def architecture():
+    """A Hopper GPU by its name: native need not mean sm_90a and its warp groups."""
+    capability = said(["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"])
+    return "90a-real" if capability.splitlines()[:1] == ["9.0"] else "native"
+
+
 def build(project, folder, prefix):
     configure = ["cmake", "-S", str(project), "-B", str(folder), "-G", "Ninja",
                  "-DCMAKE_BUILD_TYPE=Release", "-DDEEPSEEK_CUDA=ON", "-DDEEPSEEK_EXAMPLES=OFF",
-                 "-DDEEPSEEK_BENCH=OFF", "-DCMAKE_CUDA_ARCHITECTURES=native", "--log-level=NOTICE"]
+                 "-DDEEPSEEK_BENCH=OFF", f"-DCMAKE_CUDA_ARCHITECTURES={architecture()}",
+                 "--log-level=NOTICE"]
     if prefix:
         configure.append(f"-DCMAKE_PREFIX_PATH={prefix}")
     subprocess.run(configure, check=True)

@@ -19,6 +19,8 @@ TARGETS = [a.rsplit("=", 1)[1] for a in ARCHITECTURES]
 # Bytes that a kernel may spill, by its readable name; every other kernel: none. Attention holds as
 # much of a tile in registers as a thread has, and ptxas spills a few words at the edges of loops.
 MOST_SPILLED = [(r"cuda_attention::(tensor_|latent_)", 160)]
+# Of nvcc, and of ptxas where products of warp groups wait for each other or keep their registers.
+WARNINGS = r"warning #|error|Potential Performance Loss|setmaxnreg.*ignored"
 MOST_REGISTERS = 255  # of a thread; a kernel whose blocks would not fit an SM fails at its launch bound
 # (pattern of a kernel's readable name, PTX instruction, least count); judged for compute_90a.
 INSTRUCTIONS = [
@@ -33,6 +35,13 @@ INSTRUCTIONS = [
     (r"^cuda_attention::group_forward.*tensor_shape<\w+, 128,", r"cp\.async\.bulk\.tensor\.3d", 6),
     (r"^cuda_attention::group_forward", r"mbarrier\.try_wait", 7),
     (r"^cuda_attention::group_forward", r"setmaxnreg", 2),
+    # A step of 64 has 4 products; x in one copy, W in one (outputs are rows) or four.
+    (r"^cuda_tensor::group_product", r"wgmma\.mma_async\.sync\.aligned\.m64n256k16", 4),
+    (r"^cuda_tensor::group_product", r"wgmma\.wait_group", 2),
+    (r"^cuda_tensor::group_product.*plain_rows", r"cp\.async\.bulk\.tensor\.3d", 2),
+    (r"^cuda_tensor::group_product.*plain_columns", r"cp\.async\.bulk\.tensor\.3d", 5),
+    (r"^cuda_tensor::group_product", r"mbarrier\.try_wait", 5),
+    (r"^cuda_tensor::group_product", r"setmaxnreg", 2),
     (r"cuda_tensor::(few|many)_rows", r"mma\.sync\.aligned\.m16n8k16", 4),
     (r"cuda_tensor::many_rows", r"mma\.sync\.aligned\.m16n8k16", 16),
     (r"cuda_tensor::(few|many)_rows", r"cp\.async\.cg", 2),
@@ -95,7 +104,7 @@ def compile_one(project, nvcc, out, source):
     if run.returncode != 0:
         return source.stem, None, text, {}
     return source.stem, registers(text), "\n".join(
-        line for line in text.splitlines() if re.search(r"warning #|error", line)), bodies
+        line for line in text.splitlines() if re.search(WARNINGS, line)), bodies
 
 
 def judge(stem, kernels, bodies):

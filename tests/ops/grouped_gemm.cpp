@@ -6,145 +6,9 @@
 #include "deepseek/backend/cpu/gemm.hpp"
 #include "deepseek/backend/reference/gemm.hpp"
 
-#include "ops/table.hpp"
-#include "oracle/gemm.hpp"
+#include "ops/grouped_gemm_case.hpp"
 
-using namespace table;
-
-namespace {
-
-// rows: rows of all experts, columns: in, extra: out. Experts 1 and 4 never get a row.
-constexpr std::size_t experts = 5;
-const char* const op = "grouped_gemm";
-
-ints offsets_of(std::size_t rows) {
-  const int n = static_cast<int>(rows), first = n / 2, second = first + (n - first + 2) / 3;
-  return {0, first, first, second, n, n};
-}
-std::vector<std::size_t> wide_offsets(std::size_t rows) {
-  std::vector<std::size_t> out;
-  for (std::int32_t o : offsets_of(rows)) out.push_back(static_cast<std::size_t>(o));
-  return out;
-}
-
-// Weights [experts, in, out], stored [in, out] (or [out, in], turned) side by side with a gap:
-// of 8 elements where all is contiguous, so that every matrix begins at a multiple of 16 bytes.
-template <class T>
-class stack_of {
- public:
-  stack_of(std::size_t in, std::size_t out, layout how, const reals& values)
-      : in_(in),
-        out_(out),
-        turned_(how == layout::transposed),
-        gap_(how == layout::contiguous ? 8 : 3),
-        memory_(experts * (in * out + gap_)) {
-    for (std::size_t i = 0; i < values.size(); ++i) memory_[at(i)] = static_cast<T>(values[i]);
-    memory_.remember();
-  }
-  ds::view<T, ds::host, ds::dyn, ds::dyn, ds::dyn> view() {
-    const auto i = static_cast<ds::index_t>(in_), o = static_cast<ds::index_t>(out_);
-    return {memory_.data(),
-            {static_cast<ds::index_t>(experts), i, o},
-            {i * o + static_cast<ds::index_t>(gap_), turned_ ? 1 : o, turned_ ? i : 1}};
-  }
-  std::vector<T> values() const {
-    std::vector<T> out(experts * in_ * out_);
-    for (std::size_t i = 0; i < out.size(); ++i) out[i] = memory_[at(i)];
-    return out;
-  }
-  bool unchanged() const { return memory_.intact() && memory_.unchanged(); }
-  bool intact() const { return memory_.intact(); }
-
- private:
-  std::size_t at(std::size_t i) const {
-    const std::size_t e = i / (in_ * out_), row = i / out_ % in_, column = i % out_;
-    return e * (in_ * out_ + gap_) + (turned_ ? column * in_ + row : row * out_ + column);
-  }
-  std::size_t in_, out_;
-  bool turned_;
-  std::size_t gap_;
-  support::guarded<T> memory_;
-};
-
-// [experts, in, out] -> [experts, out, in], as the oracle has it.
-reals turned(const reals& w, std::size_t in, std::size_t out) {
-  reals t(w.size());
-  for (std::size_t i = 0; i < w.size(); ++i) {
-    const std::size_t e = i / (in * out), row = i / out % in, column = i % out;
-    t[(e * out + column) * in + row] = w[i];
-  }
-  return t;
-}
-reals product(const shape_case& c, const reals& x, const reals& w) {
-  return oracle::grouped_linear(x, turned(w, c.columns, c.extra), wide_offsets(c.rows),
-                                {c.rows, c.columns, c.extra});
-}
-// dw[e] = x_e^T dy_e
-reals weight_gradient(const shape_case& c, const reals& x, const reals& dy) {
-  reals dw(experts * c.columns * c.extra);
-  const auto offsets = wide_offsets(c.rows);
-  for (std::size_t e = 0; e < experts; ++e) {
-    for (std::size_t r = offsets[e]; r < offsets[e + 1]; ++r) {
-      for (std::size_t i = 0; i < c.columns * c.extra; ++i) {
-        dw[e * c.columns * c.extra + i] +=
-            x[r * c.columns + i / c.extra] * dy[r * c.extra + i % c.extra];
-      }
-    }
-  }
-  return dw;
-}
-// dx[r] = dy[r] w[e]^T: the product with in and out exchanged.
-reals input_gradient(const shape_case& c, const reals& dy, const reals& w) {
-  return oracle::grouped_linear(dy, w, wide_offsets(c.rows), {c.rows, c.extra, c.columns});
-}
-
-support::limits limits_of(ds::dtype type, std::size_t k) {
-  support::limits l = support::gemm_limits(type, k + 1);
-  if (type == ds::dtype::f64) {
-    l.relative += static_cast<double>(k) * 0x1p-53;
-    l.c += static_cast<double>(k);
-  }
-  return l;
-}
-
-template <class T, class B>
-std::vector<T> check_forward(const B& b, const shape_case& c, const reals& x, const reals& w) {
-  sheet<T> from(c.rows, c.columns, c.how, x), y(c.rows, c.extra, c.how);
-  sheet<std::int32_t> offsets(experts + 1, 1, layout::contiguous, offsets_of(c.rows));
-  stack_of<T> weights(c.columns, c.extra, c.how, w);
-  ds::ops::grouped_gemm(b, from.matrix(), weights.view(), offsets.vector(), y.matrix());
-  CHECK((from.unchanged() && weights.unchanged() && offsets.unchanged() && y.clean()));
-  judge(op, where<T>(b, c), limits_of(type_of<T>, c.columns), product(c, x, w), y.values(), c.extra,
-        product(c, oracle::absolute(x), oracle::absolute(w)));
-  return y.values();
-}
-
-template <class T, class B>
-std::vector<T> check_backward(const B& b, const shape_case& c, const reals& x, const reals& w) {
-  const reals dy = drawn_normal<T>(c, c.rows * c.extra, " dy");
-  sheet<T> from(c.rows, c.columns, c.how, x), slope(c.rows, c.extra, c.how, dy);
-  sheet<T> dx(c.rows, c.columns, c.how);
-  sheet<std::int32_t> offsets(experts + 1, 1, layout::contiguous, offsets_of(c.rows));
-  const reals start(w.size(), 0.5);
-  stack_of<T> weights(c.columns, c.extra, c.how, w), dw(c.columns, c.extra, c.how, start);
-  ds::ops::grouped_gemm_backward(
-      b, ds::grouped_gemm_inputs{from.matrix(), weights.view(), offsets.vector()}, slope.matrix(),
-      ds::grouped_gemm_gradients{dx.matrix(), dw.view()});
-  CHECK(
-      (from.unchanged() && weights.unchanged() && slope.unchanged() && dx.clean() && dw.intact()));
-  judge(op, "dx " + where<T>(b, c), support::doubled(limits_of(type_of<T>, c.extra)),
-        input_gradient(c, dy, w), dx.values(), c.columns,
-        input_gradient(c, oracle::absolute(dy), oracle::absolute(w)));
-  reals want = weight_gradient(c, x, dy),
-        size = weight_gradient(c, oracle::absolute(x), oracle::absolute(dy));
-  for (double& e : want) e += 0.5;
-  for (double& e : size) e += 0.5;
-  judge(op, "dw " + where<T>(b, c), support::doubled(limits_of(type_of<T>, c.rows)), want,
-        dw.values(), c.extra, size);
-  return joined(dx.values(), dw.values());
-}
-
-}  // namespace
+using namespace grouped_gemm_test;
 
 TEST_CASE("grouped_gemm: sizes, layouts, values and types") {
   auto cases = shape_cases({1, 2, 9, 33, 70}, {1, 3, 16, 33, 65}, {1, 5, 16, 40});
@@ -169,7 +33,7 @@ TEST_CASE("grouped_gemm: gradients by differences; a second backward adds as muc
       const reals weights = support::loss_weights(28);
       sheet<double> from(7, 3, how, x), dy(7, 4, how, weights), dx(7, 3, how);
       sheet<std::int32_t> offsets(experts + 1, 1, layout::contiguous, offsets_of(7));
-      stack_of<double> stack(3, 4, how, w), dw(3, 4, how, reals(60));
+      stack_of<double> stack(c, w), dw(c, reals(60));
       const auto once = [&] {
         ds::ops::grouped_gemm_backward(
             b, ds::grouped_gemm_inputs{from.matrix(), stack.view(), offsets.vector()}, dy.matrix(),
@@ -178,7 +42,7 @@ TEST_CASE("grouped_gemm: gradients by differences; a second backward adds as muc
       once();
       const auto loss = [&](const reals& xs, const reals& ws) {
         sheet<double> in(7, 3, how, xs), y(7, 4, how);
-        stack_of<double> moved(3, 4, how, ws);
+        stack_of<double> moved(c, ws);
         ds::ops::grouped_gemm(b, in.matrix(), moved.view(), offsets.vector(), y.matrix());
         return support::weighted_sum(weights, y.values());
       };
@@ -209,7 +73,7 @@ TEST_CASE("grouped_gemm: small integers are exact; a row has the bits of the row
     sheet<float> from(1, 64, layout::contiguous, reals(x.begin() + 30 * 64, x.begin() + 31 * 64));
     sheet<float> alone(1, 17, layout::contiguous);
     sheet<std::int32_t> offsets(experts + 1, 1, layout::contiguous, ints{0, 0, 0, 0, 1, 1});
-    stack_of<float> stack(64, 17, layout::contiguous, w);
+    stack_of<float> stack(c, w);
     ds::ops::grouped_gemm(b, from.matrix(), stack.view(), offsets.vector(), alone.matrix());
     CHECK(support::same_bits(alone.values(),
                              std::vector<float>(y.begin() + 30 * 17, y.begin() + 31 * 17)));
@@ -224,7 +88,7 @@ TEST_CASE("grouped_gemm: no rows, no columns, empty sums") {
       sheet<float> y(c.rows, c.extra, c.how), dx(c.rows, c.columns, c.how);
       sheet<std::int32_t> offsets(experts + 1, 1, c.how, offsets_of(c.rows));
       const reals start(experts * c.columns * c.extra, 0.5);
-      stack_of<float> w(c.columns, c.extra, c.how, start), dw(c.columns, c.extra, c.how, start);
+      stack_of<float> w(c, start), dw(c, start);
       ds::ops::grouped_gemm(b, x.matrix(), w.view(), offsets.vector(), y.matrix());
       ds::ops::grouped_gemm_backward(
           b, ds::grouped_gemm_inputs{x.matrix(), w.view(), offsets.vector()}, dy.matrix(),

@@ -3,36 +3,17 @@
 // edge, heads that share keys, patterns, packed sequences, pages, ranges of keys, values that are
 // not finite. Simulated, the bits are those of the kernels for sm_80; on a GPU the device decides.
 #include "simulation/attention_tensor_case.hpp"
+#include "simulation/with_warp_groups.hpp"
 
 #include "deepseek/pattern/any_pattern.hpp"
 #include "deepseek/pattern/band.hpp"
 #include "deepseek/pattern/random_blocks.hpp"
 
 using namespace attention_test;
+using simulation::groups;
+using simulation::simulated;
 
 namespace {
-
-#if defined(__CUDACC__)
-using groups = cpu;
-constexpr bool simulated = false;
-index_t maps_made() {
-  return 0;
-}
-#else
-constexpr bool simulated = true;
-struct groups : cpu {
-  static inline index_t maps = 0;
-  static bool has_warp_groups() { return true; }
-  static index_t multiprocessors() { return 2; }
-  static bulk::tile_map tile_map(const bulk::tile_source& source) {
-    ++maps;
-    return ::simulation::simulated_map(source);
-  }
-};
-index_t maps_made() {
-  return groups::maps;
-}
-#endif
 
 constexpr int takes[] = {0, 2};  // of tensor_widths: 64 and 128
 
@@ -40,14 +21,14 @@ constexpr int takes[] = {0, 2};  // of tensor_widths: 64 and 128
 template <class T, class Spec>
 void expect_same(const problem& p, const data& x, const Spec& spec, const std::string& name,
                  layout how = layout::plain) {
-  const index_t before = maps_made();
+  const index_t before = simulation::maps_made();
   arrays<T> one(p, x, how), other(p, x, how);
   other.forward(groups(), spec);
   CHECK_MESSAGE(other.clean(), name);
   if (!simulated) return;
   one.forward(cpu(), spec);
   CHECK_MESSAGE(same(results(one, wanted::forward), results(other, wanted::forward)), name);
-  CHECK(maps_made() == before + 3);
+  CHECK(simulation::maps_made() == before + 3);
 }
 template <class T, class P>
 void expect_both(const problem& p, const P& pattern, const rule& sees, const std::string& what,

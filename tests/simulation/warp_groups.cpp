@@ -24,6 +24,7 @@ enum class mistake {
   none,
   no_wait_for_tile,
   no_wait_for_product,
+  wait_for_all_but_this,
   no_fence,
   no_commit,
   one_arrival_more,
@@ -31,11 +32,12 @@ enum class mistake {
   one_warp_alone
 };
 
-// c [64, N]: a [64, 64] times b, [64, 64] as rows of sums or [64, N] as rows of columns, the parts
-// of the first as registers in the second case.
-template <int N, bool Columns>
+// c [64, N]: a [64, 64], in shared memory or in registers, times b, [N, 64] as rows of sums or
+// [64, N] as rows of columns.
+enum class left { shared, registers };
+template <int N, bool Columns, left Left = Columns ? left::registers : left::shared>
 struct product {
-  static constexpr int threads = 128, parts = Columns ? N / 64 : 1;
+  static constexpr int threads = 128, parts = N / 64;  // of b, each 64 rows or columns
   bulk::tile_map a, b;
   float* c;
   mistake what;
@@ -55,7 +57,8 @@ struct product {
       bulk::arrive_expecting(block, full, 8192 + parts * 8192);
       bulk::copy_tile(block, first, a, {{0, 0, 0}}, full);
       for (int i = 0; i < parts; ++i) {
-        bulk::copy_tile(block, second + i * 8192, b, {{i * 64, 0, 0}}, full);
+        const bulk::tile_place at{{Columns ? i * 64 : 0, 0, Columns ? 0 : i * 64}};
+        bulk::copy_tile(block, second + i * 8192, b, at, full);
       }
       if (what == mistake::one_arrival_more) bulk::arrive(block, full);
     }
@@ -66,50 +69,59 @@ struct product {
     if (what != mistake::no_fence) wg::fence(block, sums);
     for (int k = 0; k < 4; ++k) step(block, first, second, k, sums);
     if (what != mistake::no_commit) wg::commit(block);
-    if (what != mistake::no_wait_for_product) wg::wait(block, sums);
+    if (what == mistake::wait_for_all_but_this) {
+      wg::wait_for_earlier(block);
+    } else if (what != mistake::no_wait_for_product) {
+      wg::wait(block, sums);
+    }
     for (int n = 0; n < N / 8; ++n) {
       for (int i = 0; i < 4; ++i) {
         const auto at = mma::c_place(block.lane(), i);
         c[(block.warp() * 16 + at.row) * N + n * 8 + at.column] = sums[n].x[i];
       }
     }
-    if (what == mistake::no_wait_for_product) wg::wait(block, sums);
+    wg::wait(block, sums);
   }
 
  private:
   template <class Block>
   static void step(const Block& block, const std::byte* first, const std::byte* second, int k,
                    mma::c_part<T> (&sums)[N / 8]) {
-    if constexpr (Columns) {
-      mma::a_part left;
+    if constexpr (Left == left::shared) {
+      const auto a_step = wg::rows_of_sums(block, first) + k * 32;
+      if constexpr (Columns) {
+        wg::multiply_add(block, sums, a_step,
+                         wg::rows_of_columns(block, second, 8192) + k * 16 * wg::row_bytes, k > 0);
+      } else {
+        wg::multiply_add(block, sums, a_step, wg::rows_of_sums(block, second) + k * 32, k > 0);
+      }
+    } else {
+      mma::a_part mine;
       for (int word = 0; word < 4; ++word) {
         const auto at = mma::a_place<T>(block.lane(), word, 0);
         const int row = block.warp() * 16 + at.row, unit = k * 2 + at.column / 8;
-        std::memcpy(&left.word[word],
+        std::memcpy(&mine.word[word],
                     first + row * 128 + mma::swizzled(row, unit, 8) * 16 + at.column % 8 * 2, 4);
       }
-      wg::multiply_add(block, sums, left,
+      wg::multiply_add(block, sums, mine,
                        wg::rows_of_columns(block, second, 8192) + k * 16 * wg::row_bytes);
-    } else {
-      wg::multiply_add(block, sums, wg::rows_of_sums(block, first) + k * 32,
-                       wg::rows_of_sums(block, second) + k * 32, k > 0);
     }
   }
 };
 
 // How many elements of c are not the sums.
-template <int N, bool Columns>
+template <int N, bool Columns, left Left = Columns ? left::registers : left::shared>
 int wrong(mistake what) {
-  constexpr int rows_of_b = 60;  // the last 4 of 64 are outside
+  constexpr int rows_of_b = (Columns ? 64 : N) - 4;  // the last 4 are outside
   alignas(16) static T a[64 * 64], b[64 * N];
   for (int i = 0; i < 64 * 64; ++i) a[i] = T(i * 7 % 13 - 6);
   for (int i = 0; i < 64 * N; ++i) b[i] = T(i * 5 % 11 - 5);
-  constexpr int width = Columns ? N : 64;
-  const bulk::tile_source left{a, {64, 1, 64}, {128, 128}, {64, 1, 64}};
-  const bulk::tile_source right{b, {width, 1, rows_of_b}, {2 * width, 2 * width}, {64, 1, 64}};
+  constexpr int width = Columns ? N : 64;  // of b's rows
+  const bulk::tile_source first{a, {64, 1, 64}, {128, 128}, {64, 1, 64}};
+  const bulk::tile_source second{b, {width, 1, rows_of_b}, {2 * width, 2 * width}, {64, 1, 64}};
   std::vector<float> c(64 * N);
-  simulation::host_device{}.launch(product<N, Columns>{
-      simulation::simulated_map(left), simulation::simulated_map(right), c.data(), what});
+  simulation::host_device{}.launch(product<N, Columns, Left>{
+      simulation::simulated_map(first), simulation::simulated_map(second), c.data(), what});
   int bad = 0;
   for (int row = 0; row < 64; ++row) {
     for (int column = 0; column < N; ++column) {
@@ -131,6 +143,8 @@ TEST_CASE("warp groups: products through matrix descriptors") {
   CHECK(wrong<64, false>(mistake::none) == 0);
   CHECK(wrong<64, true>(mistake::none) == 0);
   CHECK(wrong<128, true>(mistake::none) == 0);
+  CHECK(wrong<256, false>(mistake::none) == 0);
+  CHECK(wrong<256, true, left::shared>(mistake::none) == 0);
   // As the PTX manual says: address / 16, offsets / 16, the mode in the last two bits.
   static_assert(wg::matrix::of(0x12400, 8192, 1024).word ==
                 (std::uint64_t{1} << 62 | std::uint64_t{64} << 32 | 512U << 16 | 0x1240U));
@@ -138,6 +152,7 @@ TEST_CASE("warp groups: products through matrix descriptors") {
 
 TEST_CASE("warp groups: what is read too early is poison") {
   CHECK(wrong<64, true>(mistake::no_wait_for_product) == 64 * 64);
+  CHECK(wrong<256, false>(mistake::wait_for_all_but_this) == 64 * 256);
 }
 
 TEST_CASE("warp groups: misuse is an error") {

@@ -167,8 +167,9 @@ struct operand_matrix {
 // One lane's part of a product: rows lane / 4 and + 8 of its warp's 16, 2 columns of each 8.
 struct late_product {
   float* c;
-  int blocks;  // of 8 columns
-  bool adds, left_in_registers, done;
+  int blocks;                                   // of 8 columns
+  bool adds, left_in_registers, columns, done;  // columns: how the right factor's rows are
+  int lot;
   int row;                    // in the group's 64, of the first of the two
   std::uint16_t left[2][16];  // where in registers
   std::uint64_t a, b;
@@ -191,8 +192,8 @@ struct late_product {
         float& high = sums[4 * n + 2 + i];
         if (!adds) low = high = 0;
         for (int k = 0; k < 16; ++k) {
-          const float y = value(memory.element(left_in_registers ? right.in_column(column, k)
-                                                                 : right.in_row(column, k)));
+          const float y =
+              value(memory.element(columns ? right.in_column(column, k) : right.in_row(column, k)));
           low += x[0][k] * y;
           high += x[1][k] * y;
         }
@@ -214,27 +215,35 @@ class product_queue {
       std::memset(p.c, 0xff, sizeof(float) * sums.size());
     }
     products_.push_back(p);
+    products_.back().lot = lots_;
     open_ = true;
   }
-  void run(const shared_window& memory, int lane) {
+  // All, or those of the lots but the last `left`.
+  void run(const shared_window& memory, int lane, int left = -1) {
     for (late_product& p : products_) {
-      if (!p.done) p.run(memory, lane, sums_[p.c].data());
+      if (p.done || (left >= 0 && p.lot >= lots_ - left)) continue;
+      p.run(memory, lane, sums_[p.c].data());
       p.done = true;
     }
+    std::erase_if(products_, [](const late_product& p) { return p.done; });
   }
-  void commit() { open_ = fenced_ = false; }
+  void commit() {
+    open_ = fenced_ = false;
+    ++lots_;
+  }
   void finish() {
     ds::require(!open_, ds::error_code::device, "simulation: products that nobody committed");
     for (const auto& [c, sums] : sums_) std::copy(sums.begin(), sums.end(), c);
     sums_.clear();
     products_.clear();
   }
-  bool empty() const { return products_.empty(); }
+  bool empty() const { return sums_.empty(); }
 
  private:
   std::vector<late_product> products_;
   std::map<float*, std::vector<float>> sums_;
   bool fenced_ = false, open_ = false;
+  int lots_ = 0;  // committed
 };
 
 // What the threads of a block share of all this.
@@ -280,9 +289,9 @@ class group_operations {
     all.tiles.push_back(tile);
   }
 
-  template <class T>
+  template <class T, ds::warp_group::rows_hold Rows>
   void group_multiply(mma::c_part<T>* c, int blocks, ds::warp_group::matrix a,
-                      ds::warp_group::matrix b, bool adds) const {
+                      ds::warp_group::matrix_of<Rows> b, bool adds) const {
     late_product p = product(c, blocks, b);
     p.adds = adds;
     p.a = a.word;
@@ -290,7 +299,7 @@ class group_operations {
   }
   template <class T>
   void group_multiply(mma::c_part<T>* c, int blocks, const mma::a_part& a,
-                      ds::warp_group::matrix b) const {
+                      ds::warp_group::column_matrix b) const {
     mma::a_part all[ds::warp_size];
     self().gather(a, all);
     late_product p = product(c, blocks, b);
@@ -308,10 +317,11 @@ class group_operations {
     own().products.fence();
   }
   void group_commit() const { own().products.commit(); }
-  void group_wait() const {
+  // All lots but the last `left` are over.
+  void group_wait(int left) const {
     self().wait_for_group();
-    own().products.run(self().window(), self().lane());
-    own().products.finish();
+    own().products.run(self().window(), self().lane(), left);
+    if (left == 0) own().products.finish();
   }
   void group_sync() const { self().wait_for_group(); }
   void group_registers(int change) const {
@@ -326,13 +336,14 @@ class group_operations {
   const Self& self() const { return static_cast<const Self&>(*this); }
   lane_group_state& own() const { return self().own_group(); }
 
-  template <class T>
-  late_product product(mma::c_part<T>* c, int blocks, ds::warp_group::matrix b) const {
+  template <class T, ds::warp_group::rows_hold Rows>
+  late_product product(mma::c_part<T>* c, int blocks, ds::warp_group::matrix_of<Rows> b) const {
     static_assert(sizeof(mma::c_part<T>) == 4 * sizeof(float));
     late_product p{};
     p.c = c->x;
     p.blocks = blocks;
     p.adds = true;
+    p.columns = Rows == ds::warp_group::rows_hold::columns;
     p.row = self().warp() % 4 * 16 + self().lane() / 4;
     p.b = b.word;
     p.value = [](std::uint16_t bits) { return static_cast<float>(T::from_bits(bits)); };

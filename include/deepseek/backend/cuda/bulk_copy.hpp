@@ -20,6 +20,16 @@ struct tile_source {
   int box[3];          // 64, then at most 256 each
 };
 
+// Whether a tile map can say it.
+inline bool can_map(const tile_source& s) {
+  bool can = reinterpret_cast<std::uintptr_t>(s.data) % 16 == 0;
+  for (const index_t extent : s.extents) can = can && extent > 0 && extent <= index_t{1} << 31;
+  for (const index_t stride : s.strides) {
+    can = can && stride > 0 && stride % 16 == 0 && stride < index_t{1} << 40;
+  }
+  return can;
+}
+
 // What the hardware is told of it, made by the backend: b.tile_map(source).
 struct tile_map {
   alignas(128) std::byte bytes[128];

@@ -26,6 +26,7 @@ template <class Form, class X, class Y, class Bias, class Offsets>
 struct problem {
   using form_type = Form;
   using x_type = typename X::value_type;
+  using y_type = typename Y::value_type;
   using Acc = accumulate_t<typename Y::value_type>;
   X x;
   Form w;
@@ -34,12 +35,16 @@ struct problem {
   Offsets offsets;     // of the experts' rows; [0]: one has all
   fault_place faults;  // null: nothing was checked before
   bool x_whole;        // rows of x may be read 16 bytes at a time
+  bool y_whole;        // and rows of y written
 
   DEEPSEEK_HOST_DEVICE row_tiles<Offsets> cut(index_t tile) const {
     return {offsets, y.extent(0), tile};
   }
   DEEPSEEK_HOST_DEVICE index_t slabs() const { return (w.in + slab - 1) / slab; }
   DEEPSEEK_HOST_DEVICE bool stopped() const { return faults.at != nullptr && faults.found(); }
+  DEEPSEEK_HOST_DEVICE Acc biased(index_t n, Acc sum) const {
+    return bias.data() != nullptr ? sum + static_cast<Acc>(bias(n)) : sum;
+  }
   DEEPSEEK_HOST_DEVICE void store(index_t m, index_t n, Acc sum) const {
     if (bias.data() != nullptr) sum += static_cast<Acc>(bias(n));
     y(m, n) = static_cast<typename Y::value_type>(sum);
@@ -312,7 +317,7 @@ auto with_problem(const X& x, const Form& w, const offsets_view<B>& offsets, con
   const auto with = [&](const auto& add) {
     using bias_view = std::remove_cvref_t<decltype(add)>;
     return run(problem<Form, x_view, y_view, bias_view, offsets_view<B>>{
-        x, w, y, add, offsets, faults, rows_are_whole(x)});
+        x, w, y, add, offsets, faults, rows_are_whole(x), rows_are_whole(y)});
   };
   if constexpr (std::is_same_v<Bias, none>) {
     return with(view<const typename Y::value_type, S, dyn>{});

@@ -9,11 +9,14 @@
 //              outputs are few, `deep` warps share k slab by slab
 //   many_rows  tiles of 128 or 64 rows by 128 or 256 outputs, 8 warps, three stages in shared
 //              memory, one barrier a step
+// Where the device has warp groups, plain weights by more than 32 rows an expert are theirs instead
+// (group_product.hpp): other bits than these two, the same for a row in any such batch.
 // Rows and weights have to begin at multiples of 16 bytes and be whole packets, else coded_gemm.hpp
 // takes its plain kernels. Unproven on hardware: the rates, and the limits between the kernels.
 #pragma once
 
 #include "deepseek/backend/cuda/block_place.hpp"
+#include "deepseek/backend/cuda/group_product.hpp"
 #include "deepseek/backend/cuda/row_tiles.hpp"
 #include "deepseek/backend/cuda/tensor_warp.hpp"
 
@@ -250,7 +253,7 @@ bool run_product(const B& b, const P& p) {
       run_few_rows<P, 1>(b, p);
     } else if (rows <= 32 * experts) {
       run_few_rows<P, 4>(b, p);
-    } else {
+    } else if (!run_group_product(b, p)) {
       b.launch(many_rows<P, 4, 2, many_parts<F>>{p});
     }
     return true;

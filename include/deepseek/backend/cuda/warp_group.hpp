@@ -25,20 +25,27 @@ inline constexpr bool compiled = true;
 
 inline constexpr int row_bytes = 128, core_bytes = 8 * row_bytes;
 
+// Which neighbours the rows in memory hold: what is summed over, or columns of b.
+enum class rows_hold { sums, columns };
+
 // The 64-bit matrix descriptor.
-struct matrix {
+template <rows_hold Rows>
+struct matrix_of {
   std::uint64_t word;
 
   // The same, `bytes` further on.
-  DEEPSEEK_HOST_DEVICE constexpr matrix operator+(int bytes) const {
+  DEEPSEEK_HOST_DEVICE constexpr matrix_of operator+(int bytes) const {
     return {word + static_cast<std::uint64_t>(bytes / 16)};
   }
-  DEEPSEEK_HOST_DEVICE static constexpr matrix of(std::uint32_t address, int leading, int stride) {
+  DEEPSEEK_HOST_DEVICE static constexpr matrix_of of(std::uint32_t address, int leading,
+                                                     int stride) {
     constexpr std::uint64_t swizzle_128 = std::uint64_t{1} << 62;
     return {swizzle_128 | static_cast<std::uint64_t>(stride / 16) << 32 |
             static_cast<std::uint64_t>(leading / 16) << 16 | (address & 0x3ffffU) >> 4};
   }
 };
+using matrix = matrix_of<rows_hold::sums>;
+using column_matrix = matrix_of<rows_hold::columns>;
 
 // Where p stands in the shared memory of the block.
 template <class Block>
@@ -62,8 +69,8 @@ DEEPSEEK_HOST_DEVICE matrix rows_of_sums(const Block& block, const void* p) {
 }
 // b as [16, N]: rows of 64 neighbouring columns; the next 64 columns stand `next` bytes further on.
 template <class Block>
-DEEPSEEK_HOST_DEVICE matrix rows_of_columns(const Block& block, const void* p, int next) {
-  return matrix::of(shared_address(block, p), next, core_bytes);
+DEEPSEEK_HOST_DEVICE column_matrix rows_of_columns(const Block& block, const void* p, int next) {
+  return column_matrix::of(shared_address(block, p), next, core_bytes);
 }
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -96,7 +103,7 @@ __device__ inline void multiply_add(mma::c_part<T> (&c)[8], matrix a, matrix b, 
 }
 // a in registers, b as rows of columns.
 template <class T>
-__device__ inline void multiply_add(mma::c_part<T> (&c)[8], const mma::a_part& a, matrix b) {
+__device__ inline void multiply_add(mma::c_part<T> (&c)[8], const mma::a_part& a, column_matrix b) {
   asm volatile(
       "wgmma.mma_async.sync.aligned.m64n64k16.f32.%37.%37 {%0, %1, %2, %3, %4, %5, %6, "
       "%7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, "
@@ -107,7 +114,8 @@ __device__ inline void multiply_add(mma::c_part<T> (&c)[8], const mma::a_part& a
 }
 
 template <class T>
-__device__ inline void multiply_add(mma::c_part<T> (&c)[16], const mma::a_part& a, matrix b) {
+__device__ inline void multiply_add(mma::c_part<T> (&c)[16], const mma::a_part& a,
+                                    column_matrix b) {
   asm volatile(
       "wgmma.mma_async.sync.aligned.m64n128k16.f32.%69.%69 {%0, %1, %2, %3, %4, %5, %6, "
       "%7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, "
@@ -119,6 +127,27 @@ __device__ inline void multiply_add(mma::c_part<T> (&c)[16], const mma::a_part& 
         "C"(name<T>::text));
 }
 
+// N = 256, a as rows that are summed over, b either way.
+template <class T, rows_hold Rows>
+__device__ inline void multiply_add(mma::c_part<T> (&c)[32], matrix a, matrix_of<Rows> b,
+                                    bool adds) {
+  asm volatile(
+      "{.reg .pred p; setp.ne.b32 p, %130, 0; "
+      "wgmma.mma_async.sync.aligned.m64n256k16.f32.%131.%131 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, "
+      "%18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, "
+      "%34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, "
+      "%50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, %64, %65, "
+      "%66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, "
+      "%82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, "
+      "%98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "
+      "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, "
+      "%125, %126, %127}, %128, %129, p, 1, 1, 0, %132;}"
+      : DEEPSEEK_SUMS_OF_8(0), DEEPSEEK_SUMS_OF_8(8), DEEPSEEK_SUMS_OF_8(16), DEEPSEEK_SUMS_OF_8(24)
+      : "l"(a.word), "l"(b.word), "r"(static_cast<int>(adds)), "C"(name<T>::text),
+        "n"(Rows == rows_hold::columns ? 1 : 0));
+}
+
 #undef DEEPSEEK_SUMS_OF
 #undef DEEPSEEK_SUMS_OF_2
 #undef DEEPSEEK_SUMS_OF_4
@@ -128,9 +157,9 @@ __device__ inline void multiply_add(mma::c_part<T> (&c)[16], const mma::a_part& 
 #endif
 
 // c = a b (+ c where `adds`).
-template <class T, int N, class Block>
+template <class T, int N, rows_hold Rows, class Block>
 DEEPSEEK_HOST_DEVICE void multiply_add([[maybe_unused]] const Block& block, mma::c_part<T> (&c)[N],
-                                       matrix a, matrix b, bool adds) {
+                                       matrix a, matrix_of<Rows> b, bool adds) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   instruction::multiply_add(c, a, b, adds);
 #else
@@ -142,7 +171,7 @@ DEEPSEEK_HOST_DEVICE void multiply_add([[maybe_unused]] const Block& block, mma:
 // c += a b, a [64, 16] in registers as mma.hpp has it, each warp its 16 rows.
 template <class T, int N, class Block>
 DEEPSEEK_HOST_DEVICE void multiply_add([[maybe_unused]] const Block& block, mma::c_part<T> (&c)[N],
-                                       const mma::a_part& a, matrix b) {
+                                       const mma::a_part& a, column_matrix b) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   instruction::multiply_add(c, a, b);
 #else
@@ -177,13 +206,22 @@ DEEPSEEK_HOST_DEVICE void commit([[maybe_unused]] const Block& block) {
   if constexpr (requires { block.group_commit(); }) block.group_commit();
 #endif
 }
+// Waits for all lots but the last: what only those before it read may be written over.
+template <class Block>
+DEEPSEEK_HOST_DEVICE void wait_for_earlier([[maybe_unused]] const Block& block) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  asm volatile("wgmma.wait_group.sync.aligned 1;" ::: "memory");
+#else
+  if constexpr (requires { block.group_wait(1); }) block.group_wait(1);
+#endif
+}
 // Waits for all lots; c, which they wrote, may be used again.
 template <class T, int N, class Block>
 DEEPSEEK_HOST_DEVICE void wait([[maybe_unused]] const Block& block, mma::c_part<T> (&c)[N]) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
 #else
-  if constexpr (requires { block.group_wait(); }) block.group_wait();
+  if constexpr (requires { block.group_wait(0); }) block.group_wait(0);
 #endif
   hold(c);
 }

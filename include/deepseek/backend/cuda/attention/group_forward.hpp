@@ -12,24 +12,9 @@
 #pragma once
 
 #include "deepseek/backend/cuda/attention/tensor_forward.hpp"
-#include "deepseek/backend/cuda/bulk_copy.hpp"
-#include "deepseek/backend/cuda/warp_group.hpp"
+#include "deepseek/backend/cuda/tile_ring.hpp"
 
 namespace deepseek::cuda_attention {
-
-// Rows of `Width` elements as tiles of 64 columns by Rows rows, each swizzled as warp groups read.
-template <class T, int Width, int Rows>
-struct column_tiles {
-  using type = T;
-  static constexpr int width = Width, parts = Width / 64;
-  static constexpr int part_bytes = Rows * warp_group::row_bytes, bytes = parts * part_bytes;
-  std::byte* data;
-
-  DEEPSEEK_HOST_DEVICE T* unit(int row, int unit) const {
-    return reinterpret_cast<T*>(data + unit / 8 * part_bytes + row * warp_group::row_bytes) +
-           mma::swizzled(row, unit % 8, 8) * 8;
-  }
-};
 
 // The consumers of a block as a block of eight warps, for what warps do on their own.
 template <class Machine>
@@ -52,17 +37,6 @@ class consumer_warps {
   const Machine& block_;
 };
 
-// Which stage of a ring comes next, and in which parity its barriers are.
-template <int Stages>
-struct ring_place {
-  int stage = 0, parity = 0;
-  DEEPSEEK_HOST_DEVICE void advance() {
-    if (++stage < Stages) return;
-    stage = 0;
-    parity ^= 1;
-  }
-};
-
 // Rows: a tensor_forward of eight warps of 16 rows.
 template <class Rows>
 struct group_forward {
@@ -72,9 +46,9 @@ struct group_forward {
   static constexpr int width = Rows::q_tile::width, stages = width == 64 ? 4 : 3;
   static constexpr int group_rows = 64, block_rows = 2 * group_rows;
   static constexpr int producer_registers = 104, consumer_registers = 200;
-  using q_tiles = column_tiles<T, width, block_rows>;
-  using k_tiles = column_tiles<T, width, key_tile>;
-  using v_tiles = column_tiles<T, value_width, key_tile>;
+  using q_tiles = bulk::column_tiles<T, width, block_rows>;
+  using k_tiles = bulk::column_tiles<T, width, key_tile>;
+  using v_tiles = bulk::column_tiles<T, value_width, key_tile>;
   static_assert(Rows::M == 1 && Rows::threads == 256 && width % 64 == 0 && value_width % 64 == 0);
 
   Rows rows;
@@ -124,13 +98,11 @@ struct group_forward {
 
  private:
   using seen_tile = typename Rows::seen_tile;
-  using place = ring_place<stages>;
+  using place = bulk::ring_place<stages>;
 
   template <class Block>
   DEEPSEEK_HOST_DEVICE static shared_parts parts_of(const Block& block) {
-    const std::uint32_t address = warp_group::shared_address(block, block.shared());
-    constexpr std::uint32_t whole = warp_group::core_bytes;
-    std::byte* at = block.shared() + (whole - address % whole) % whole;
+    std::byte* at = bulk::first_core(block);
     shared_parts parts{};
     parts.q = {at};
     parts.k = {at += q_tiles::bytes};
@@ -210,14 +182,10 @@ struct group_forward {
   // One lane. bytes: of the boxes of all parts, which may be fewer than the tile has.
   template <class Block, class Tiles>
   DEEPSEEK_HOST_DEVICE static void fetch(const Block& block, const Tiles& to,
-                                         const bulk::tile_map& map, bulk::tile_place from,
+                                         const bulk::tile_map& map, const bulk::tile_place& from,
                                          int bytes, bulk::barrier& full) {
     bulk::arrive_expecting(block, full, bytes);
-    DEEPSEEK_UNROLL
-    for (int i = 0; i < Tiles::parts; ++i) {
-      from.at[0] = i * 64;
-      bulk::copy_tile(block, to.data + i * Tiles::part_bytes, map, from, full);
-    }
+    bulk::copy_tiles(block, to, map, from, full);
   }
   template <class Block>
   DEEPSEEK_HOST_DEVICE void fetch_queries(const Block& block, const q_tiles& to, const task& at,
@@ -256,21 +224,16 @@ struct group_forward {
         }
         last = k0;
         add_tile(block, own, parts, w.at, k0, g);
-        release(block, c.empty[g.stage.stage]);
+        bulk::release(block, c.empty[g.stage.stage]);
       }
-      release(block, c.empty[g.stage.stage]);
+      bulk::release(block, c.empty[g.stage.stage]);
       g.stage.advance();
       if (last >= 0) {
-        release(block, c.q_empty);
+        bulk::release(block, c.q_empty);
         g.q_parity ^= 1;
       }
       rows.finish(own, w.at, w.part, g.state, begun ? parts.between : nullptr);
     }
-  }
-  template <class Block>
-  DEEPSEEK_HOST_DEVICE static void release(const Block& block, bulk::barrier& empty) {
-    block.sync_warp();
-    if (block.lane() == 0) bulk::arrive(block, empty);
   }
 
   template <class Block, class Own>
@@ -327,7 +290,7 @@ struct group_forward {
   template <class Block>
   DEEPSEEK_HOST_DEVICE static void add_values(const Block& block, const sums<T, 1, key_tile / 8>& p,
                                               const v_tiles& v, typename Rows::warp_state& state) {
-    const warp_group::matrix right =
+    const warp_group::column_matrix right =
         warp_group::rows_of_columns(block, v.data, v_tiles::part_bytes);
     mma::a_part left[key_tile / 16];
     DEEPSEEK_UNROLL

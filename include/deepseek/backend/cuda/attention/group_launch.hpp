@@ -10,15 +10,6 @@
 
 namespace deepseek::cuda_attention {
 
-// A tensor map can say what rows_aligned holds of.
-template <class View>
-bool rows_mapped(const View& x) {
-  const auto fits = [&](int i) { return x.extent(i) > 0 && x.extent(i) <= index_t{1} << 31; };
-  const auto steps = [&](int i) {
-    return x.extent(i) == 1 || (x.stride(i) > 0 && x.stride(i) < index_t{1} << 39);
-  };
-  return fits(0) && fits(1) && steps(0) && steps(1);
-}
 // Tiles of `heads` heads of `tokens` tokens, 64 columns each.
 template <class View>
 bulk::tile_source tiles_of(const View& x, int heads, int tokens) {
@@ -27,6 +18,12 @@ bulk::tile_source tiles_of(const View& x, int heads, int tokens) {
   };
   return {
       x.data(), {x.extent(2), x.extent(1), x.extent(0)}, {step(1), step(0)}, {64, heads, tokens}};
+}
+
+// A tile map can say what rows_aligned holds of.
+template <class View>
+bool rows_mapped(const View& x) {
+  return bulk::can_map(tiles_of(x, 1, 1));
 }
 
 // Whether warp groups took it.
