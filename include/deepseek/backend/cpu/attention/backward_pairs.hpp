@@ -18,6 +18,7 @@ class pair_backward : public backward_rows<pair_backward<In, Out, G, P>, float, 
   friend base_class;
   using base_class::bits_, base_class::d, base_class::d_row, base_class::ds_, base_class::dq_;
   using base_class::dv, base_class::dv_row, base_class::g_, base_class::group_, base_class::head;
+  using base_class::fetch_ahead;
   using base_class::in_, base_class::kv_head, base_class::most, base_class::p_, base_class::rows;
   using base_class::scale_, base_class::sums_of, base_class::tile_index, base_class::tiles;
   using base_class::token, base_class::units, base_class::wants_keys, base_class::wants_queries;
@@ -105,6 +106,7 @@ class pair_backward : public backward_rows<pair_backward<In, Out, G, P>, float, 
     at.q = q_ + r0 * q_row(), at.q_row = q_row(), at.tile = t.keys_turned, at.d = d();
     at.s = p_ + r0 * key_tile, at.rows = count, at.keys = keys;
     pair_form::scores(at, into_base<units>(scale_));
+    fetch_ahead();
     at.q = do_ + r0 * do_row(), at.q_row = do_row(), at.tile = t.values_turned, at.d = dv();
     at.s = ds_ + r0 * key_tile;
     pair_form::scores(at, 1);
@@ -160,6 +162,7 @@ class pair_backward : public backward_rows<pair_backward<In, Out, G, P>, float, 
     pair_form::add_product(
         {turned_p_ + at, turned_row(), do_panels_ + from / 2 * pair_form::step, padded(), pairs},
         count, {sums.dv + j * sums.dv_row, sums.dv_row}, dv());
+    fetch_ahead();
     pair_form::add_product(
         {turned_ds_ + at, turned_row(), q_panels_ + from / 2 * pair_form::step, padded(), pairs},
         count, {sums.dk + j * sums.dk_row, sums.dk_row}, d());

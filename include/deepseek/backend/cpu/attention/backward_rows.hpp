@@ -91,6 +91,9 @@ class backward_rows {
     return any;
   }
 
+  // Between two products.
+  void fetch_ahead() { ahead_.fetch(pieces_of_product); }
+
   const In& in_;
   const Out& out_;
   const G& g_;
@@ -191,9 +194,12 @@ class backward_rows {
     ahead_.add(g_.dv, group_.range, {kv_head(), k0});
     spread_ahead();
   }
-  // A piece for each row's weights and each strip of the last products, where all are visible.
+  // Evenly over time, where all are visible: a piece for each row's weights, more for a product of
+  // a strip (of five; keys are about as many strips as rows).
+  static constexpr index_t pieces_of_product = 8;
   void spread_ahead() {
-    ahead_.spread_over(rows_ + 2 * ((rows_ + strip_rows<T> - 1) / strip_rows<T>));
+    const index_t strips = (rows_ + strip_rows<T> - 1) / strip_rows<T>;
+    ahead_.spread_over(rows_ + 5 * pieces_of_product * strips);
   }
 
   void begin_rows() {
@@ -233,12 +239,12 @@ class backward_rows {
     for_each_strip(0, wants_queries() ? rows_ : 0, [&](index_t r0, index_t rows) {
       const std::uint64_t strip = bits_of_strip(r0, rows);
       if (strip != 0) self().add_to_queries(r0, rows, k0, range_of(strip));
-      ahead_.fetch();
+      fetch_ahead();
     });
     const index_t first = keys.low / strip_rows<T> * strip_rows<T>;
     for_each_strip(first, wants_keys() ? keys.high : first, [&](index_t j, index_t count) {
       from_rows_that_see(k0, {j, j + count});
-      ahead_.fetch();
+      fetch_ahead();
     });
   }
   template <class F>
@@ -260,6 +266,7 @@ class backward_rows {
     }
     const key_range keys = range_of(any);
     self().multiply(r0, rows, k0, keys);
+    fetch_ahead();
     for (index_t r = 0; r < rows; ++r) {
       ahead_.fetch();
       T slope[modifies_scores<P> ? key_tile : 1];

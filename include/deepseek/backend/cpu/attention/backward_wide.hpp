@@ -15,6 +15,7 @@ class wide_backward : public backward_rows<wide_backward<T, In, Out, G, P>, T, I
   friend base_class;
   using base_class::bits_, base_class::d, base_class::d_row, base_class::ds_, base_class::dq_;
   using base_class::dv, base_class::dv_row, base_class::g_, base_class::group_, base_class::head;
+  using base_class::fetch_ahead;
   using base_class::in_, base_class::keys_in, base_class::kv_head, base_class::most;
   using base_class::p_, base_class::rows, base_class::scale_, base_class::sums_of;
   using base_class::tile_index, base_class::tiles, base_class::token, base_class::units;
@@ -79,6 +80,7 @@ class wide_backward : public backward_rows<wide_backward<T, In, Out, G, P>, T, I
     const product<T> value_gradients{do_ + r0 * dv_row(), dv_row(), 1, t.values_turned, dv(), dv(),
                                      ds_ + r0 * key_tile, key_tile};
     multiply_strip(scores, count, keys.low, keys.high, kernels::start::zero);
+    fetch_ahead();
     multiply_strip(value_gradients, count, keys.low, keys.high, kernels::start::zero);
   }
   void take_weights() {}
@@ -104,6 +106,7 @@ class wide_backward : public backward_rows<wide_backward<T, In, Out, G, P>, T, I
                            q_panels_ + first * panel<T>, most(),     last - first,
                            sums.dk + j * sums.dk_row,    sums.dk_row};
     multiply_strip(to_dv, count, 0, dv(), kernels::start::from_c);
+    fetch_ahead();
     multiply_strip(to_dk, count, 0, d(), kernels::start::from_c);
   }
 

@@ -42,9 +42,9 @@ class line_stream {
   }
 
   void spread_over(index_t pieces) { share_ = (lines_ + pieces - 1) / pieces; }
-  // The share of one piece of work.
-  void fetch() {
-    for (index_t left = share_; left > 0 && at_ < count_;) {
+  // The share of some pieces of work.
+  void fetch(index_t pieces = 1) {
+    for (index_t left = pieces * share_; left > 0 && at_ < count_;) {
       const block& b = blocks_[at_];
       const std::byte* const from = b.first + row_ * b.stride + column_;
       const index_t here = std::min(left, (b.width - column_ + line - 1) / line);
