@@ -352,7 +352,7 @@ def plot_gemm(plt, cases, path):
 def plot_scaling(plt, found, path):
     if not found:
         return False
-    figure, panels = plt.subplots(1, len(found), figsize=(5.4 * len(found), 4.6), squeeze=False,
+    figure, panels = plt.subplots(1, len(found), figsize=(6.4 * len(found), 6), squeeze=False,
                                   sharey=True)
     colors = {"causal": "#b3261e", "local": "#1f5fa8", "block": "#2f8f4e", "random": "#e07b00"}
     names = {"causal": "dense causal", "local": "local, 128 either side",
@@ -369,12 +369,9 @@ def plot_scaling(plt, found, path):
         axes.set_title("backward" if "backward" in op else "forward", fontsize=11)
         axes.grid(color="#e4e4e4", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(fontsize=8, frameon=False, loc="upper left")
+        axes.legend(fontsize=8, frameon=False, loc="upper center", ncol=2,
+                    bbox_to_anchor=(0.5, -0.13))
     panels[0][0].set_ylabel("time, ms (one head of 64, one thread)")
-    for axes in panels[0]:
-        low, high = axes.get_ylim()
-        axes.set_ylim(low, high * 4)  # room for the legend
-        break
     figure.suptitle("Attention: time against length (slope 1 is linear, 2 quadratic)", fontsize=12)
     figure.tight_layout()
     figure.savefig(path, dpi=130)

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention forward for one tile of rows (tiles.hpp): for each key tile visited, scores of one
 // strip of rows in registers' size, the online softmax, then the weighted sum of values:
-//   m' = max(m, max s), a = e^(m - m'), p = e^(s - m'), l = a l + sum p, o = a o + p v,
-// (softmax.hpp) and at the end o / l and lse = m + log l. A row that saw nothing has m = -inf, l =
-// 0: o = 0. Each row's arithmetic is its own, in the order of keys. A masked value that is not
-// finite is left out pair by pair. Sources: Milakov and Gimelshein 2018; Dao 2023
-// (FlashAttention-2), section 3.1.
+//   m' = max s where that passes m by more than a slack, else m (softmax.hpp),
+//   a = e^(m - m'), p = e^(s - m'), l = a l + sum p, o = a o + p v,
+// and at the end o / l and lse = m + log l. A row that saw nothing has m = -inf, l = 0: o = 0. Each
+// row's arithmetic is its own, in the order of keys. A masked value that is not finite is left out
+// pair by pair. Sources: Milakov and Gimelshein 2018; Dao 2023 (FlashAttention-2), section 3.1;
+// the slack: Zadouri et al. 2026 (FlashAttention-4).
 #pragma once
 
 #include "deepseek/backend/cpu/attention/fetch.hpp"
