@@ -93,8 +93,9 @@ TEST_CASE("gemm: nothing to write, nothing to sum") {
                              "an empty sum is not zero");
         g.act = ds::activation::gelu;
         g.bias = biased::yes;
-        judge("gemm", "zero " + g.text(), limits_of(ds::dtype::f32, 1), expected(g, in).value,
-              run<float>(b, g, in), std::max<std::size_t>(n, 1), expected(g, in).magnitude);
+        judge("gemm", "zero " + g.text(), support::chain_limits(ds::dtype::f32, 1),
+              expected(g, in).value, run<float>(b, g, in), std::max<std::size_t>(n, 1),
+              expected(g, in).magnitude);
       }
     }
     ds::view<float, ds::host, ds::dyn, ds::dyn> null(nullptr, {0, 4});
@@ -114,8 +115,8 @@ TEST_CASE("gemm: NaN and infinity arrive where they belong") {
     for (std::size_t i = 0; i < in.b.size(); ++i) in.b[i] += in.b[i] >= 0 ? 0.5 : -0.5;
     in.a = support::rounded_to<float>(in.a), in.b = support::rounded_to<float>(in.b);
     const answer want = expected(g, in);
-    judge("gemm", "not finite", limits_of(ds::dtype::f32, 17), want.value, run<float>(b, g, in),
-          20);
+    judge("gemm", "not finite", support::chain_limits(ds::dtype::f32, 17), want.value,
+          run<float>(b, g, in), 20);
   });
 }
 
@@ -148,7 +149,7 @@ TEST_CASE("gemm: batches, one factor for all by stride 0") {
           const answer want = expected(g, in);
           const auto got = part(c, 7 * 19, false);
           judge("gemm", support::text("batch", i, "same_a", same_a, "same_b", same_b),
-                limits_of(ds::dtype::f32, 23), want.value, got, 19, want.magnitude);
+                support::chain_limits(ds::dtype::f32, 23), want.value, got, 19, want.magnitude);
           support::expect_true("gemm", support::text("alone", i),
                                support::same_bits(run<float>(b, g, alone), got),
                                "a batch differs from its products alone");
@@ -166,15 +167,15 @@ TEST_CASE("gemm: element types may differ") {
     sheet<ds::bf16> w(33, 9, layout::transposed, in.b);
     ds::ops::gemm(b, a.matrix(), w.matrix(), c.matrix());
     const answer want = expected(g, in);
-    judge("gemm", "f32 x bf16", limits_of(ds::dtype::f32, 33), want.value, c.values(), 9,
-          want.magnitude);
+    judge("gemm", "f32 x bf16", support::chain_limits(ds::dtype::f32, 33), want.value, c.values(),
+          9, want.magnitude);
     sheet<double> bias(1, 9, layout::contiguous, in.bias);
     sheet<float> wf(33, 9, layout::contiguous, in.b);
     ds::ops::gemm(b, a.matrix(), wf.matrix(), c.matrix(), ds::gemm_epilogue{bias.vector()});
     gemm_case with = g;
     with.bias = biased::yes;
-    judge("gemm", "f64 bias", limits_of(ds::dtype::f32, 33), expected(with, in).value, c.values(),
-          9, expected(with, in).magnitude);
+    judge("gemm", "f64 bias", support::chain_limits(ds::dtype::f32, 33), expected(with, in).value,
+          c.values(), 9, expected(with, in).magnitude);
   });
 }
 

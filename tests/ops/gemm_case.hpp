@@ -103,16 +103,6 @@ std::vector<T> run(const B& b, const gemm_case& g, const operands& in) {
   return c.values();
 }
 
-// The oracle in double, one addition after the other, errs by up to k roundings itself.
-inline support::limits limits_of(ds::dtype type, std::size_t k) {
-  support::limits l = support::gemm_limits(type, k + 1);
-  if (type == ds::dtype::f64) {
-    l.relative += static_cast<double>(k) * 0x1p-53;
-    l.c += static_cast<double>(k);
-  }
-  return l;
-}
-
 // On every backend, type and number of threads.
 inline void check(const gemm_case& g, const char* op = "gemm") {
   everywhere(op, g.text(), [&](const auto& b, auto zero) {
@@ -122,8 +112,8 @@ inline void check(const gemm_case& g, const char* op = "gemm") {
     const std::vector<T> got = run<T>(b, g, in);
     const std::string where =
         std::string(b.name()) + " " + std::string(ds::to_string(type_of<T>)) + " " + g.text();
-    judge(op, where, limits_of(type_of<T>, g.k), want.value, got, std::max<std::size_t>(g.n, 1),
-          want.magnitude);
+    judge(op, where, support::chain_limits(type_of<T>, g.k), want.value, got,
+          std::max<std::size_t>(g.n, 1), want.magnitude);
     return got;
   });
 }

@@ -80,9 +80,9 @@ TEST_CASE("gemm: a float gradient on the cpu is that of double; added twice it i
         for (double& e : x) e *= times;
         return x;
       };
-      judge("gemm", "da", support::doubled(limits_of(ds::dtype::f32, 33)),
+      judge("gemm", "da", support::doubled(support::chain_limits(ds::dtype::f32, 33)),
             oracle::gemm(in.c, in.b, sa), da.values(), 257, oracle::gemm_magnitude(in.c, in.b, sa));
-      judge("gemm", "db", support::doubled(limits_of(ds::dtype::f32, 70)),
+      judge("gemm", "db", support::doubled(support::chain_limits(ds::dtype::f32, 70)),
             scaled(oracle::gemm(in.a, in.c, sw)), dw.values(), 33,
             scaled(oracle::gemm_magnitude(in.a, in.c, sw)));
     }
@@ -103,7 +103,7 @@ TEST_CASE("add_column_sums: sizes, layouts, values and types") {
         want[i % c.columns] += x[i];
         size[i % c.columns] += std::fabs(x[i]);
       }
-      support::limits l = limits_of(type_of<T>, c.rows);
+      support::limits l = support::chain_limits(type_of<T>, c.rows);
       if (c.kind == support::values::all_equal) {  // equal terms round alike: errors add up
         l.relative += static_cast<double>(c.rows) * 0x1p-24;
         l.c += static_cast<double>(c.rows);

@@ -105,15 +105,6 @@ inline reals input_gradient(const expert_case& c, const reals& dy, const reals& 
   return oracle::grouped_linear(dy, w, c.wide_offsets(), {c.rows, c.extra, c.columns});
 }
 
-inline support::limits limits_of(ds::dtype type, std::size_t k) {
-  support::limits l = support::gemm_limits(type, k + 1);
-  if (type == ds::dtype::f64) {
-    l.relative += static_cast<double>(k) * 0x1p-53;
-    l.c += static_cast<double>(k);
-  }
-  return l;
-}
-
 template <class T, class B>
 std::vector<T> check_forward(const B& b, const expert_case& c, const reals& x, const reals& w) {
   sheet<T> from(c.rows, c.columns, c.how, x), y(c.rows, c.extra, c.how);
@@ -121,8 +112,8 @@ std::vector<T> check_forward(const B& b, const expert_case& c, const reals& x, c
   stack_of<T> weights(c, w);
   ds::ops::grouped_gemm(b, from.matrix(), weights.view(), offsets.vector(), y.matrix());
   CHECK((from.unchanged() && weights.unchanged() && offsets.unchanged() && y.clean()));
-  judge(op, where<T>(b, c), limits_of(type_of<T>, c.columns), product(c, x, w), y.values(), c.extra,
-        product(c, oracle::absolute(x), oracle::absolute(w)));
+  judge(op, where<T>(b, c), support::chain_limits(type_of<T>, c.columns), product(c, x, w),
+        y.values(), c.extra, product(c, oracle::absolute(x), oracle::absolute(w)));
   return y.values();
 }
 
@@ -139,15 +130,15 @@ std::vector<T> check_backward(const B& b, const expert_case& c, const reals& x, 
       ds::grouped_gemm_gradients{dx.matrix(), dw.view()});
   CHECK(
       (from.unchanged() && weights.unchanged() && slope.unchanged() && dx.clean() && dw.intact()));
-  judge(op, "dx " + where<T>(b, c), support::doubled(limits_of(type_of<T>, c.extra)),
+  judge(op, "dx " + where<T>(b, c), support::doubled(support::chain_limits(type_of<T>, c.extra)),
         input_gradient(c, dy, w), dx.values(), c.columns,
         input_gradient(c, oracle::absolute(dy), oracle::absolute(w)));
   reals want = weight_gradient(c, x, dy),
         size = weight_gradient(c, oracle::absolute(x), oracle::absolute(dy));
   for (double& e : want) e += 0.5;
   for (double& e : size) e += 0.5;
-  judge(op, "dw " + where<T>(b, c), support::doubled(limits_of(type_of<T>, c.rows)), want,
-        dw.values(), c.extra, size);
+  judge(op, "dw " + where<T>(b, c), support::doubled(support::chain_limits(type_of<T>, c.rows)),
+        want, dw.values(), c.extra, size);
   return joined(dx.values(), dw.values());
 }
 

@@ -56,8 +56,9 @@ void check_mixed(const gemm_case& g) {
   const answer want = expected(g, in);
   const auto judged = [&](const auto& b) {
     const auto got = run_with<ds::bf16>(b, g, in);
-    judge("mixed_gemm", std::string(b.name()) + " " + g.text(), limits_of(ds::dtype::f32, g.k),
-          want.value, got, std::max<std::size_t>(g.n, 1), want.magnitude);
+    judge("mixed_gemm", std::string(b.name()) + " " + g.text(),
+          support::chain_limits(ds::dtype::f32, g.k), want.value, got,
+          std::max<std::size_t>(g.n, 1), want.magnitude);
     return got;
   };
   judged(plain);

@@ -59,7 +59,7 @@ void check_narrow(const gemm_case& g) {
                          "the bits depend on the number of threads");
   }
   judge("narrow_gemm", std::string(ds::to_string(type_of<T>)) + " " + g.text(),
-        limits_of(type_of<C>, g.k), want.value, first, std::max<std::size_t>(g.n, 1),
+        support::chain_limits(type_of<C>, g.k), want.value, first, std::max<std::size_t>(g.n, 1),
         want.magnitude);
 }
 

@@ -305,6 +305,15 @@ limits gemm_limits(dtype type, std::size_t k) {
   return l;
 }
 
+limits chain_limits(dtype type, std::size_t k) {
+  limits l = gemm_limits(type, k + 1);
+  if (type == dtype::f64) {
+    l.relative += static_cast<double>(k) * 0x1p-53;
+    l.c += static_cast<double>(k);
+  }
+  return l;
+}
+
 limits attention_limits(dtype type, std::size_t keys) {
   const double root = std::sqrt(static_cast<double>(keys));
   limits l;

@@ -56,6 +56,9 @@ comparison compare(const limits& allowed, const std::vector<T>& y, const std::ve
 // Limits by kind of op; K: terms per sum, m: keys. Double is held to the same rules with u = 2^-53.
 limits exact(deepseek::dtype type);  // every element equal; zeros and equal values are trusted
 limits gemm_limits(deepseek::dtype type, std::size_t k);
+// k products and what they are added to; the oracle in double, one addition after the other, errs
+// by up to k roundings itself.
+limits chain_limits(deepseek::dtype type, std::size_t k);
 limits attention_limits(deepseek::dtype type, std::size_t keys);
 limits elementwise_limits(deepseek::dtype type, double ulps);  // ulps of f32; 16-bit outputs: 1
 limits softmax_limits(deepseek::dtype type, std::size_t n);
