@@ -21,7 +21,7 @@ namespace formats {
 using f32 = in_format<ds::packed<ds::cpu>>;
 using bf16 = in_format<ds::bf16_weights>;
 using int8 = in_format<ds::w8a8_per_token>;
-using int4 = in_format<ds::int4_groups<32>>;
+using int4 = in_format<ds::int4_activations<32>>;
 using fp8 = in_format<ds::fp8_blocks>;
 }  // namespace formats
 

@@ -34,6 +34,13 @@
 #define DEEPSEEK_UNROLL
 #endif
 
+// Code for the host's side of a function that a GPU kernel may call too: checks that throw.
+#if defined(__CUDA_ARCH__)
+#define DEEPSEEK_HOST_CODE(...)
+#else
+#define DEEPSEEK_HOST_CODE(...) __VA_ARGS__
+#endif
+
 // 1 where address sanitizer watches memory: the arena then poisons what is not allocated.
 #if defined(__SANITIZE_ADDRESS__)
 #define DEEPSEEK_ASAN 1

@@ -57,6 +57,22 @@ TEST_CASE("parts of a view share its memory") {
   CHECK(of_column(2) == 9);
 }
 
+TEST_CASE("a view whose type promises other extents than its data has is refused") {
+  float data[6] = {};
+  const ds::view<float, ds::host, ds::dyn, ds::dyn> any(data, {2, 3});
+  using promised = ds::view<float, ds::host, ds::dyn, 4>;
+  CHECK_THROWS_WITH_AS(promised{any},
+                       "view: extent 1 is 3, the type of the view says 4; give data of that shape, "
+                       "or a view whose extent is dyn",
+                       ds::error);
+  CHECK_THROWS_AS(promised(data, {1, 5}), ds::error);
+  CHECK_THROWS_AS(promised(data, {1, 5}, {5, 1}), ds::error);
+  CHECK(ds::view<const float, ds::host, 2, 3>(any).extent(1) == 3);
+  // Nothing is promised about what is not there.
+  const ds::view<float, ds::host, ds::dyn, ds::dyn> absent;
+  CHECK(promised(absent).data() == nullptr);
+}
+
 TEST_CASE("conversions: to const, to and from run-time extents") {
   const matrix v = three_by_four();
   const ds::view<const int, ds::host, ds::dyn, ds::dyn> any(v);

@@ -4,6 +4,7 @@
 // Plain arrays inside, so device code can hold one. Never owns memory.
 #pragma once
 
+#include "deepseek/core/error.hpp"
 #include "deepseek/core/space.hpp"
 
 #include <ostream>
@@ -12,6 +13,14 @@
 #include <type_traits>
 
 namespace deepseek {
+
+namespace detail {
+[[noreturn]] inline void fail_extent(int which, index_t given, index_t of_type) {
+  fail(error_code::shape_mismatch, "view: extent ", which, " is ", given,
+       ", the type of the view says ", of_type,
+       "; give data of that shape, or a view whose extent is dyn");
+}
+}  // namespace detail
 
 template <class T, class Space, index_t... E>
 class view {
@@ -25,7 +34,8 @@ class view {
 
   view() = default;
 
-  // Contiguous, the last extent fastest.
+  // Contiguous, the last extent fastest. Here and below, on the host: shape_mismatch where an extent
+  // is not what the type says.
   DEEPSEEK_HOST_DEVICE view(T* data, const extents_array& extents) : data_(data) {
     for (int i = 0; i < rank; ++i) extents_[i] = extents[i];
     index_t step = 1;
@@ -33,6 +43,7 @@ class view {
       strides_[i] = step;
       step *= extents[i];
     }
+    DEEPSEEK_HOST_CODE(if constexpr (some_static) require_extents();)
   }
   DEEPSEEK_HOST_DEVICE view(T* data, const extents_array& extents, const extents_array& strides)
       : data_(data) {
@@ -40,6 +51,7 @@ class view {
       extents_[i] = extents[i];
       strides_[i] = strides[i];
     }
+    DEEPSEEK_HOST_CODE(if constexpr (some_static) require_extents();)
   }
   // From a view of the same data with other (compatible) static extents, or to const.
   template <class U, index_t... F>
@@ -52,6 +64,7 @@ class view {
       extents_[i] = o.extent(i);
       strides_[i] = o.stride(i);
     }
+    DEEPSEEK_HOST_CODE(if constexpr (((E != dyn && F == dyn) || ...)) require_extents();)
   }
 
   DEEPSEEK_HOST_DEVICE T* data() const { return data_; }
@@ -84,6 +97,16 @@ class view {
   }
 
  private:
+  static constexpr bool some_static = ((E != dyn) || ...);
+
+  // What the type says of the extents holds; a view without data (what is left out) has none.
+  void require_extents() const {
+    for (int i = 0; i < rank; ++i) {
+      if (data_ != nullptr && extents_[i] != extent(i))
+        detail::fail_extent(i, extents_[i], extent(i));
+    }
+  }
+
   T* data_ = nullptr;
   extents_array extents_ = {(E == dyn ? 0 : E)...};
   extents_array strides_ = {};
