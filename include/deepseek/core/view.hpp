@@ -34,8 +34,8 @@ class view {
 
   view() = default;
 
-  // Contiguous, the last extent fastest. Here and below, on the host: shape_mismatch where an extent
-  // is not what the type says.
+  // Contiguous, the last extent fastest. Here and below, on the host: shape_mismatch where an
+  // extent is not what the type says.
   DEEPSEEK_HOST_DEVICE view(T* data, const extents_array& extents) : data_(data) {
     for (int i = 0; i < rank; ++i) extents_[i] = extents[i];
     index_t step = 1;

@@ -108,7 +108,7 @@ struct byte_fours {
   using right = raw;
   static constexpr int parts = simd::prefers_dot_words ? 2 : 1;
   static constexpr int vectors = 2;
-  static constexpr int rows = simd::register_count == 32 ? 12 : simd::prefers_dot_words ? 6 : 4;
+  static constexpr int rows = simd::register_count == 32 ? 8 : simd::prefers_dot_words ? 6 : 4;
   static constexpr std::ptrdiff_t steps = 4, chunk = PTRDIFF_MAX;
 
   static DEEPSEEK_INLINE raw load(const std::byte* p) { return bf16_pairs::load(p); }
@@ -148,11 +148,33 @@ struct dot_operands {
   std::ptrdiff_t b_step;  // bytes
   std::ptrdiff_t steps;
   std::ptrdiff_t fetch_step = 0;  // bytes; panels of several lines a step: always b_step
-  int missing = 0;  // 1: of a tile of 4 only 3 rows are there; the last is read again, not stored
+  // So many of the tile's last rows are not there, of its last four at most all but one: the last
+  // that is there is read again in their place, nothing is stored.
+  int missing = 0;
 };
 
+template <class Sums>
+struct plain_column {
+  const Sums& sums;
+  int j;
+
+  template <class V>
+  DEEPSEEK_INLINE void end(int i, V acc) const {
+    sums.end(i, j, acc);
+  }
+};
+template <class Sums>
+DEEPSEEK_INLINE auto column_of(const Sums& sums, int j) {
+  if constexpr (requires { sums.column(j); }) {
+    return sums.column(j);
+  } else {
+    return plain_column<Sums>{sums, j};
+  }
+}
+
 // sums.continues(): whether they start at sums.begin(i, j) instead of zero; sums.end(i, j, value)
-// takes them: row i, register j.
+// takes them: row i, register j. Where rows share what is done at the end, sums.column(j) holds it
+// and its end(i, value) takes them.
 template <class Form, int Rows, int Lines, class Sums>
 __attribute__((noinline)) void multiply_dots(const dot_operands& o, const std::byte* fetch,
                                              const Sums& sums) {
@@ -161,16 +183,21 @@ __attribute__((noinline)) void multiply_dots(const dot_operands& o, const std::b
   constexpr std::ptrdiff_t bytes = dot_size<Form>::right_bytes * dot_size<Form>::width;
   using sums_type = simd::vector<typename Form::sum>;
   sums_type acc[Rows * vectors];
-  const int twice = Rows == 4 ? o.missing : 0;
+  constexpr int fours = (Rows - 1) / 4;  // whole groups of four rows before the last group
+  const int there = Rows - o.missing;
   if (sums.continues()) {
     simd::unrolled<Rows * vectors>([&](auto q) __attribute__((always_inline)) {
-      acc[q] = sums.begin(q / vectors - (q / vectors == 3 ? twice : 0), q % vectors);
+      acc[q] = sums.begin(std::min(q / vectors, there - 1), q % vectors);
     });
   } else {
     simd::unrolled<Rows * vectors>([&](auto q)
                                        __attribute__((always_inline)) { acc[q] = sums_type{}; });
   }
-  const std::ptrdiff_t row = o.a_row, row3 = (3 - twice) * row, b_step = o.b_step;
+  const std::ptrdiff_t row = o.a_row, row3 = 3 * row, b_step = o.b_step;
+  std::ptrdiff_t last[4];
+  simd::unrolled<4>([&](auto i) __attribute__((always_inline)) {
+    last[i] = std::min<int>(i, there - 1 - 4 * fours) * row;
+  });
   const std::byte *b = o.b, *a0 = o.a, *a1 = a0 + 4 * row, *a2 = a1 + 4 * row;
   for (std::ptrdiff_t k = o.steps; k > 0; --k) {
     simd::unrolled<Form::parts>([&](auto part) __attribute__((always_inline)) {
@@ -184,15 +211,16 @@ __attribute__((noinline)) void multiply_dots(const dot_operands& o, const std::b
         simd::unrolled<Lines>([&](auto i) __attribute__((always_inline)) {
           __builtin_prefetch(fetch + i * 64, 0, 2);
         });
-        fetch += dot_size<Form>::lines > 1 ? b_step : o.fetch_step;
+        fetch += Lines > 1 ? b_step : o.fetch_step;
       }
       simd::unrolled<Rows>([&](auto i) __attribute__((always_inline)) {
         const std::byte* group = i < 4 ? a0 : i < 8 ? a1 : a2;
+        const std::ptrdiff_t at = i % 4 == 0       ? 0
+                                  : i / 4 == fours ? last[i % 4]
+                                  : i % 4 == 3     ? row3
+                                                   : i % 4 * row;
         left x;
-        __builtin_memcpy(&x,
-                         group + (i % 4 == 3 ? row3 : (i % 4) * row) +
-                             part * static_cast<std::ptrdiff_t>(sizeof x),
-                         sizeof x);
+        __builtin_memcpy(&x, group + at + part * static_cast<std::ptrdiff_t>(sizeof x), sizeof x);
         const auto spread = Form::spread(x);
         simd::unrolled<vectors>([&](auto j) __attribute__((always_inline)) {
           acc[i * vectors + j] = Form::add(acc[i * vectors + j], spread, right[j]);
@@ -204,21 +232,26 @@ __attribute__((noinline)) void multiply_dots(const dot_operands& o, const std::b
     if constexpr (Rows > 8) a2 += dot_size<Form>::left_bytes;
     b += b_step;
   }
-  simd::unrolled<Rows * vectors>([&](auto q) __attribute__((always_inline)) {
-    if (q / vectors == 3 && twice != 0) return;
-    sums.end(q / vectors, q % vectors, acc[q]);
+  simd::unrolled<vectors>([&](auto j) __attribute__((always_inline)) {
+    const auto to = column_of(sums, j);
+    simd::unrolled<Rows>([&](auto i) __attribute__((always_inline)) {
+      if (i < there) [[likely]]
+        to.end(i, acc[i * vectors + j]);
+    });
   });
 }
 
-// The tallest compiled tile that `left` rows fill, 3 of them one of 4 (dot_operands): no row
-// outside A is read. 8 rows are better two tiles of 4 than of 6 and 2: few sums at once wait for
-// each other.
+// The compiled tile for the first of `left` rows: where a few are missing the next taller one, for
+// low tiles have too few sums at once, which wait for each other. (8 rows are better two tiles of 4
+// than of 6 and 2.)
 template <class Form>
 constexpr int dot_rows(std::ptrdiff_t left) {
   constexpr int most = Form::rows;
-  if (most == 6 && (left == 7 || left == 8)) return 4;
-  if (left >= most) return most;
-  return most > 8 && left >= 8 ? 8 : left >= 3 ? 4 : left >= 2 ? 2 : 1;
+  if (left >= most && !(most == 6 && left <= 8 && left > most)) return most;
+  if (most > 8 && left > 8) return most;
+  if (left > 4 && most != 6) return std::min(most, 8);
+  if (left == 5) return most;
+  return left >= 3 ? 4 : left >= 2 ? 2 : 1;
 }
 template <class Form>
 constexpr std::ptrdiff_t dot_strips(std::ptrdiff_t rows) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // C = A B over narrow weights by the tiles of dot_tile.hpp. One panel of B meets all rows of A (at
-// most dot_block of them) before the next: weights cross the memory once for so many rows, and
+// most most_dot_rows of them) before the next: weights cross the memory once for so many rows, and
 // while a panel is multiplied the next one is fetched. A problem P has
 //   form, shape; left(m): row m of A in steps, row_bytes(): from row to row
 //   weights(n0, k0, steps): those steps of the panel that begins at column n0, weight_step(n0):
@@ -22,7 +22,17 @@
 
 namespace deepseek::kernels {
 
-inline constexpr std::ptrdiff_t dot_block = 504;  // rows: a multiple of every tile's
+// Rows that meet a panel at once: at most so many, in blocks of nearly one height, whole tiles.
+inline constexpr std::ptrdiff_t most_dot_rows = 1008;
+
+constexpr std::ptrdiff_t dot_block(std::ptrdiff_t rows) {
+  constexpr std::ptrdiff_t tiles = 24;  // a multiple of every tile's rows
+  const std::ptrdiff_t blocks =
+      std::max<std::ptrdiff_t>((rows + most_dot_rows - 1) / most_dot_rows, 1);
+  return std::max<std::ptrdiff_t>(((rows + blocks - 1) / blocks + tiles - 1) / tiles * tiles,
+                                  tiles);
+}
+static_assert(dot_block(512) == 528 && dot_block(1009) == 528 && dot_block(0) == 24);
 
 template <class Form>
 constexpr std::ptrdiff_t dot_steps(std::ptrdiff_t k) {
@@ -45,7 +55,7 @@ line_fetch dot_fetch(const dot_operands& o, std::ptrdiff_t rows, std::ptrdiff_t 
     return {1, next + strip * (o.steps * o.b_step / sharing), o.b_step / sharing};
   }
   if (strips < lines) return strip == 0 ? line_fetch{lines, next, o.b_step} : line_fetch{};
-  return strip < lines ? line_fetch{1, next + strip * 64, o.b_step} : line_fetch{};
+  return strip < lines ? line_fetch{1, next + strip * o.steps * 64, 64} : line_fetch{};
 }
 
 // What the memory has to bring after these steps.
@@ -65,7 +75,7 @@ void multiply_dot_panel(const P& p, gemm_part rows, std::ptrdiff_t k0, dot_opera
   for (std::ptrdiff_t m = rows.m0; m < rows.m1; ++strip) {
     const int height = dot_rows<form>(rows.m1 - m);
     o.a = p.left(m) + k0 * dot_size<form>::left_bytes;
-    o.missing = rows.m1 - m < height ? 1 : 0;
+    o.missing = static_cast<int>(std::max<std::ptrdiff_t>(height - (rows.m1 - m), 0));
     line_fetch fetch;
     if constexpr (P::fetches) fetch = dot_fetch<form>(o, rows.m1 - rows.m0, strip, next);
     multiply_dots<form>(height, o, fetch, target.sums(m - rows.m0, k0));
@@ -80,8 +90,9 @@ void multiply_dot_part(const P& p, gemm_part part) {
   const std::ptrdiff_t steps = dot_steps<form>(p.shape.k);
   dot_operands o{};
   o.a_row = p.row_bytes();
-  for (std::ptrdiff_t m0 = part.m0; m0 < part.m1; m0 += dot_block) {
-    const std::ptrdiff_t m1 = std::min(part.m1, m0 + dot_block);
+  const std::ptrdiff_t block = dot_block(part.m1 - part.m0);
+  for (std::ptrdiff_t m0 = part.m0; m0 < part.m1; m0 += block) {
+    const std::ptrdiff_t m1 = std::min(part.m1, m0 + block);
     for (std::ptrdiff_t n0 = part.n0; n0 < part.n1; n0 += columns) {
       const auto target = p.open(m0, m1, n0, std::min(columns, part.n1 - n0));
       for (std::ptrdiff_t k0 = 0; k0 == 0 || k0 < steps;) {

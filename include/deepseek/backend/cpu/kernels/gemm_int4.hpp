@@ -22,7 +22,7 @@ namespace deepseek::kernels {
 // Rows of signed bytes, each `row` bytes from the next, whole words of 8; spare_rows more may be
 // read.
 struct signed_rows {
-  static constexpr std::ptrdiff_t spare_rows = int4_few::rows - 1;
+  static constexpr std::ptrdiff_t spare_rows = std::max(int4_few::rows, int4_tile::rows) - 1;
   const std::byte* codes;
   std::ptrdiff_t row;
   const float* scales;
@@ -115,7 +115,8 @@ void multiply_int4_panel(const int4_problem<Words>& p, gemm_part at, int4_tile t
     } else {
       multiply_int4_rows<0>(rows, t, nullptr);
     }
-    for (int i = 0; i < rows; ++i) finish_int4(p, m + i, at.n0, sums + i * int4_tile::columns);
+    const auto there = static_cast<int>(std::min<std::ptrdiff_t>(rows, at.m1 - m));
+    for (int i = 0; i < there; ++i) finish_int4(p, m + i, at.n0, sums + i * int4_tile::columns);
     m += rows;
   }
 }
@@ -149,7 +150,8 @@ void multiply_int4_part(const int4_problem<Words>& p, gemm_part part) {
   if constexpr (int4_few::most > 0) {
     if (part.m1 - part.m0 <= int4_few::most) return multiply_int4_few_part(p, part);
   }
-  for (std::ptrdiff_t m0 = part.m0; m0 < part.m1; m0 += dot_block) {
+  const std::ptrdiff_t block = dot_block(part.m1 - part.m0);
+  for (std::ptrdiff_t m0 = part.m0; m0 < part.m1; m0 += block) {
     for (std::ptrdiff_t n0 = part.n0; n0 < part.n1; n0 += columns) {
       int4_tile t{};
       decode_int4(p.b, n0, t);
@@ -158,7 +160,7 @@ void multiply_int4_part(const int4_problem<Words>& p, gemm_part part) {
       if (after < part.n1 && after % word_block::lanes == 0) {
         next = reinterpret_cast<const std::byte*>(p.b.data + after * p.b.words_deep);
       }
-      multiply_int4_panel(p, {m0, std::min(part.m1, m0 + dot_block), n0, part.n1}, t, next);
+      multiply_int4_panel(p, {m0, std::min(part.m1, m0 + block), n0, part.n1}, t, next);
     }
   }
 }

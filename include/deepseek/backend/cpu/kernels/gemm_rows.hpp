@@ -15,7 +15,7 @@ namespace deepseek::kernels {
 
 // Steps of k that are worked on together.
 template <class T>
-inline constexpr std::ptrdiff_t panel_depth = 2048 / static_cast<std::ptrdiff_t>(sizeof(T));
+inline constexpr std::ptrdiff_t panel_depth = 4096 / static_cast<std::ptrdiff_t>(sizeof(T));
 
 template <class T>
 struct row_strips {

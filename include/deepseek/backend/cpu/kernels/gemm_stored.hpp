@@ -11,6 +11,7 @@
 #include <limits>
 #include <span>
 
+#include "deepseek/backend/cpu/kernels/bf16_steps.hpp"
 #include "deepseek/backend/cpu/kernels/gemm.hpp"
 #include "deepseek/backend/cpu/kernels/stored_weights.hpp"
 
@@ -262,8 +263,19 @@ void tile_gemm_stored(const stored_problem<W>& p, gemm_part part) {
   }
 }
 
+inline void multiply_few(const stored_problem<bf16_matrix>& p, gemm_part part) {
+  const gemm_output<float> c = p.c.at(part.m0, part.n0);
+  const std::ptrdiff_t m = part.m1 - part.m0, n = part.n1 - part.n0;
+  multiply_bf16_few({p.b.data + part.n0, p.b.row, p.a.from(part.m0, 0), p.shape.k, c.data, c.row},
+                    m, n);
+  finish(c.data, c.row, m, n, c.then);
+}
+
 template <class W>
 void run_stored_part(const stored_problem<W>& p, gemm_part part) {
+  if constexpr (std::is_same_v<W, bf16_matrix>) {
+    if (p.shape.m <= most_few_rows && p.b.column == 1) return multiply_few(p, part);
+  }
   if constexpr (WordForm<W>) {
     if (p.shape.m <= most_few_rows) return multiply_few(p, part);
   }

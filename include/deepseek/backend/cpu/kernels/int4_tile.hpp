@@ -167,10 +167,11 @@ __attribute__((noinline)) void multiply_int4_words(const int4_tile& t, const std
   });
 }
 
-// The tallest compiled tile that `left` rows fill.
+// The smallest compiled tile that holds `left` rows, or the largest. Rows that are not there are
+// read behind the last one and belong to nobody.
 constexpr int int4_rows(std::ptrdiff_t left) {
   constexpr int most = int4_tile::rows;
-  return left >= most ? most : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+  return left > 4 ? most : left > 2 ? std::min(most, 4) : left > 1 ? 2 : 1;
 }
 
 template <int Rows, int Lines>

@@ -115,25 +115,38 @@ struct int8_problem {
   auto open(std::ptrdiff_t m0, std::ptrdiff_t, std::ptrdiff_t n0, std::ptrdiff_t) const;
 };
 
-// Integers of one row become floats: the register of sums whose first column is n.
-DEEPSEEK_INLINE void finish_int8(const int8_problem& p, std::ptrdiff_t m, std::ptrdiff_t n,
-                                 simd::vector<std::int32_t> acc) {
+// A register of columns of y, from row m0 on: integers become floats. What all rows share is read
+// once.
+struct int8_column {
   using pack = simd::pack<float>;
-  const std::ptrdiff_t rest = p.shape.n - n;
-  if (rest <= 0) return;
+  const int8_problem& p;
+  std::ptrdiff_t m0, n, rest;  // columns of y from n on: none left where rest <= 0
   simd::vector<std::int32_t> sums{};
-  if (rest >= pack::width) {
-    __builtin_memcpy(&sums, p.column_sums + n, sizeof sums);
-  } else {
-    __builtin_memcpy(&sums, p.column_sums + n,
-                     static_cast<std::size_t>(rest) * sizeof(std::int32_t));
+  pack scales = pack::zero(), bias = pack::zero();
+
+  DEEPSEEK_INLINE int8_column(const int8_problem& problem, std::ptrdiff_t m, std::ptrdiff_t column)
+      : p(problem), m0(m), n(column), rest(problem.shape.n - column) {
+    if (rest >= pack::width) [[likely]] {
+      __builtin_memcpy(&sums, p.column_sums + n, sizeof sums);
+      scales = pack::load(p.scales + n);
+      if (p.bias != nullptr) bias = pack::load(p.bias + n);
+    } else if (rest > 0) {
+      for (int j = 0; j < rest; ++j) sums[j] = p.column_sums[n + j];
+      scales = pack::load_up_to(p.scales + n, rest);
+      if (p.bias != nullptr) bias = pack::load_up_to(p.bias + n, rest);
+    }
   }
-  const pack value{__builtin_convertvector(acc - p.rows.zero[m * p.rows.step] * sums, pack::raw)};
-  const pack scale =
-      pack::load_up_to(p.scales + n, rest) * pack::broadcast(p.rows.scale[m * p.rows.step]);
-  const pack bias = p.bias == nullptr ? pack::zero() : pack::load_up_to(p.bias + n, rest);
-  simd::fma(value, scale, bias).store_up_to(p.y + m * p.y_row + n, rest);
-}
+  DEEPSEEK_INLINE void end(int i, simd::vector<std::int32_t> acc) const {
+    const std::ptrdiff_t m = m0 + i, r = m * p.rows.step;
+    const pack value{__builtin_convertvector(acc - p.rows.zero[r] * sums, pack::raw)};
+    const pack y = simd::fma(value, scales * pack::broadcast(p.rows.scale[r]), bias);
+    if (rest >= pack::width) [[likely]] {
+      y.store(p.y + m * p.y_row + n);
+    } else if (rest > 0) {
+      y.store_up_to(p.y + m * p.y_row + n, rest);
+    }
+  }
+};
 
 // Sums from row m0 and column n0 on.
 struct int8_sums {
@@ -142,8 +155,8 @@ struct int8_sums {
 
   static constexpr bool continues() { return false; }
   static simd::vector<std::int32_t> begin(int, int) { return simd::vector<std::int32_t>{}; }
-  DEEPSEEK_INLINE void end(int i, int j, simd::vector<std::int32_t> acc) const {
-    finish_int8(p, m0 + i, n0 + j * dot_size<byte_fours>::width, acc);
+  DEEPSEEK_INLINE int8_column column(int j) const {
+    return {p, m0, n0 + j * dot_size<byte_fours>::width};
   }
   int8_sums sums(std::ptrdiff_t row, std::ptrdiff_t) const { return {p, m0 + row, n0}; }
   void close() const {}
