@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training step of the demo's model, ours and PyTorch's in turn, each in a process of its own.
 
-usage: bench/training/run.py FOLDER OUTPUT [--rounds N] [--seconds S] [--threads N] [--python FILE]
+usage: bench/training/run.py FOLDER OUTPUT [--rounds N] [--seconds S] [--threads N] [--ways A,B]
+                             [--python FILE]
 
 FOLDER holds training_step and training_start (target bench_training). First it is checked that
 PyTorch makes our steps from our weights; then they take turns, round after round. A round's figure
@@ -55,7 +56,7 @@ def rounds_of(options, start, threads, work):
     for number in range(options.rounds):
         context, seconds, shares = ours(options, threads, work)
         figures = {OURS: statistics.median(seconds)}
-        for way in WAYS:
+        for way in options.ways:
             row = torch(options, start, threads, way)
             figures[way] = statistics.median(row["seconds"])
         rounds.append({"seconds": figures, "share": statistics.median(shares)})
@@ -67,16 +68,16 @@ def rounds_of(options, start, threads, work):
     return about, rounds
 
 
-def row_of(threads, rounds):
-    seconds = {who: statistics.median(r["seconds"][who] for r in rounds) for who in [OURS, *WAYS]}
-    best = min(WAYS, key=seconds.get)
+def row_of(threads, rounds, ways):
+    seconds = {who: statistics.median(r["seconds"][who] for r in rounds) for who in [OURS, *ways]}
+    best = min(ways, key=seconds.get)
     return {"case": "training_step demo_8x256", "threads": threads, "seconds": seconds,
             "limit_share": statistics.median(r["share"] for r in rounds), "best_peer": best,
             "ratio": statistics.median(r["seconds"][best] / r["seconds"][OURS] for r in rounds),
             "rounds": rounds}
 
 
-def page_of(data):
+def page_of(data, ways):
     about = data["about"]
     lines = ["# A training step of the demo's model beside PyTorch", "",
              f"{about['date']}, {about['processor']} ({about['instruction_set']}), "
@@ -86,13 +87,18 @@ def page_of(data):
              "Milliseconds a step, medians of "
              f"{len(data['rows'][0]['rounds'])} rounds in turn; share: of the multiply-adds that "
              "the machine did beside it; ahead: the best peer's time over ours.", "",
-             "| threads | ours | share | " + " | ".join(WAYS) + " | ahead |",
-             "| --: |" + " --: |" * (len(WAYS) + 3)]
+             "| threads | ours | share | " + " | ".join(ways) + " | ahead |",
+             "| --: |" + " --: |" * (len(ways) + 3)]
     for row in data["rows"]:
-        times = [f"{1e3 * row['seconds'][who]:.0f}" for who in WAYS]
+        times = [f"{1e3 * row['seconds'][who]:.0f}" for who in ways]
         lines.append(f"| {row['threads']} | {1e3 * row['seconds'][OURS]:.0f} | "
                      f"{row['limit_share']:.2f} | {' | '.join(times)} | {row['ratio']:.2f} |")
     return "\n".join(lines) + "\n"
+
+
+def write(options, data):
+    (options.output / "training.json").write_text(json.dumps(data, indent=1) + "\n")
+    (options.output / "training.md").write_text(page_of(data, options.ways))
 
 
 def main():
@@ -102,6 +108,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3, help="of one figure, about")
     parser.add_argument("--threads", type=int, default=0, help="0: 1 and 2")
+    parser.add_argument("--ways", type=lambda text: text.split(","), default=WAYS)
     parser.add_argument("--python", default=sys.executable, help="one that has torch, safetensors")
     options = parser.parse_args()
     options.folder = options.folder.resolve()
@@ -116,10 +123,9 @@ def main():
         for threads in [options.threads] if options.threads else [1, 2]:
             about, rounds = rounds_of(options, start, threads, work)
             data["about"].update(about)
-            data["rows"].append(row_of(threads, rounds))
-    (options.output / "training.json").write_text(json.dumps(data, indent=1) + "\n")
-    (options.output / "training.md").write_text(page_of(data))
-    print(page_of(data))
+            data["rows"].append(row_of(threads, rounds, options.ways))
+            write(options, data)
+    print(page_of(data, options.ways))
 
 
 if __name__ == "__main__":
