@@ -46,7 +46,12 @@ class strips_of {
       : strips(m), a_(a), k_(k), in_place_(a.column != 1 ? 0 : strips.count - ends_between()) {
     if (in_place_ == strips.count) return;
     copy_ = scratch<strip_copies, T>(static_cast<std::size_t>((strips.count - in_place_) * size()));
-    for (std::ptrdiff_t s = in_place_; s < strips.count; ++s) copy(s);
+    std::ptrdiff_t s = in_place_;
+    if (a.row == 1) {
+      for (; whole(s + 3); s += 4) copy_whole<4>(s);
+      for (; whole(s); ++s) copy_whole<1>(s);
+    }
+    for (; s < strips.count; ++s) copy(s);
   }
   strip<T> operator[](std::ptrdiff_t s) const {
     if (s < in_place_) return {a_.at(strips.first(s), 0), a_.row, 1};
@@ -60,6 +65,23 @@ class strips_of {
   std::ptrdiff_t ends_between() const {
     const int rows = strips.count > 0 ? strips.rows(strips.count - 1) : 1;
     return rows != padded_panel_rows<T>(rows) ? 1 : 0;
+  }
+  bool whole(std::ptrdiff_t s) const {
+    return s < strips.count && strips.rows(s) == row_strips<T>::most;
+  }
+  // Strips of full height whose rows are neighbours, side by side: whole lines are read.
+  template <int Count>
+  void copy_whole(std::ptrdiff_t s) {
+    constexpr int pitch = row_strips<T>::most, ahead = 16;
+    const T* from = a_.at(strips.first(s), 0);
+    T* to = place(s);
+    for (std::ptrdiff_t p = 0; p < k_; ++p, from += a_.column, to += pitch) {
+      for (int i = 0; i < Count; ++i) {
+        const T* const part = from + i * pitch;
+        __builtin_prefetch(part + ahead * a_.column);
+        __builtin_memcpy(to + i * size(), part, pitch * sizeof(T));
+      }
+    }
   }
   void copy(std::ptrdiff_t s) {
     constexpr int pitch = row_strips<T>::most;
@@ -93,6 +115,9 @@ void multiply_rows(const strips_of<T>& a, tile_operands<T> o, int columns, const
   }
 }
 
-inline constexpr auto fetch_nothing = [](std::ptrdiff_t) { return fetch_plan{0, nullptr}; };
+// A constant in memory: g++ makes a temporary of a value by narrow stores and reads it by a wide
+// load, which waits until all of C before it is stored.
+inline constexpr fetch_plan no_lines{0, nullptr};
+inline constexpr auto fetch_nothing = [](std::ptrdiff_t) -> const fetch_plan& { return no_lines; };
 
 }  // namespace deepseek::kernels
