@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Markdown page of run.py: medians, the smallest and largest, and what divides ours from the peer's."""
+import statistics
+
+OURS = "ours, int4"
+
+DIFFERENCES = """Same on both sides: the shape (parameters are compared before a figure counts), weights in 4 bits in groups
+of 32, inputs of every product made 8 bits in the call, 128 tokens of prompt, then 64 steps of one token
+behind them, random weights. Different:
+
+- Bytes: ours has a zero point a group (19 bytes for 32 numbers), Q4_0 none (18), Q4_K two scales a group
+  (18 as well). Ours keeps `kv_b` in bf16; the peer reads the half of it that makes keys as Q8_0, which it
+  derives when it loads (counted here as it stands in the file), and keeps the rest in the file's type.
+- The cache: ours float, the peer's f16.
+- Ours takes the most likely token of each step, the peer a random one, without looking at the scores.
+- Ours runs the prompt once, cold; llama-bench runs one token to warm up and then the prompt.
+- Embedding (one row of it a token) float, the peer's 4 bits.
+- Large pages: ours asks for them itself, the peer's malloc is told to."""
+
+
+def spread(values):
+    return f"{statistics.median(values):.2f} ({min(values):.2f} … {max(values):.2f})"
+
+
+def ratio(row, ours, name):
+    return f"**{statistics.median(ours[name]) / statistics.median(row[name]):.2f}**"
+
+
+def table(data):
+    lines = ["| threads | way | prefill, tokens/s | decode, tokens/s | decode, GB/s | "
+             "ours / peer: prefill | decode |", "|--:|---|--:|--:|--:|--:|--:|"]
+    for row in data["rows"]:
+        mine = row["way"] == OURS
+        ours = next(r for r in data["rows"] if r["way"] == OURS and r["threads"] == row["threads"])
+        size = data["about"]["our_bytes_a_token" if mine else "peer_bytes_a_token"]
+        lines.append("| " + " | ".join([
+            str(row["threads"]), row["way"] if mine else f"`{row['way']}`", spread(row["prefill"]),
+            spread(row["decode"]), f"{size * statistics.median(row['decode']) / 1e9:.1f}",
+            *("" if mine else ratio(row, ours, name) for name in ("prefill", "decode"))]) + " |")
+    return lines
+
+
+def text(data):
+    about = data["about"]
+    return "\n".join([
+        f"# Decoding beside ik_llama.cpp, {about['processor']}, {about['date'][:10]}", "",
+        f"A model of DeepSeek-V2-Lite's shape, {about['parameters']} parameters. {about['turns']} turns, ours "
+        f"and the peer one after the other; medians (least … most). {about['processors']} processors, load "
+        f"{about['load']:.1f} when it began. Ours: {about['ours']}; ik_llama.cpp: {about['peer']}, weights in "
+        f"{about['kind']}. **GB/s**: bytes of weights that a token meets (ours "
+        f"{about['our_bytes_a_token'] / 1e9:.3f} GB, the peer's {about['peer_bytes_a_token'] / 1e9:.3f} GB) times "
+        "tokens/s. Ratios above 1: ours is faster.", "", *table(data), "", DIFFERENCES]) + "\n"

@@ -1,0 +1,132 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Decoding of V2-Lite's shape in 4 bits: `generate` of this library and a peer's llama-bench in turn.
+
+usage: bench/decode/run.py FOLDER --ours build/bin/generate --peer LLAMA_BENCH --model FILE.gguf
+                           [--way "-mla 3 -rtr 1"]... [--threads 1 2] [--turns 3]
+
+FILE.gguf comes from make_gguf.py. Each turn runs ours, then every way of the peer, as processes of
+their own: 128 tokens of prompt, then 64 steps of one token behind them. FOLDER gets decode.json and
+decode.md. Exit status 1: the two models have not the same parameters, or a program failed.
+"""
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+sys.dont_write_bytecode = True  # no folder of it beside the sources
+import page  # noqa: E402
+import shape  # noqa: E402
+
+PROMPT, STEPS = 128, 64
+WAYS = ["-mla 3 -fa 1 -fmoe 1 -rtr 1"]
+# The peer takes its memory from malloc: so it gets large pages, which our tensors ask for anyhow.
+LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+
+
+def output_of(command, **environment):
+    done = subprocess.run(command, capture_output=True, text=True, check=False,
+                          env={**os.environ, **environment})
+    if done.returncode != 0:
+        sys.exit(f"decode: {' '.join(command)} ended with {done.returncode}: {done.stderr[-500:]}")
+    return done
+
+
+def number(pattern, text):
+    found = re.search(pattern, text)
+    if not found:
+        sys.exit(f"decode: {pattern!r} is not in what generate says:\n{text}")
+    return found[1]
+
+
+def run_ours(options, threads):
+    """{prefill, decode} in tokens/s, after a look at what model it was."""
+    said = output_of([options.ours, "--random", "v2_lite", "--quantize", "int4", "--prompt-tokens",
+                      str(PROMPT), "--tokens", str(STEPS + 1), "--threads", str(threads)]).stderr
+    same("bytes of our weights in MiB", number(r"weights +(\S+) MiB", said),
+         f"{shape.stored(shape.our_bytes) / 2**20:.1f}")
+    same("billions of our parameters", number(r"([\d.]+ of [\d.]+) billion", said),
+         f"{shape.active_parameters() / 1e9:.2f} of {shape.parameters() / 1e9:.2f}")
+    return {name: float(number(rf"{name} +\d+ tokens, (\S+) tokens/s", said))
+            for name in ("prefill", "decode")}
+
+
+def run_peer(options, way, threads):
+    """The same of the peer, and its version."""
+    rows = json.loads(output_of(
+        [options.peer, "-m", options.model, "-t", str(threads), "-p", str(PROMPT), "-n", "0", "-gp",
+         f"{PROMPT},{STEPS}", "-r", "1", "-o", "json", *way.split()], **LARGE_PAGES).stdout)
+    for row in rows:
+        same("the peer's parameters", row["model_n_params"], shape.parameters())
+    prefill, decode = (next(r for r in rows if (r["n_gen"] > 0) == decoding)
+                       for decoding in (False, True))
+    return ({"prefill": prefill["avg_ts"], "decode": decode["avg_ts"]},
+            {"build": decode["build_commit"], "processor": decode["cpu_info"],
+             "bytes": decode["model_size"]})
+
+
+def same(what, found, wanted):
+    if found != wanted:
+        sys.exit(f"decode: {what}: {found}, but the shape of V2-Lite has {wanted}")
+
+
+def kind_of(model_bytes):
+    """Which of make_gguf.py's files it is, by the bytes of its tensors."""
+    for kind in shape.BLOCKS:
+        if model_bytes == round(shape.stored(lambda t: shape.peer_bytes(t, kind))):
+            return kind
+    return sys.exit(f"decode: weights of {model_bytes} bytes are not those of make_gguf.py")
+
+
+def ours_version():
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True,
+                          check=False, cwd=pathlib.Path(__file__).parent)
+    return done.stdout.strip() or "no git here"
+
+
+def measured(options):
+    samples, about = {}, {}
+    for turn in range(options.turns):
+        for threads in options.threads:
+            samples.setdefault((threads, page.OURS), []).append(run_ours(options, threads))
+            for way in options.way or WAYS:
+                rates, about = run_peer(options, way, threads)
+                samples.setdefault((threads, way), []).append(rates)
+            print(f"decode: turn {turn + 1}, threads {threads}", flush=True)
+    rows = [{"threads": threads, "way": way,
+             "prefill": [s["prefill"] for s in kept], "decode": [s["decode"] for s in kept]}
+            for (threads, way), kept in sorted(samples.items(), key=lambda item: item[0][0])]
+    return rows, about
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("--ours", default="build/bin/generate")
+    parser.add_argument("--peer", required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--way", action="append")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--turns", type=int, default=3)
+    options = parser.parse_args()
+    load = os.getloadavg()[0]
+    rows, peer = measured(options)
+    kind = kind_of(peer["bytes"])
+    about = {"date": datetime.datetime.now().isoformat(timespec="minutes"), "load": load,
+             "processor": peer["processor"], "processors": os.cpu_count(), "turns": options.turns,
+             "ours": ours_version(), "peer": peer["build"], "kind": kind,
+             "parameters": shape.parameters(), "our_bytes_a_token": shape.met(shape.our_bytes),
+             "peer_bytes_a_token": shape.met(lambda t: shape.peer_bytes(t, kind))}
+    options.folder.mkdir(parents=True, exist_ok=True)
+    data = {"about": about, "rows": rows}
+    (options.folder / "decode.json").write_text(json.dumps(data, indent=1) + "\n")
+    (options.folder / "decode.md").write_text(page.text(data))
+    print(options.folder / "decode.md")
+
+
+if __name__ == "__main__":
+    main()
