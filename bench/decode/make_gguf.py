@@ -113,7 +113,7 @@ def main():
         writer.write_tensor_data(values(rng, tensor, options.kind))
     writer.close()
     print(f"{options.file}: {shape.parameters()} parameters, "
-          f"{shape.stored(lambda t: shape.peer_bytes(t, options.kind)) / 2**30:.2f} GiB")
+          f"{shape.stored(shape.PEER) / 2**30:.2f} GiB")
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ DIFFERENCES = """Same on both sides: the shape (parameters are compared before a
 of 32, inputs of every product made 8 bits in the call, 128 tokens of prompt, then 64 steps of one token
 behind them, random weights. Different:
 
-- Bytes: ours has a zero point a group (19 bytes for 32 numbers), Q4_0 none (18), Q4_K two scales a group
-  (18 as well). Ours keeps `kv_b` in bf16; the peer reads the half of it that makes keys as Q8_0, which it
-  derives when it loads (counted here as it stands in the file), and keeps the rest in the file's type.
+- Bytes: ours has a zero point a group (19 bytes for 32 numbers), Q4_0 none (18), Q4_K a least value
+  (18 as well). Ours keeps `kv_b` in bf16; the peer takes it apart when it loads, the half that makes keys
+  into Q8_0, and leaves the other half in 4 bits.
 - The cache: ours float, the peer's f16.
 - Ours takes the most likely token of each step, the peer a random one, without looking at the scores.
 - Ours runs the prompt once, cold; llama-bench runs one token to warm up and then the prompt.
@@ -46,7 +46,7 @@ def text(data):
         f"# Decoding beside ik_llama.cpp, {about['processor']}, {about['date'][:10]}", "",
         f"A model of DeepSeek-V2-Lite's shape, {about['parameters']} parameters. {about['turns']} turns, ours "
         f"and the peer one after the other; medians (least … most). {about['processors']} processors, load "
-        f"{about['load']:.1f} when it began. Ours: {about['ours']}; ik_llama.cpp: {about['peer']}, weights in "
-        f"{about['kind']}. **GB/s**: bytes of weights that a token meets (ours "
+        f"{about['load']:.1f} when it began. Ours: {about['ours']}; ik_llama.cpp: {about['peer']}, its file: "
+        f"{about['file']}. **GB/s**: bytes of weights that a token meets (ours "
         f"{about['our_bytes_a_token'] / 1e9:.3f} GB, the peer's {about['peer_bytes_a_token'] / 1e9:.3f} GB) times "
         "tokens/s. Ratios above 1: ours is faster.", "", *table(data), "", DIFFERENCES]) + "\n"

@@ -48,7 +48,7 @@ def run_ours(options, threads):
     said = output_of([options.ours, "--random", "v2_lite", "--quantize", "int4", "--prompt-tokens",
                       str(PROMPT), "--tokens", str(STEPS + 1), "--threads", str(threads)]).stderr
     same("bytes of our weights in MiB", number(r"weights +(\S+) MiB", said),
-         f"{shape.stored(shape.our_bytes) / 2**20:.1f}")
+         f"{shape.stored(shape.OURS) / 2**20:.1f}")
     same("billions of our parameters", number(r"([\d.]+ of [\d.]+) billion", said),
          f"{shape.active_parameters() / 1e9:.2f} of {shape.parameters() / 1e9:.2f}")
     return {name: float(number(rf"{name} +\d+ tokens, (\S+) tokens/s", said))
@@ -61,25 +61,25 @@ def run_peer(options, way, threads):
         [options.peer, "-m", options.model, "-t", str(threads), "-p", str(PROMPT), "-n", "0", "-gp",
          f"{PROMPT},{STEPS}", "-r", "1", "-o", "json", *way.split()], **LARGE_PAGES).stdout)
     for row in rows:
-        same("the peer's parameters", row["model_n_params"], shape.parameters())
+        check_peer(row)
     prefill, decode = (next(r for r in rows if (r["n_gen"] > 0) == decoding)
                        for decoding in (False, True))
     return ({"prefill": prefill["avg_ts"], "decode": decode["avg_ts"]},
-            {"build": decode["build_commit"], "processor": decode["cpu_info"],
-             "bytes": decode["model_size"]})
+            {"peer": decode["build_commit"], "processor": decode["cpu_info"],
+             "file": decode["model_type"]})
+
+
+def check_peer(row):
+    """Its model's size; for latent attention it holds kv_b twice, and counts it so."""
+    twice = shape.latent_up() if row["mla_attn"] else 0
+    same("the peer's parameters", row["model_n_params"], shape.parameters() + twice)
+    same("bytes of the peer's weights", row["model_size"],
+         round(shape.stored(shape.PEER) + twice * shape.PEER_COPY))
 
 
 def same(what, found, wanted):
     if found != wanted:
         sys.exit(f"decode: {what}: {found}, but the shape of V2-Lite has {wanted}")
-
-
-def kind_of(model_bytes):
-    """Which of make_gguf.py's files it is, by the bytes of its tensors."""
-    for kind in shape.BLOCKS:
-        if model_bytes == round(shape.stored(lambda t: shape.peer_bytes(t, kind))):
-            return kind
-    return sys.exit(f"decode: weights of {model_bytes} bytes are not those of make_gguf.py")
 
 
 def ours_version():
@@ -115,12 +115,10 @@ def main():
     options = parser.parse_args()
     load = os.getloadavg()[0]
     rows, peer = measured(options)
-    kind = kind_of(peer["bytes"])
     about = {"date": datetime.datetime.now().isoformat(timespec="minutes"), "load": load,
-             "processor": peer["processor"], "processors": os.cpu_count(), "turns": options.turns,
-             "ours": ours_version(), "peer": peer["build"], "kind": kind,
-             "parameters": shape.parameters(), "our_bytes_a_token": shape.met(shape.our_bytes),
-             "peer_bytes_a_token": shape.met(lambda t: shape.peer_bytes(t, kind))}
+             "processors": os.cpu_count(), "turns": options.turns, "ours": ours_version(), **peer,
+             "parameters": shape.parameters(), "our_bytes_a_token": shape.met(shape.OURS),
+             "peer_bytes_a_token": shape.met({**shape.PEER, "kv_b": shape.PEER_COPY})}
     options.folder.mkdir(parents=True, exist_ok=True)
     data = {"about": about, "rows": rows}
     (options.folder / "decode.json").write_text(json.dumps(data, indent=1) + "\n")

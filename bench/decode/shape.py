@@ -75,6 +75,9 @@ def active_parameters():
 
 OURS = {"linear": 19 / 32,  # int4 in groups of 32: 16 bytes, a zero point, a scale of two bytes
         "kv_b": 2, "norm": 4, "router": 4, "embedding": 4}
+PEER = {"linear": 18 / 32, "kv_b": 18 / 32, "norm": 4, "router": 4, "embedding": 18 / 32}
+# What the peer makes of kv_b when it loads and reads in each step: keys in Q8_0, values as stored.
+PEER_COPY = (34 / 32 + 18 / 32) / 2
 BLOCKS = {"Q4_0": (32, 18), "Q4_K": (256, 144)}  # numbers and bytes of a block of the peer's
 
 
@@ -83,21 +86,15 @@ def fitting(kind, inputs):
     return kind if inputs % BLOCKS[kind][0] == 0 else "Q4_0"
 
 
-def our_bytes(tensor):
-    return OURS[tensor.role]
-
-
-def peer_bytes(tensor, kind="Q4_0"):
-    if tensor.role in ("norm", "router"):
-        return 4
-    numbers, size = BLOCKS[fitting(kind, tensor.shape[-1])]
-    return size / numbers
-
-
 def stored(bytes_of):
-    return sum(t.count * bytes_of(t) for t in tensors())
+    return sum(t.count * bytes_of[t.role] for t in tensors())
 
 
 def met(bytes_of):
     """Bytes of weights that a program reads for one token."""
-    return sum(t.met * bytes_of(t) for t in tensors())
+    return sum(t.met * bytes_of[t.role] for t in tensors())
+
+
+def latent_up():
+    """Numbers of all kv_b, which the peer holds twice."""
+    return sum(t.count for t in tensors() if t.role == "kv_b")
