@@ -88,19 +88,24 @@ def ours_version():
     return done.stdout.strip() or "no git here"
 
 
-def measured(options):
-    samples, about = {}, {}
-    for turn in range(options.turns):
+def turns(options):
+    """After each turn, all samples so far as rows, and what the peer says of itself."""
+    samples = {}
+    for _ in range(options.turns):
         for threads in options.threads:
             samples.setdefault((threads, page.OURS), []).append(run_ours(options, threads))
             for way in options.way or WAYS:
-                rates, about = run_peer(options, way, threads)
+                rates, peer = run_peer(options, way, threads)
                 samples.setdefault((threads, way), []).append(rates)
-            print(f"decode: turn {turn + 1}, threads {threads}", flush=True)
-    rows = [{"threads": threads, "way": way,
-             "prefill": [s["prefill"] for s in kept], "decode": [s["decode"] for s in kept]}
-            for (threads, way), kept in sorted(samples.items(), key=lambda item: item[0][0])]
-    return rows, about
+        yield [{"threads": threads, "way": way, "prefill": [s["prefill"] for s in kept],
+                "decode": [s["decode"] for s in kept]}
+               for (threads, way), kept in samples.items()], peer
+
+
+def write(folder, data):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "decode.json").write_text(json.dumps(data, indent=1) + "\n")
+    (folder / "decode.md").write_text(page.text(data))
 
 
 def main():
@@ -113,17 +118,13 @@ def main():
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--turns", type=int, default=3)
     options = parser.parse_args()
-    load = os.getloadavg()[0]
-    rows, peer = measured(options)
-    about = {"date": datetime.datetime.now().isoformat(timespec="minutes"), "load": load,
-             "processors": os.cpu_count(), "turns": options.turns, "ours": ours_version(), **peer,
+    about = {"date": datetime.datetime.now().isoformat(timespec="minutes"),
+             "load": os.getloadavg()[0], "processors": os.cpu_count(), "ours": ours_version(),
              "parameters": shape.parameters(), "our_bytes_a_token": shape.met(shape.OURS),
              "peer_bytes_a_token": shape.met({**shape.PEER, "kv_b": shape.PEER_COPY})}
-    options.folder.mkdir(parents=True, exist_ok=True)
-    data = {"about": about, "rows": rows}
-    (options.folder / "decode.json").write_text(json.dumps(data, indent=1) + "\n")
-    (options.folder / "decode.md").write_text(page.text(data))
-    print(options.folder / "decode.md")
+    for done, (rows, peer) in enumerate(turns(options), 1):
+        write(options.folder, {"about": {**about, **peer, "turns": done}, "rows": rows})
+        print(f"decode: turn {done} of {options.turns}, {options.folder / 'decode.md'}", flush=True)
 
 
 if __name__ == "__main__":
