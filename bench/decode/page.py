@@ -4,17 +4,17 @@ import statistics
 
 OURS = "ours, int4"
 
-DIFFERENCES = """Same on both sides: the shape (parameters are compared before a figure counts), weights in 4 bits in groups
-of 32, inputs of every product made 8 bits in the call, 128 tokens of prompt, then 64 steps of one token
-behind them, random weights. Different:
+DIFFERENCES = """Same on both sides: the shape (parameters and bytes are compared before a figure counts), random weights, 4 bits
+in groups of 32, inputs of those products made 8 bits in the call, 128 tokens of prompt, then 64 steps of one
+token behind them. Different:
 
-- Bytes: ours has a zero point a group (19 bytes for 32 numbers), Q4_0 none (18), Q4_K a least value
-  (18 as well). Ours keeps `kv_b` in bf16; the peer takes it apart when it loads, the half that makes keys
-  into Q8_0, and leaves the other half in 4 bits.
-- The cache: ours float, the peer's f16.
+- Bytes: ours has a zero point a group (19 bytes for 32 numbers), Q4_0 none (18), Q4_K a least value (18 as
+  well, where rows are whole blocks of 256; else Q4_0).
+- `kv_b`: ours bf16; the peer takes it apart when it loads, the half that makes keys into Q8_0, and leaves the
+  other half in 4 bits.
+- The cache: ours float, the peer's f16. The router: float on both sides.
 - Ours takes the most likely token of each step, the peer a random one, without looking at the scores.
-- Ours runs the prompt once, cold; llama-bench runs one token to warm up and then the prompt.
-- Embedding (one row of it a token) float, the peer's 4 bits.
+- Ours runs the prompt once; llama-bench runs one token to warm up and then the prompt.
 - Large pages: ours asks for them itself, the peer's malloc is told to."""
 
 
