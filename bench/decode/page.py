@@ -18,6 +18,9 @@ token behind them. Different:
 - Large pages: ours asks for them itself, the peer's malloc is told to."""
 
 
+DISTURBED = 0.1  # others took more than this share of the processors
+
+
 def spread(values):
     return f"{statistics.median(values):.2f} ({min(values):.2f} … {max(values):.2f})"
 
@@ -28,7 +31,7 @@ def ratio(row, ours, name):
 
 def table(data):
     lines = ["| threads | way | prefill, tokens/s | decode, tokens/s | decode, GB/s | "
-             "ours / peer: prefill | decode |", "|--:|---|--:|--:|--:|--:|--:|"]
+             "others | ours / peer: prefill | decode |", "|--:|---|--:|--:|--:|--:|--:|--:|"]
     for row in data["rows"]:
         mine = row["way"] == OURS
         ours = next(r for r in data["rows"] if r["way"] == OURS and r["threads"] == row["threads"])
@@ -36,6 +39,7 @@ def table(data):
         lines.append("| " + " | ".join([
             str(row["threads"]), row["way"] if mine else f"`{row['way']}`", spread(row["prefill"]),
             spread(row["decode"]), f"{size * statistics.median(row['decode']) / 1e9:.1f}",
+            f"{max(row['others']):.2f}" + ("~" if max(row["others"]) > DISTURBED else ""),
             *("" if mine else ratio(row, ours, name) for name in ("prefill", "decode"))]) + " |")
     return lines
 
@@ -44,9 +48,11 @@ def text(data):
     about = data["about"]
     return "\n".join([
         f"# Decoding beside ik_llama.cpp, {about['processor']}, {about['date'][:10]}", "",
-        f"A model of DeepSeek-V2-Lite's shape, {about['parameters']} parameters. {about['turns']} turns, ours "
+        f"A model of DeepSeek-V2-Lite's shape, {about['parameters']} parameters. Turns: {about['turns']}, ours "
         f"and the peer one after the other; medians (least … most). {about['processors']} processors, load "
         f"{about['load']:.1f} when it began. Ours: {about['ours']}; ik_llama.cpp: {about['peer']}, its file: "
         f"{about['file']}. **GB/s**: bytes of weights that a token meets (ours "
         f"{about['our_bytes_a_token'] / 1e9:.3f} GB, the peer's {about['peer_bytes_a_token'] / 1e9:.3f} GB) times "
-        "tokens/s. Ratios above 1: ours is faster.", "", *table(data), "", DIFFERENCES]) + "\n"
+        "tokens/s. **Others**: the largest share of the processors that other programs took "
+        f"during a run, its loading among it; beyond {DISTURBED} (~) the row says little, above all on all "
+        "processors. Ratios above 1: ours is faster.", "", *table(data), "", DIFFERENCES]) + "\n"

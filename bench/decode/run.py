@@ -28,12 +28,23 @@ WAYS = ["-mla 3 -fa 1 -fmoe 1 -rtr 1"]
 LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 
+def clocks():
+    """Seconds: of the wall, of all processors at work, of this process's children."""
+    ticks = pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    busy = sum(map(int, ticks[:3] + ticks[5:8])) / os.sysconf("SC_CLK_TCK")
+    mine = os.times()
+    return mine.elapsed, busy, mine.children_user + mine.children_system
+
+
 def output_of(command, **environment):
+    """What it said, and the share of the processors that other programs took meanwhile."""
+    before = clocks()
     done = subprocess.run(command, capture_output=True, text=True, check=False,
                           env={**os.environ, **environment})
+    wall, busy, mine = (after - then for after, then in zip(clocks(), before))
     if done.returncode != 0:
         sys.exit(f"decode: {' '.join(command)} ended with {done.returncode}: {done.stderr[-500:]}")
-    return done
+    return done, max(0.0, busy - mine) / max(wall * os.cpu_count(), 1e-9)
 
 
 def number(pattern, text):
@@ -44,27 +55,29 @@ def number(pattern, text):
 
 
 def run_ours(options, threads):
-    """{prefill, decode} in tokens/s, after a look at what model it was."""
-    said = output_of([options.ours, "--random", "v2_lite", "--quantize", "int4", "--prompt-tokens",
-                      str(PROMPT), "--tokens", str(STEPS + 1), "--threads", str(threads)]).stderr
+    """{prefill, decode} in tokens/s, and others' share, after a look at what model it was."""
+    done, others = output_of([options.ours, "--random", "v2_lite", "--quantize", "int4", "--prompt-tokens",
+                      str(PROMPT), "--tokens", str(STEPS + 1), "--threads", str(threads)])
+    said = done.stderr
     same("bytes of our weights in MiB", number(r"weights +(\S+) MiB", said),
          f"{shape.stored(shape.OURS) / 2**20:.1f}")
     same("billions of our parameters", number(r"([\d.]+ of [\d.]+) billion", said),
          f"{shape.active_parameters() / 1e9:.2f} of {shape.parameters() / 1e9:.2f}")
-    return {name: float(number(rf"{name} +\d+ tokens, (\S+) tokens/s", said))
-            for name in ("prefill", "decode")}
+    return {"others": others, **{name: float(number(rf"{name} +\d+ tokens, (\S+) tokens/s", said))
+                                 for name in ("prefill", "decode")}}
 
 
 def run_peer(options, way, threads):
     """The same of the peer, and its version."""
-    rows = json.loads(output_of(
+    done, others = output_of(
         [options.peer, "-m", options.model, "-t", str(threads), "-p", str(PROMPT), "-n", "0", "-gp",
-         f"{PROMPT},{STEPS}", "-r", "1", "-o", "json", *way.split()], **LARGE_PAGES).stdout)
+         f"{PROMPT},{STEPS}", "-r", "1", "-o", "json", *way.split()], **LARGE_PAGES)
+    rows = json.loads(done.stdout)
     for row in rows:
         check_peer(row)
     prefill, decode = (next(r for r in rows if (r["n_gen"] > 0) == decoding)
                        for decoding in (False, True))
-    return ({"prefill": prefill["avg_ts"], "decode": decode["avg_ts"]},
+    return ({"others": others, "prefill": prefill["avg_ts"], "decode": decode["avg_ts"]},
             {"peer": decode["build_commit"], "processor": decode["cpu_info"],
              "file": decode["model_type"]})
 
@@ -97,8 +110,7 @@ def turns(options):
             for way in options.way or WAYS:
                 rates, peer = run_peer(options, way, threads)
                 samples.setdefault((threads, way), []).append(rates)
-        yield [{"threads": threads, "way": way, "prefill": [s["prefill"] for s in kept],
-                "decode": [s["decode"] for s in kept]}
+        yield [{"threads": threads, "way": way, **{name: [s[name] for s in kept] for name in ("prefill", "decode", "others")}}
                for (threads, way), kept in samples.items()], peer
 
 
