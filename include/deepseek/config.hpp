@@ -34,13 +34,6 @@
 #define DEEPSEEK_UNROLL
 #endif
 
-// Code for the host's side of a function that a GPU kernel may call too: checks that throw.
-#if defined(__CUDA_ARCH__)
-#define DEEPSEEK_HOST_CODE(...)
-#else
-#define DEEPSEEK_HOST_CODE(...) __VA_ARGS__
-#endif
-
 // 1 where address sanitizer watches memory: the arena then poisons what is not allocated.
 #if defined(__SANITIZE_ADDRESS__)
 #define DEEPSEEK_ASAN 1
@@ -59,3 +52,14 @@
 #else
 #define DEEPSEEK_INLINE inline
 #endif
+
+namespace deepseek {
+
+// Whether what is compiled runs on the host: only there can a check throw.
+#if defined(__CUDA_ARCH__)
+inline constexpr bool on_host = false;
+#else
+inline constexpr bool on_host = true;
+#endif
+
+}  // namespace deepseek

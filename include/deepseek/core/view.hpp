@@ -43,7 +43,7 @@ class view {
       strides_[i] = step;
       step *= extents[i];
     }
-    DEEPSEEK_HOST_CODE(if constexpr (some_static) require_extents();)
+    if constexpr (on_host && some_static) require_extents();
   }
   DEEPSEEK_HOST_DEVICE view(T* data, const extents_array& extents, const extents_array& strides)
       : data_(data) {
@@ -51,7 +51,7 @@ class view {
       extents_[i] = extents[i];
       strides_[i] = strides[i];
     }
-    DEEPSEEK_HOST_CODE(if constexpr (some_static) require_extents();)
+    if constexpr (on_host && some_static) require_extents();
   }
   // From a view of the same data with other (compatible) static extents, or to const.
   template <class U, index_t... F>
@@ -64,7 +64,7 @@ class view {
       extents_[i] = o.extent(i);
       strides_[i] = o.stride(i);
     }
-    DEEPSEEK_HOST_CODE(if constexpr (((E != dyn && F == dyn) || ...)) require_extents();)
+    if constexpr (on_host && ((E != dyn && F == dyn) || ...)) require_extents();
   }
 
   DEEPSEEK_HOST_DEVICE T* data() const { return data_; }
