@@ -57,7 +57,7 @@ struct stored_as<element::int8> {
 };
 template <>
 struct stored_as<element::int4> {
-  using format = ds::int4_activations<32>;
+  using format = ds::int4_symmetric_activations<32>;  // bytes of q4_0
   using activations = float;
 };
 

@@ -39,13 +39,14 @@ constexpr bounds error_of<ds::smoothed<F, A>> = {0.003, 0.025};
 template <ds::Fp8Format F>
 constexpr bounds error_of<F> = {0.015, 0.05};
 
-#define EVERY_FORMAT                                                                        \
-  ds::bf16_weights, ds::int8_channels, ds::w8a8, ds::w8a8_averaged, ds::w8a8_percentile,    \
-      ds::w8a8_least_error, ds::w8a8_dynamic, ds::w8a8_per_token, ds::fp8_blocks,           \
-      ds::fp8_blocks_ue8m0, ds::fp8_activations, ds::int4_groups<32>, ds::int4_groups<64>,  \
-      ds::int4_groups<128>, ds::int4_groups<32, ds::f16>, ds::int4_symmetric<32>,           \
-      ds::int4_symmetric<64>, ds::int4_symmetric<128>, ds::int4_activations<32>, ds::mxfp4, \
-      ds::smoothed<ds::w8a8>, ds::smoothed<ds::w8a8_per_token, 75>
+#define EVERY_FORMAT                                                                       \
+  ds::bf16_weights, ds::int8_channels, ds::w8a8, ds::w8a8_averaged, ds::w8a8_percentile,   \
+      ds::w8a8_least_error, ds::w8a8_dynamic, ds::w8a8_per_token, ds::fp8_blocks,          \
+      ds::fp8_blocks_ue8m0, ds::fp8_activations, ds::int4_groups<32>, ds::int4_groups<64>, \
+      ds::int4_groups<128>, ds::int4_groups<32, ds::f16>, ds::int4_symmetric<32>,          \
+      ds::int4_symmetric<64>, ds::int4_symmetric<128>, ds::int4_activations<32>,           \
+      ds::int4_symmetric_activations<32>, ds::mxfp4, ds::smoothed<ds::w8a8>,               \
+      ds::smoothed<ds::w8a8_per_token, 75>
 
 template <class T, class B>
 struct setting {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// int4_activations<G, Scale>: the weights of int4_groups<G, Scale>, and inputs that become signed
-// bytes in the call, symmetric, one scale for each row (token), so that products are integers:
+// int4_activations<G, Scale>, int4_symmetric_activations<G, Scale>: the weights of int4_groups<G,
+// Scale> or int4_symmetric<G, Scale>, and inputs that become signed bytes in the call, symmetric,
+// one scale for each row (token), so that products are integers:
 //   a_m = max_k |x[m, k]| / 127 (0 -> 1), p = clamp(rne(x / a_m), -127, 127)
 //   y[m, n] = a_m sum_g s[n, g] (sum over k in g of (q[n, k] - z[n, g]) p[m, k]) + bias[n]
 // Many rows then run at the speed of byte products instead of float ones; the error of the inputs
@@ -27,20 +28,28 @@ struct int4_activations_operand {
   void check(const char* op) const { weights.check(op); }
 };
 
-// The tensors of int4_groups under their names.
-template <index_t G, class Scale, class S, index_t O, index_t I>
-struct int4_activations_weight : int4_codes_and_zeros<G, Scale, S, O, I> {
-  using base = int4_codes_and_zeros<G, Scale, S, O, I>;
-  int4_activations_operand<typename base::space, Scale> operand() const {
-    return {base::operand()};
+// The tensors of the weights under their names.
+template <class Weight, class Scale>
+struct int4_activations_weight : Weight {
+  int4_activations_operand<typename Weight::space, Scale> operand() const {
+    return {Weight::operand()};
   }
 };
 
-template <index_t G = 32, class Scale = bf16>
-struct int4_activations : int4_format<zero_points::stored, G, Scale> {
-  static constexpr const char* name = "int4_activations";
+template <zero_points Z, index_t G, class Scale>
+struct int4_activations_format : int4_format<Z, G, Scale> {
   template <class T, class S, index_t O, index_t I>
-  using weight = int4_activations_weight<G, Scale, S, O, I>;
+  using weight =
+      int4_activations_weight<typename int4_format<Z, G, Scale>::template weight<T, S, O, I>,
+                              Scale>;
+};
+template <index_t G = 32, class Scale = bf16>
+struct int4_activations : int4_activations_format<zero_points::stored, G, Scale> {
+  static constexpr const char* name = "int4_activations";
+};
+template <index_t G = 32, class Scale = bf16>
+struct int4_symmetric_activations : int4_activations_format<zero_points::middle, G, Scale> {
+  static constexpr const char* name = "int4_symmetric_activations";
 };
 
 // x is finite; A: the type of the computation.

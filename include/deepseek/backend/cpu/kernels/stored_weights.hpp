@@ -44,12 +44,19 @@ struct byte_rows {
   std::ptrdiff_t row;  // in bytes
 };
 
+// How far ahead turned rows are asked for, in bytes: short rows are soon over, then it is rows
+// further on that come next (one row by [128, 512] in bf16, heads side by side: 16 -> 26 GB/s).
+constexpr std::ptrdiff_t turned_ahead(std::ptrdiff_t row) {
+  return row > 0 && row <= 2048 ? 48 * row : 512;
+}
+
 // One register of each of `rows` rows, cut off after `bytes`, turned. Rows often lie a multiple of
 // 4 KiB apart: what is fetched ahead has room in the second cache level only.
 DEEPSEEK_INLINE void turn_registers(byte_rows from, int rows, std::ptrdiff_t bytes,
                                     simd::pack<float> (&r)[simd::pack<float>::width]) {
   using pack = simd::pack<float>;
-  constexpr std::ptrdiff_t whole = sizeof(pack), ahead = 512;
+  constexpr std::ptrdiff_t whole = sizeof(pack);
+  const std::ptrdiff_t ahead = turned_ahead(from.row);
   if (rows >= pack::width && bytes >= whole) {
     simd::unrolled<pack::width>([&](auto i) __attribute__((always_inline)) {
       __builtin_prefetch(from.data + i * from.row + ahead, 0, 2);
