@@ -5,9 +5,10 @@
 // chain over ascending k of gemm_tile.hpp: same bits as the tiles.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
+#include <cstdint>
 
-#include "deepseek/backend/cpu/kernels/gemm.hpp"
 #include "deepseek/backend/cpu/kernels/stored_weights.hpp"
 
 namespace deepseek::kernels {

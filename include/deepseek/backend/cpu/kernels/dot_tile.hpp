@@ -247,10 +247,9 @@ __attribute__((noinline)) void multiply_dots(const dot_operands& o, const std::b
 template <class Form>
 constexpr int dot_rows(std::ptrdiff_t left) {
   constexpr int most = Form::rows;
-  if (left >= most && !(most == 6 && left <= 8 && left > most)) return most;
-  if (most > 8 && left > 8) return most;
-  if (left > 4 && most != 6) return std::min(most, 8);
-  if (left == 5) return most;
+  if (most == 6 && (left == 7 || left == 8)) return 4;
+  if (left > 8) return most;
+  if (left > 4) return std::min(most, 8);
   return left >= 3 ? 4 : left >= 2 ? 2 : 1;
 }
 template <class Form>

@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cstddef>
 
-#include "deepseek/backend/cpu/kernels/fetch.hpp"
 #include "deepseek/backend/cpu/kernels/gemm_pack.hpp"
 
 namespace deepseek::kernels {
