@@ -23,7 +23,7 @@ help:
 	@echo "make table         train small models, write docs/table.md: attention kinds, formats, pruning"
 	@echo "make bench         build and run the benches, then write the report"
 	@echo "make bench-report  write the report from the last run"
-	@echo "make bench-peers   ours beside OpenBLAS, oneDNN, Eigen and others, about half an hour"
+	@echo "make bench-peers   ours beside OpenBLAS, oneDNN, Eigen and others, half an hour and more"
 	@echo "make cuda          compile the CUDA kernels, judge their registers, link, in $(BUILD)-cuda"
 	@echo "make gpu-test      on a machine with a GPU: all device tests, compute-sanitizer, a report"
 	@echo "make gpu-bench     there: our kernels beside PyTorch's, one page"

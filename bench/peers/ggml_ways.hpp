@@ -68,6 +68,20 @@ std::vector<char> quantized(ggml_type type, const float* from, index_t rows, ind
   return to;
 }
 
+// Copies of weights in plain memory, as all types have them that quantizing already puts in order.
+class plain_weights {
+ public:
+  explicit plain_weights(bool) {}
+  void add(ggml_tensor*, std::vector<char> data) { copies_.push_back(std::move(data)); }
+  void place(ggml_tensor* w, index_t call) {
+    w->data = copies_[static_cast<std::size_t>(call) % copies_.size()].data();
+  }
+  index_t count() const { return static_cast<index_t>(copies_.size()); }
+
+ private:
+  std::vector<std::vector<char>> copies_;
+};
+
 template <class Flavour>
 struct ggml_linear {
   linear_task t;
@@ -105,8 +119,8 @@ struct ggml_attention {
     ggml_tensor* const q = by_head(t.q, GGML_TYPE_F32);
     ggml_tensor* const k = by_head(t.k, kept);
     ggml_tensor* const v = by_head(t.v, kept);
-    o = ggml_flash_attn_ext(g.context(), q, k, v, t.causal ? mask() : nullptr,
-                            1 / std::sqrt(static_cast<float>(t.dim)), 0, 0);
+    o = ggml_flash_attn_ext(g.context(), q, k, v, mask(), 1 / std::sqrt(static_cast<float>(t.dim)),
+                            0, 0);
     runner.plan(g, o, threads);
   }
   // [dim, tokens, heads]: the rows of a head one after another.
@@ -128,11 +142,62 @@ struct ggml_attention {
     auto* const to = static_cast<ggml_fp16_t*>(m->data);
     const ggml_fp16_t seen = ggml_fp32_to_fp16(0), hidden = ggml_fp32_to_fp16(-INFINITY);
     for (index_t i = 0; i < t.tokens; ++i) {
-      for (index_t j = 0; j < t.tokens; ++j) to[i * t.tokens + j] = j <= i ? seen : hidden;
+      const index_t keys = t.causal ? i + 1 : t.tokens;
+      for (index_t j = 0; j < t.tokens; ++j) to[i * t.tokens + j] = j < keys ? seen : hidden;
     }
     return m;
   }
   void run(index_t) { runner.compute(); }
+  const float* result() { return static_cast<const float*>(o->data); }
+};
+
+// A cache as llama.cpp keeps it: the heads of a token side by side.
+template <class Flavour>
+struct ggml_decode {
+  decode_task t;
+  graph g;
+  plain_weights keys, values;
+  ggml_tensor *k, *v, *o;
+  typename Flavour::graph_runner runner;
+
+  ggml_decode(const decode_task& task, int threads, ggml_type kept)
+      : t(task), g(64.0 * static_cast<double>(t.heads * t.keys)), keys(false), values(false) {
+    k = cache(kept, t.dim);
+    v = cache(kept, t.value_dim);
+    const std::vector<char> one = quantized<Flavour>(kept, t.k, t.keys * t.kv_heads, t.dim);
+    for (index_t i = 0; i < t.copies; ++i) keys.add(k, one);
+    if (!t.latent) {
+      const std::vector<char> two = quantized<Flavour>(kept, t.v, t.keys * t.kv_heads, t.value_dim);
+      for (index_t i = 0; i < t.copies; ++i) values.add(v, two);
+    }
+    ggml_tensor* const q = g.floats(t.q, t.dim, 1, t.heads);
+    o = ggml_flash_attn_ext(g.context(), q, k, v, all_seen(),
+                            1 / std::sqrt(static_cast<float>(t.dim)), 0, 0);
+    run_at(0);
+    runner.plan(g, o, threads);
+  }
+  // [width, keys, heads]
+  ggml_tensor* cache(ggml_type kept, index_t width) {
+    ggml_tensor* const c = g.without_data(kept, width, t.keys, t.kv_heads);
+    c->nb[2] = ggml_row_size(kept, t.latent ? t.dim : width);
+    c->nb[1] = static_cast<std::size_t>(t.kv_heads) * c->nb[2];
+    c->nb[3] = static_cast<std::size_t>(t.keys) * c->nb[1];
+    return c;
+  }
+  // The faster kernels ask for a mask, of whole blocks of rows.
+  ggml_tensor* all_seen() {
+    ggml_tensor* const m = g.tensor(GGML_TYPE_F16, t.keys, 64);
+    std::fill_n(static_cast<ggml_fp16_t*>(m->data), t.keys * 64, ggml_fp32_to_fp16(0));
+    return m;
+  }
+  void run_at(index_t call) {
+    keys.place(k, call);
+    t.latent ? keys.place(v, call) : values.place(v, call);
+  }
+  void run(index_t call) {
+    run_at(call);
+    runner.compute();
+  }
   const float* result() { return static_cast<const float*>(o->data); }
 };
 
@@ -244,6 +309,22 @@ class ggml_library : public library {
     }
     return all;
   }
+  ways offer(const decode_task& t, int n) override {
+    constexpr double of_f16 = 0.02;  // sums in f16
+    ggml_type kept = GGML_TYPE_F16;
+    if (t.type == element::f32) kept = GGML_TYPE_F32;
+    if (t.type == element::bf16) kept = GGML_TYPE_BF16;
+    ways all;
+    if (t.type != element::f32 || Flavour::float_keys) {
+      all.push_back(way_of<ggml_decode<Flavour>>("flash", t, n, kept));
+      if (kept == GGML_TYPE_F16) all.back().allowed = of_f16;
+    }
+    if (t.type == element::bf16) {
+      all.push_back(way_of<ggml_decode<Flavour>>("flash, f16 keys", t, n, GGML_TYPE_F16));
+      all.back().allowed = of_f16;
+    }
+    return all;
+  }
   ways offer(const experts_task& t, int n) override {
     ways all;
     for (const stored& how : Flavour::stored_experts(t.type)) {
@@ -271,19 +352,5 @@ inline ggml_tensor* sum_over_active(ggml_context* c, ggml_tensor* rows, ggml_ten
   }
   return sum;
 }
-
-// Copies of weights in plain memory, as all types have them that quantizing already puts in order.
-class plain_weights {
- public:
-  explicit plain_weights(bool) {}
-  void add(ggml_tensor*, std::vector<char> data) { copies_.push_back(std::move(data)); }
-  void place(ggml_tensor* w, index_t call) {
-    w->data = copies_[static_cast<std::size_t>(call) % copies_.size()].data();
-  }
-  index_t count() const { return static_cast<index_t>(copies_.size()); }
-
- private:
-  std::vector<std::vector<char>> copies_;
-};
 
 }  // namespace peers

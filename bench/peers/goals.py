@@ -20,6 +20,8 @@ GEMM_TWO_THREADS = {**GEMM, "f32": {1: .99, 8: .94, 32: .92, 128: .91, 512: .93}
 # heads of so many elements: GFLOP/s a core, of the pairs that are seen; causal: CAUSAL of it
 ATTENTION = {"f32": {64: 190, 128: 200}, "bf16": {64: 320, 128: 340}}
 CAUSAL = .9
+# one query against a long cache: share of the limit; a latent one is limited by arithmetic
+DECODE = {"gqa": .85, "mla": .60}
 # tokens: share of the limit
 EXPERTS = {
     "f32": {1: .97, 32: .90, 512: .90},
@@ -47,6 +49,8 @@ def goal_of(case, instruction_set, threads=1):
         pattern, dim = re.match(r"(\w+)_d(\d+)_", size).groups()
         rate = ATTENTION[kind[10:]][int(dim)] * (CAUSAL if pattern == "causal" else 1)
         return rate * threads, "GFLOP/s"
+    if kind.startswith("decode_"):
+        return DECODE[size[:3]], "share"
     if kind.startswith("experts_"):
         return of_rows(EXPERTS[kind[8:]], int(re.match(r"t(\d+)_", size)[1])), "share"
     if kind == "gate" and threads == 1:

@@ -31,6 +31,7 @@ class library {
   virtual ways offer(const linear_task&, int /*threads*/) { return {}; }
   virtual ways offer(const product_task&, int /*threads*/) { return {}; }
   virtual ways offer(const attention_task&, int /*threads*/) { return {}; }
+  virtual ways offer(const decode_task&, int /*threads*/) { return {}; }
   virtual ways offer(const experts_task&, int /*threads*/) { return {}; }
   virtual ways offer(const rows_task&, int /*threads*/) { return {}; }
   virtual ways offer(const gate_task&, int /*threads*/) { return {}; }

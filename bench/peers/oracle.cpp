@@ -102,6 +102,29 @@ double error_of(const product_task& t, const float* got) {
   });
 }
 
+double error_of(const decode_task& t, const float* got) {
+  const index_t shared = t.heads / t.kv_heads, k_row = t.kv_heads * t.dim;
+  const index_t v_row = t.latent ? k_row : t.kv_heads * t.value_dim;
+  const index_t v_head = t.latent ? t.dim : t.value_dim;
+  const float* const v = t.latent ? t.k : t.v;
+  return worst_row(t.heads, got, [&](index_t h) {
+    const index_t kv = h / shared;
+    numbers s(static_cast<std::size_t>(t.keys)), o(static_cast<std::size_t>(t.value_dim));
+    for (index_t j = 0; j < t.keys; ++j) {
+      s[static_cast<std::size_t>(j)] = dot(t.q + h * t.dim, t.k + j * k_row + kv * t.dim, t.dim) /
+                                       std::sqrt(static_cast<double>(t.dim));
+    }
+    const numbers p = softmax_of(std::move(s));
+    for (index_t j = 0; j < t.keys; ++j) {
+      for (index_t d = 0; d < t.value_dim; ++d) {
+        o[static_cast<std::size_t>(d)] +=
+            p[static_cast<std::size_t>(j)] * double{v[j * v_row + kv * v_head + d]};
+      }
+    }
+    return o;
+  });
+}
+
 double error_of(const attention_task& t, const float* got) {
   const index_t row = t.heads * t.dim;
   return worst_row(t.tokens, got, [&](index_t i) {
@@ -169,6 +192,9 @@ double allowed(const linear_task& t) {
 }
 double allowed(const product_task& t) {
   return of_sums(t.k);
+}
+double allowed(const decode_task& t) {
+  return of_sums(t.keys) + 4 * of_rounding(t.type);
 }
 double allowed(const attention_task& t) {
   return of_sums(t.tokens) + 4 * of_rounding(t.type);  // of keys, scores, values and results

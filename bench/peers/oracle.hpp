@@ -10,6 +10,7 @@ namespace peers {
 double error_of(const linear_task& t, const float* got);
 double error_of(const product_task& t, const float* got);
 double error_of(const attention_task& t, const float* got);
+double error_of(const decode_task& t, const float* got);
 double error_of(const experts_task& t, const float* got);  // of call 0
 double error_of(const rows_task& t, const float* got);
 double error_of(const gate_task& t, const float* got);
@@ -18,6 +19,7 @@ double error_of(const gate_task& t, const float* got);
 double allowed(const linear_task& t);
 double allowed(const product_task& t);
 double allowed(const attention_task& t);
+double allowed(const decode_task& t);
 double allowed(const experts_task& t);
 double allowed(const rows_task& t);
 double allowed(const gate_task& t);

@@ -10,6 +10,7 @@ namespace peers {
 ways ours(const linear_task& t, int threads);
 ways ours(const product_task& t, int threads);
 ways ours(const attention_task& t, int threads);
+ways ours(const decode_task& t, int threads);
 ways ours(const experts_task& t, int threads);
 ways ours(const rows_task& t, int threads);
 ways ours(const gate_task& t, int threads);
@@ -21,6 +22,7 @@ class our_library : public library {
   ways offer(const linear_task& t, int threads) override { return ours(t, threads); }
   ways offer(const product_task& t, int threads) override { return ours(t, threads); }
   ways offer(const attention_task& t, int threads) override { return ours(t, threads); }
+  ways offer(const decode_task& t, int threads) override { return ours(t, threads); }
   ways offer(const experts_task& t, int threads) override { return ours(t, threads); }
   ways offer(const rows_task& t, int threads) override { return ours(t, threads); }
   ways offer(const gate_task& t, int threads) override { return ours(t, threads); }

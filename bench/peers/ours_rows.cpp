@@ -45,6 +45,41 @@ way attention_way(const attention_task& t, int threads) {
   return way_of("flash", std::make_shared<attention_case<T, ds::everyone>>(t, threads));
 }
 
+template <class T>
+struct decode_case {
+  decode_task t;
+  ds::cpu cpu;
+  cube_of<T> q, o;
+  std::vector<cube_of<T>> k, v;
+  std::vector<float> room;
+
+  decode_case(const decode_task& task, int threads)
+      : t(task),
+        cpu({.threads = threads}),
+        q(copied<cube_of<T>>({1, t.heads, t.dim}, t.q)),
+        o({1, t.heads, t.value_dim}) {
+    for (index_t i = 0; i < t.copies; ++i) {
+      k.push_back(copied<cube_of<T>>({t.keys, t.kv_heads, t.dim}, t.k));
+      if (!t.latent) v.push_back(copied<cube_of<T>>({t.keys, t.kv_heads, t.value_dim}, t.v));
+    }
+  }
+  void run(index_t call) {
+    const auto copy = static_cast<std::size_t>(call % t.copies);
+    const auto keys = ds::as_const(k[copy].view());
+    auto values = keys;
+    if (t.latent) {
+      values = {keys.data(),
+                {t.keys, t.kv_heads, t.value_dim},
+                {keys.stride(0), keys.stride(1), keys.stride(2)}};
+    } else {
+      values = ds::as_const(v[copy].view());
+    }
+    ds::ops::attention(cpu, ds::attention_inputs{q, keys, values}, ds::attention_outputs{o.view()},
+                       ds::attention_spec<ds::causal>{});
+  }
+  const float* result() { return as_floats(o, room); }
+};
+
 struct rows_case {
   rows_task t;
   ds::cpu cpu;
@@ -92,6 +127,16 @@ ways ours(const attention_task& t, int threads) {
   if (t.type == element::f32) return {attention_way<float>(t, threads)};
   if (t.type == element::bf16) return {attention_way<ds::bf16>(t, threads)};
   return {};
+}
+
+ways ours(const decode_task& t, int threads) {
+  if (t.type == element::bf16) {
+    return {way_of("flash", std::make_shared<decode_case<ds::bf16>>(t, threads))};
+  }
+  if (t.type == element::f16) {
+    return {way_of("flash", std::make_shared<decode_case<ds::f16>>(t, threads))};
+  }
+  return {way_of("flash", std::make_shared<decode_case<float>>(t, threads))};
 }
 
 ways ours(const rows_task& t, int threads) {

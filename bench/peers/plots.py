@@ -19,7 +19,9 @@ def kinds_of(rows):
 
 
 COLORS = {OURS: "#1f5fa8", "Eigen": "#e07b00", "OpenBLAS": "#2f8f4e", "oneDNN": "#8a4fb0",
-          "ggml": "#b3261e", "ik_llama.cpp": "#5c5c5c"}
+          "oneDNN 3": "#c9a0e0", "XNNPACK": "#00909e", "PyTorch": "#e0579a", "ggml": "#b3261e",
+          "ik_llama.cpp": "#5c5c5c"}
+OTHER = "#b0a080"  # a library without a colour of its own
 
 
 def best_of_each(row):
@@ -32,12 +34,14 @@ def best_of_each(row):
 
 def bars(axes, rows, label, limit=True):
     """A group of bars for each row: the share of each library's best way."""
-    libraries = [name for name in COLORS if any(name in best_of_each(row) for row in rows)]
+    there = {name for row in rows for name in best_of_each(row)}
+    libraries = [name for name in COLORS if name in there] + sorted(there - set(COLORS))
     width = 0.8 / max(1, len(libraries))
     for i, name in enumerate(libraries):
         heights = [best_of_each(row).get(name) or 0 for row in rows]
         places = [x + (i - (len(libraries) - 1) / 2) * width for x in range(len(rows))]
-        axes.bar(places, heights, width * 0.94, color=COLORS[name], label=name)
+        axes.bar(places, heights, width * 0.94, color=COLORS.get(name, OTHER),
+                 label=name)
         if name == OURS:
             for x, h in zip(places, heights):
                 axes.text(x, h + 0.01, f"{h:.2f}", ha="center", fontsize=6.5)

@@ -141,6 +141,40 @@ row attention_row(element type, index_t dim, bool causal) {
   return r;
 }
 
+// One query against a long cache: heads that share key-value heads, or a latent one of
+// DeepSeek-V2's widths.
+struct decode_size {
+  const char* name;
+  index_t heads, kv_heads, dim, value_dim;
+  bool latent;
+};
+constexpr decode_size decode_sizes[] = {{"gqa_h32_kv8_d128", 32, 8, 128, 128, false},
+                                        {"mla_h16_d576", 16, 1, 576, 512, true}};
+
+row decode_row(element type, const decode_size& s, index_t keys) {
+  const index_t copied = s.dim + (s.latent ? 0 : s.value_dim);
+  const double bytes = bytes_of(type) * product_of(keys, s.kv_heads, copied), pool = pool_bytes();
+  row r{joined("decode_", name_of(type), "/", s.name, "_s", keys),
+        one_and_two,
+        work{2 * product_of(keys, s.heads, s.dim + s.value_dim), bytes, pool, arithmetic_of(type),
+             traffic::reads},
+        {}};
+  r.load = [=] {
+    decode_task t{type,    keys,        s.heads,  s.kv_heads,
+                  s.dim,   s.value_dim, s.latent, static_cast<index_t>(pool / bytes) + 1,
+                  nullptr, nullptr,     nullptr};
+    return loaded<decode_task, three_arrays>(
+        {made_for(type, s.heads * s.dim, 1, {-2, 2}), made_for(type, t.k_size(), 2, {-2, 2}),
+         made_for(type, t.v_size(), 3)},
+        [t](three_arrays& d) {
+          decode_task with = t;
+          with.q = d.q.data(), with.k = d.k.data(), with.v = d.v.data();
+          return with;
+        });
+  };
+  return r;
+}
+
 // The routed part of a layer of DeepSeek-V2-Lite.
 constexpr index_t experts = 64, active = 6, model_dim = 2048, hidden = 1408;
 
@@ -252,6 +286,9 @@ std::vector<row> all_rows() {
     for (const index_t dim : {64, 128}) {
       for (const bool causal : {false, true}) rows.push_back(attention_row(type, dim, causal));
     }
+  }
+  for (const element type : {element::f32, element::bf16, element::f16}) {
+    for (const decode_size& s : decode_sizes) rows.push_back(decode_row(type, s, 4096));
   }
   for (const element type : {element::f32, element::bf16, element::int8, element::int4}) {
     for (const index_t tokens : {1, 32, 512}) rows.push_back(experts_row(type, tokens));

@@ -65,6 +65,23 @@ struct attention_task {
   const float* v;
 };
 
+// o [1, heads, value_dim]: one query of a decoding step, q [heads, dim], against all of
+// k [keys, kv_heads, dim] and v [keys, kv_heads, value_dim], or where `latent` the first value_dim
+// columns of k; scale 1 / sqrt(dim). Call c uses copy c modulo `copies` of k and v, as the layers
+// of a model do.
+struct decode_task {
+  element type;
+  index_t keys, heads, kv_heads, dim, value_dim;
+  bool latent;
+  index_t copies;
+  const float* q;
+  const float* k;
+  const float* v;
+
+  index_t k_size() const { return keys * kv_heads * dim; }
+  index_t v_size() const { return latent ? 0 : keys * kv_heads * value_dim; }
+};
+
 // y [tokens, dim] = sum over the active experts e of a token of weight (silu(x w1_e^T) * x w3_e^T)
 // w2_e^T; w1, w3 [experts, hidden, dim], w2 [experts, dim, hidden]. Call c uses routing c modulo
 // `routings`.

@@ -16,6 +16,13 @@
 #elif defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ > 0
 #error "deepseek: -ffinite-math-only breaks NaN and infinity handling; compile without it"
 #endif
+// Rounding errors and bits are promised for sums and quotients as they are written. g++ 12 tells of
+// these options; clang 14 does not: there only who compiles can keep them off.
+#if defined(__ASSOCIATIVE_MATH__)
+#error "deepseek: -fassociative-math (-funsafe-math-optimizations) reorders sums; compile without"
+#elif defined(__RECIPROCAL_MATH__)
+#error "deepseek: -freciprocal-math (-funsafe-math-optimizations) rounds twice; compile without"
+#endif
 
 // Marks a function that a GPU kernel may call too. Before its `template`, DEEPSEEK_EITHER_SIDE says
 // that it calls what it is given, which may be a host function where the host calls it.

@@ -2,6 +2,7 @@
 // Registers against scalar arithmetic: partial access, fused and unfused rounding, reductions,
 // transposes, byte products.
 #include "deepseek/backend/cpu/simd_narrow.hpp"
+#include "deepseek/backend/cpu/simd_turn.hpp"
 
 #include <doctest/doctest.h>
 
@@ -104,6 +105,23 @@ TEST_CASE_TEMPLATE("simd: transpose", T, float, double) {
   for (int i = 0; i < width; ++i) {
     r[i].store(out);
     for (int j = 0; j < width; ++j) CHECK(out[j] == in[j * width + i]);
+  }
+}
+
+TEST_CASE_TEMPLATE("simd: short rows far apart turn as they are loaded", W, std::int32_t,
+                   std::int64_t) {
+  constexpr int rows = simd::turned_rows<W>, columns = simd::turned_columns<W>, apart = 37;
+  std::vector<W> in(static_cast<std::size_t>(rows) * apart, W(-1));
+  for (int i = 0; i < rows; ++i) {
+    for (int c = 0; c < columns; ++c) in[static_cast<std::size_t>(i * apart + c)] = W(100 * i + c);
+  }
+  simd::vector<W> loaded[columns], turned[columns];
+  simd::load_rows<W>(reinterpret_cast<const std::byte*>(in.data()), apart * sizeof(W), loaded);
+  simd::turn<W>(loaded, turned);
+  for (int c = 0; c < columns; ++c) {
+    W column[rows];
+    std::memcpy(column, &turned[c], sizeof column);
+    for (int i = 0; i < rows; ++i) CHECK(column[i] == W(100 * i + c));
   }
 }
 

@@ -59,4 +59,8 @@ TEST_CASE("sizes that cannot be are errors with their numbers") {
   CHECK_ERROR(ds::error_code::overflow, "overflow", any({large, large}));
   CHECK_ERROR(ds::error_code::overflow, "overflow", any({large, large / 256}));
   CHECK_ERROR(ds::error_code::shape_mismatch, "extent 1", "4", "5", fixed({2, 5}));
+  // What is empty is a tensor where its view is one: products are taken from the last extent.
+  using three = ds::tensor<double, ds::host, ds::dyn, ds::dyn, ds::dyn>;
+  CHECK_ERROR(ds::error_code::overflow, "overflow", three({0, large, large}));
+  CHECK(three({large, large, 0}).view().empty());
 }

@@ -4,6 +4,8 @@
 
 #include <doctest/doctest.h>
 
+#include "support/throws.hpp"
+
 namespace ds = deepseek;
 using matrix = ds::view<int, ds::host, ds::dyn, 4>;
 
@@ -71,6 +73,22 @@ TEST_CASE("a view whose type promises other extents than its data has is refused
   // Nothing is promised about what is not there.
   const ds::view<float, ds::host, ds::dyn, ds::dyn> absent;
   CHECK(promised(absent).data() == nullptr);
+}
+
+TEST_CASE("a view of more elements or bytes than 64 bits count is refused") {
+  using any = ds::view<float, ds::host, ds::dyn, ds::dyn>;
+  using three = ds::view<float, ds::host, ds::dyn, ds::dyn, ds::dyn>;
+  using row = ds::view<float, ds::host, ds::dyn>;
+  constexpr auto overflow = ds::error_code::overflow;
+  const ds::index_t half = ds::index_t{1} << 32, most = ds::index_t{1} << 62;
+  float data[6] = {};
+  CHECK_ERROR(overflow, "view", "[4294967296, 4294967296]", any(data, {half, half}));
+  CHECK_ERROR(overflow, "view", "[4294967296, 4294967296]", any(data, {half, half}, {half, 1}));
+  CHECK_ERROR(overflow, "view", "[4294967296, 4294967296]", any(data, {half, half}, {0, 0}));
+  CHECK_ERROR(overflow, "view", "[4611686018427387904]", row(data, {most}));  // 2^64 bytes
+  CHECK_ERROR(overflow, "view", "[0, 4294967296, 4294967296]", three(data, {0, half, half}));
+  CHECK(three(data, {half, half, 0}).empty());
+  CHECK(any(data, {half, half / 4}, {0, 0}).size() == most);  // one element, broadcast
 }
 
 TEST_CASE("conversions: to const, to and from run-time extents") {

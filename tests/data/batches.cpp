@@ -101,6 +101,12 @@ TEST_CASE("pack_first_fit: bins are full, none too full") {
   CHECK_ERROR(code::limit, "sequence 0 has 5 tokens, more than 4", ds::pack_first_fit(sizes{5}, 4));
 }
 
+TEST_CASE("pack_batch: more tokens than offsets count are refused before they are copied") {
+  const std::vector<ids> sequences = {ids(std::size_t{1} << 16)};
+  CHECK_ERROR(code::limit, "pack_batch: 2147483648 tokens", "2147483647",
+              ds::pack_batch(sequences, sizes(std::size_t{1} << 15)));
+}
+
 TEST_CASE("pad_batch and pack_batch: tokens, lengths, offsets") {
   const std::vector<ids> sequences = {{1, 2, 3}, {}, {4, 5}, {6}};
   const auto padded = ds::pad_batch(sequences, {0, 2, 1}, -1);

@@ -54,6 +54,15 @@ TEST_CASE("bio: entities to labels and back") {
   CHECK(ds::score_entities({}, {}).f1 == 0);
 }
 
+TEST_CASE("bio: a kind whose label is no int32 is refused") {
+  const std::int32_t last = 1073741822;
+  const ds::entity fits{0, 2, last}, beyond{0, 2, last + 1};
+  CHECK(ds::bio_labels(std::span(&fits, 1), 2) ==
+        std::vector<std::int32_t>{2 * last + 1, 2 * last + 2});
+  CHECK_ERROR(code::index_range, "kind 1073741823", "0 .. 1073741822",
+              ds::bio_labels(std::span(&beyond, 1), 2));
+}
+
 TEST_CASE("last_row_targets: one class a sequence") {
   CHECK(ds::last_row_targets(ids{3, 1}, ids{0, 2, 5}) == ids{-100, 3, -100, -100, 1});
   CHECK(ds::last_row_targets(ids{}, ids{0}).empty());
@@ -120,6 +129,10 @@ TEST_CASE("data_mix: shares of a million, one example alone; exact counts") {
   CHECK(ds::largest_remainder(weights, 1000) == std::vector<std::size_t>{600, 250, 100, 50});
   CHECK(ds::largest_remainder(weights, 7) == std::vector<std::size_t>{4, 2, 1, 0});
   CHECK(ds::largest_remainder(weights, 0) == std::vector<std::size_t>{0, 0, 0, 0});
+  const auto thirds = ds::largest_remainder(std::vector<double>{1, 1, 1}, std::size_t{1} << 50);
+  CHECK(thirds[0] + thirds[1] + thirds[2] == std::size_t{1} << 50);
+  CHECK_ERROR(code::limit, "1152921504606846976 examples",
+              ds::largest_remainder(std::vector<double>{1, 1, 1}, std::size_t{1} << 60));
   CHECK_ERROR(code::invalid_argument, "no weights", ds::data_mix(std::vector<double>{}));
   CHECK_ERROR(code::invalid_argument, "weight 1 is -1", ds::data_mix(std::vector<double>{1, -1}));
   CHECK_ERROR(code::invalid_argument, "sum to 0", ds::largest_remainder(std::vector<double>{0}, 3));

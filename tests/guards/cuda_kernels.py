@@ -18,7 +18,8 @@ ARCHITECTURES = ["compute_80,code=sm_80", "compute_90a,code=sm_90a", "compute_12
 TARGETS = [a.rsplit("=", 1)[1] for a in ARCHITECTURES]
 # Bytes that a kernel may spill, by its readable name; every other kernel: none. Attention holds as
 # much of a tile in registers as a thread has, and ptxas spills a few words at the edges of loops.
-MOST_SPILLED = [(r"cuda_attention::(tensor_|latent_)", 160)]
+# CUB's sort is CUB's own.
+MOST_SPILLED = [(r"^cuda_attention::(tensor_|latent_|group_forward)", 160), (r"^void cub::", 32)]
 # Of nvcc, and of ptxas where products of warp groups wait for each other or keep their registers.
 WARNINGS = r"warning #|error|Potential Performance Loss|setmaxnreg.*ignored"
 MOST_REGISTERS = 255  # of a thread; a kernel whose blocks would not fit an SM fails at its launch bound
@@ -35,6 +36,16 @@ INSTRUCTIONS = [
     (r"^cuda_attention::group_forward.*tensor_shape<\w+, 128,", r"cp\.async\.bulk\.tensor\.3d", 6),
     (r"^cuda_attention::group_forward", r"mbarrier\.try_wait", 7),
     (r"^cuda_attention::group_forward", r"setmaxnreg", 2),
+    # A tile has width / 16 products of scores, 4 of values; a copy each of q and k for 64 columns.
+    (r"^cuda_attention::group_latent_forward.*tensor_shape<\w+, 576,", r"wgmma\.mma_async\S*m64n64k16", 36),
+    (r"^cuda_attention::group_latent_forward.*tensor_shape<\w+, 512,", r"wgmma\.mma_async\S*m64n64k16", 32),
+    (r"^cuda_attention::group_latent_forward", r"wgmma\.mma_async\.sync\.aligned\.m64n256k16", 4),
+    (r"^cuda_attention::group_latent_forward", r"wgmma\.wait_group", 2),
+    (r"^cuda_attention::group_latent_forward", r"fence\.proxy\.async", 1),
+    (r"^cuda_attention::group_latent_forward.*tensor_shape<\w+, 576,", r"cp\.async\.bulk\.tensor\.3d", 18),
+    (r"^cuda_attention::group_latent_forward.*tensor_shape<\w+, 512,", r"cp\.async\.bulk\.tensor\.3d", 16),
+    (r"^cuda_attention::group_latent_forward", r"mbarrier\.try_wait", 7),
+    (r"^cuda_attention::group_latent_forward", r"setmaxnreg", 2),
     # A step of 64 has 4 products; x in one copy, W in one (outputs are rows) or four.
     (r"^cuda_tensor::group_product", r"wgmma\.mma_async\.sync\.aligned\.m64n256k16", 4),
     (r"^cuda_tensor::group_product", r"wgmma\.wait_group", 2),
@@ -47,9 +58,14 @@ INSTRUCTIONS = [
     (r"cuda_tensor::(few|many)_rows", r"cp\.async\.cg", 2),
     (r"cuda_tensor::weight_gradient", r"mma\.sync\.aligned\.m16n8k16", 64),
     (r"cuda_tensor::weight_gradient", r"cp\.async\.cg", 2),
-    (r"latent_forward", r"mma\.sync\.aligned\.m16n8k16", 32),
-    (r"latent_forward", r"cp\.async", 2),
-    (r"latent_forward", r"ldmatrix", 8),
+    (r"^cuda_attention::latent_forward", r"mma\.sync\.aligned\.m16n8k16", 32),
+    (r"^cuda_attention::latent_forward", r"cp\.async", 2),
+    (r"^cuda_attention::latent_forward", r"ldmatrix", 8),
+    # A row that a cluster shares: its sums, and a last barrier; each element in 16 bytes.
+    (r"^each_wide_row", r"barrier\.cluster\.arrive", 2),
+    (r"^each_wide_row", r"barrier\.cluster\.wait", 2),
+    (r"^each_wide_row", r"ld\.shared::cluster", 1),
+    (r"^each_wide_row", r"ld\.(?:global\.)?v4", 4),
     (r"score_tiles", r"mma\.sync\.aligned\.m16n8k16", 16),
     (r"score_tiles", r"cp\.async", 2),
     (r"score_tiles", r"ldmatrix", 8),

@@ -7,6 +7,7 @@
 #include "deepseek/backend/cpu/cpu.hpp"
 
 #include "layers/layer_trial.hpp"
+#include "support/throws.hpp"
 
 namespace ds = deepseek;
 
@@ -30,6 +31,18 @@ TEST_CASE("load_histogram: known loads") {
   const float none[] = {0, 0};
   CHECK(ds::load_histogram_of("g", ds::view<const float, ds::host, ds::dyn>(none, {2})) ==
         "g: 2 experts, nothing counted yet\n");
+  const auto with = [](std::vector<float> loads, ds::histogram_style how) {
+    return ds::load_histogram_of(
+        "g", ds::view<const float, ds::host, ds::dyn>(loads.data(), {ds::index_t(loads.size())}),
+        how);
+  };
+  constexpr auto invalid = ds::error_code::invalid_argument;
+  CHECK_ERROR(invalid, "width is 0, lines 64", with({1}, {.width = 0}));
+  CHECK_ERROR(invalid, "width is -4", with({3, 0}, {.width = -4}));
+  CHECK_ERROR(invalid, "width is 40, lines 0", with({1}, {.lines = 0}));
+  CHECK_ERROR(invalid, "lines -5", with({1, 2}, {.lines = -5}));
+  CHECK_ERROR(ds::error_code::nonfinite, "expert 1 is nan", with({1, std::nanf("")}, {}));
+  CHECK_ERROR(ds::error_code::nonfinite, "expert 0 is -1", with({-1, 2}, {}));
 }
 
 TEST_CASE("load_histogram: the routers of a model") {

@@ -96,6 +96,15 @@ TEST_CASE("expert_capacity: the number") {
   CHECK(ds::expert_capacity_of(1.25, 2 * 10, 4, 9) == 9);
   CHECK(ds::expert_capacity_of(0.01, 1, 64) == 1);
   CHECK(ds::expert_capacity_of(1.25, 0, 4) == 0);
+  static_assert(ds::expert_capacity_of(1.25, 20, 4) == 7);
+  constexpr auto invalid = ds::error_code::invalid_argument;
+  CHECK_ERROR(invalid, "factor is 0;", "> 0", ds::expert_capacity_of(0, 20, 4));
+  CHECK_ERROR(invalid, "factor is -1;", ds::expert_capacity_of(-1, 20, 4));
+  CHECK_ERROR(invalid, "factor is nan;", ds::expert_capacity_of(std::nan(""), 20, 4));
+  CHECK_ERROR(invalid, "20 assignments to 0 experts", ds::expert_capacity_of(1, 20, 0));
+  CHECK_ERROR(invalid, "-20 assignments to 4 experts", ds::expert_capacity_of(1, -20, 4));
+  CHECK_ERROR(ds::error_code::overflow, "factor 1e+300 times 20 assignments to 4",
+              ds::expert_capacity_of(1e300, 20, 4));
 }
 
 TEST_CASE("expert_capacity: by hand") {

@@ -207,7 +207,8 @@ TEST_CASE("expert rows: errors") {
   on_both([](const auto& b) {
     ds::tensor<std::int32_t, ds::host, ds::dyn, ds::dyn> ids({3, 2}), slot({3, 2});
     ds::tensor<std::int32_t, ds::host, ds::dyn> offsets({5}), source({6});
-    ds::tensor<float, ds::host, ds::dyn, ds::dyn> x({3, 4}), xs({6, 4}), w({3, 2}), narrow({6, 3});
+    ds::tensor<float, ds::host, ds::dyn, ds::dyn> x({3, 4}), xs({6, 4}), dxs({6, 4}), w({3, 2}),
+        narrow({6, 3});
     ids.data()[3] = 4;
     offsets.data()[0] = 9;
     CHECK_ERROR(ds::error_code::index_range, "expert_plan: ids[1, 1] is 4", "0 .. 3",
@@ -229,7 +230,13 @@ TEST_CASE("expert rows: errors") {
                 ds::ops::combine(b, xs, ds::combine_by{w, slot}, x));
     CHECK_ERROR(ds::error_code::index_range, "combine_backward: slot[1, 0] is -2",
                 ds::ops::combine_backward(b, ds::combine_inputs{xs, w, slot}, x,
-                                          ds::combine_gradients{xs, w}));
+                                          ds::combine_gradients{dxs, w}));
+    slot.data()[2] = 6;  // the first row that is not there: it would be written
+    std::fill_n(dxs.data(), 24, 5.0F);
+    CHECK_ERROR(ds::error_code::index_range, "combine_backward: slot[1, 0] is 6", "0 .. 5",
+                ds::ops::combine_backward(b, ds::combine_inputs{xs, w, slot}, x,
+                                          ds::combine_gradients{dxs, ds::none{}}));
+    CHECK(std::count(dxs.data(), dxs.data() + 24, 5.0F) == 24);
     CHECK_ERROR(ds::error_code::shape_mismatch, "combine: weights[3, 4]", "expected 2",
                 ds::ops::combine(b, xs, ds::combine_by{x, slot}, x));
   });

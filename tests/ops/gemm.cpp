@@ -215,9 +215,9 @@ TEST_CASE("gemm: a product that would overwrite what it reads is refused, nothin
   for (int i = 0; i < 32; ++i) data[i] = static_cast<float>(i);
   const matrix first(data, {4, 4}), second(data + 16, {4, 4});
   on_both([&](const auto& b) {
-    CHECK_ERROR(ds::error_code::aliasing, "gemm: a[4, 4]", "begins where",
+    CHECK_ERROR(ds::error_code::aliasing, "gemm: a[4, 4]", "overlaps",
                 ds::ops::gemm(b, first, second, first));
-    CHECK_ERROR(ds::error_code::aliasing, "gemm: b[4, 4]", "begins where",
+    CHECK_ERROR(ds::error_code::aliasing, "gemm: b[4, 4]", "overlaps",
                 ds::ops::gemm(b, first, second, second));
     CHECK(data[5] == 5);
     CHECK(data[21] == 21);

@@ -136,3 +136,30 @@ TEST_CASE("grouped_gemm: errors name the sizes") {
   });
   facets(op, {"errors"});
 }
+
+TEST_CASE("grouped_gemm: offsets that name rows which are not there are refused") {
+  if constexpr (ds::RunsKernels<ds::cpu>) return support::skip("a device trusts them");
+  using matrix = ds::view<float, ds::host, ds::dyn, ds::dyn>;
+  using cube = ds::view<float, ds::host, ds::dyn, ds::dyn, ds::dyn>;
+  float data[256] = {};
+  const matrix x(data, {4, 3}), y(data + 32, {4, 5}), bias(data, {2, 5});
+  const cube w(data + 64, {2, 3, 5}), dw(data + 128, {2, 3, 5});
+  on_both([&](const auto& b) {
+    const auto refused = [&](std::vector<std::int32_t> starts, const char* text) {
+      const ds::view<std::int32_t, ds::host, ds::dyn> offsets(starts.data(), {3});
+      constexpr auto code = ds::error_code::offsets;
+      CHECK_ERROR(code, "grouped_gemm: offsets", text, ds::ops::grouped_gemm(b, x, w, offsets, y));
+      CHECK_ERROR(code, "grouped_gemm_backward: offsets", text,
+                  ds::ops::grouped_gemm_backward(b, ds::grouped_gemm_inputs{x, w, offsets}, y,
+                                                 ds::grouped_gemm_gradients{x, dw}));
+      CHECK_ERROR(code, "add_expert_bias: offsets", text,
+                  ds::ops::add_expert_bias(b, bias, offsets, y));
+      CHECK_ERROR(code, "add_expert_sums: offsets", text,
+                  ds::ops::add_expert_sums(b, y, offsets, bias));
+    };
+    refused({0, 2, 5}, "[2] is 5 after 2 for 4 rows");
+    refused({0, 3, 2}, "[2] is 2 after 3");
+    refused({1, 2, 4}, "[0] is 1");
+    refused({-1, 2, 4}, "[0] is -1");
+  });
+}

@@ -5,6 +5,7 @@
 #include "deepseek/backend/cpu/layer_norm.hpp"
 #include "deepseek/backend/reference/layer_norm.hpp"
 
+#include "ops/large_rows.hpp"
 #include "ops/row_cases.hpp"
 #include "oracle/norm.hpp"
 
@@ -156,4 +157,27 @@ TEST_CASE("layer_norm: a large mean does not hide a small deviation") {
   };
   check(ds::reference{});
   check(ds::cpu{});
+}
+
+TEST_CASE_TEMPLATE("layer_norm: rows whose squares, or whose sum, overflow", T, float, ds::bf16,
+                   double) {
+  const auto run = [](const auto& b, auto& r) {
+    const ds::layer_norm_affine affine{r.vector(r.w), r.vector(r.more)};
+    ds::ops::layer_norm(b, r.of(r.x), affine, r.of(r.y), 1e-20);
+    if (r.n == 1) r.y = {T(1), T(1), T(1)};  // what stands alone is its mean
+    ds::ops::layer_norm_backward(
+        b, ds::layer_norm_inputs{r.of(r.x), r.vector(r.w)}, r.of(r.dy),
+        ds::layer_norm_gradients{r.of(r.dx), r.vector(r.dw), r.vector(r.more)}, 1e-20);
+  };
+  const double largest = sizeof(T) == 8 ? 1e308 : 3e38;
+  large_rows::check<T>({sizeof(T) == 8 ? 1e20 : 1e10, std::sqrt(largest), largest / 2}, run);
+}
+TEST_CASE_TEMPLATE("layer_norm: a row of one large number has no deviation", B, ds::reference,
+                   ds::cpu) {
+  large_rows::rows<float> r(64, 1);
+  r.x.assign(r.x.size(), 0x1.8p127F);
+  r.more.assign(r.more.size(), 0.75F);
+  ds::ops::layer_norm(B{}, r.of(r.x), ds::layer_norm_affine{r.vector(r.w), r.vector(r.more)},
+                      r.of(r.y), 1e-6);
+  for (const float y : r.y) CHECK(y == 0.75F);
 }

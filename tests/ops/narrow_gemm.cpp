@@ -81,7 +81,7 @@ TEST_CASE_TEMPLATE("narrow_gemm: sizes, layouts and epilogues", T, ds::bf16, ds:
     check_narrow<T, float>(g);
   }
   for (layout b : {layout::contiguous, layout::transposed}) {
-    check_narrow<T, T>({40, 200, 2300, layout::contiguous, b});
+    check_narrow<T, T>({45, 200, 2301, layout::contiguous, b});
     check_narrow<T, float>({520, 100, 70, layout::transposed, b});
     check_narrow<T, T>({8, 300, 700, layout::padded, b});
   }
@@ -107,7 +107,7 @@ TEST_CASE_TEMPLATE("narrow_gemm: a row of a batch has the bits of the row alone"
                    ds::f16) {
   const ds::cpu& b = cpus()[2];
   for (layout how : {layout::contiguous, layout::transposed}) {
-    for (std::size_t m : {3u, 8u, 37u}) {
+    for (std::size_t m : {3u, 8u, 37u, 45u}) {
       for (std::size_t k : {5u, 64u, 701u}) {
         const gemm_case g{m, 70, k, layout::contiguous, how};
         const operands in = draw<T>(g);
@@ -130,7 +130,7 @@ TEST_CASE_TEMPLATE("narrow_gemm: a row of a batch has the bits of the row alone"
 TEST_CASE_TEMPLATE("narrow_gemm: NaN and infinity among the weights reach exactly their columns", T,
                    ds::bf16, ds::f16) {
   for (layout how : {layout::contiguous, layout::transposed}) {
-    for (std::size_t m : {1u, 40u}) {
+    for (std::size_t m : {1u, 40u, 48u}) {
       gemm_case g{m, 70, 129, layout::contiguous, how};
       operands in = draw<T>(g);
       in.b[128 * g.n + 3] = std::nan("");

@@ -87,7 +87,10 @@ void check_errors(const B& b) {
   CHECK_ERROR(error_code::invalid_argument, "out[4]", op(b, 0, view(), null));
   CHECK_ERROR(error_code::overflow, "start 2147483647", op(b, 2147483647, view(), out));
   CHECK_ERROR(error_code::invalid_argument, "step is 0", op(b, 0, view(), out, 0));
-  CHECK_ERROR(error_code::overflow, "start 16777215", op(b, 16777215, view(), out, 128));
+  CHECK_ERROR(error_code::overflow, "step 128 times (start 16777215 + 4 tokens)",
+              "at most 16777215", op(b, 16777215, view(), out, 128));
+  CHECK_ERROR(error_code::overflow, "step 3000000000 times (start 0 + 4 tokens)",
+              "exceeds 2147483647", "at most 0", op(b, 0, view(), out, 3000000000));
   for (std::int32_t v : data) CHECK(v == 0);
   support::facet("positions", "errors");
 }

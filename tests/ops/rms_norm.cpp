@@ -5,6 +5,7 @@
 #include "deepseek/backend/cpu/rms_norm.hpp"
 #include "deepseek/backend/reference/rms_norm.hpp"
 
+#include "ops/large_rows.hpp"
 #include "ops/row_cases.hpp"
 #include "oracle/golden.hpp"
 #include "oracle/norm.hpp"
@@ -198,4 +199,24 @@ TEST_CASE_TEMPLATE("rms_norm: no weight is a weight of ones", B, ds::reference, 
   CHECK(std::memcmp(y.data(), want.data(), sizeof(float) * 165) == 0);
   CHECK(std::memcmp(dx.data(), want_dx.data(), sizeof(float) * 165) == 0);
   CHECK(b.workspace().bytes_used() == 0);
+}
+
+TEST_CASE_TEMPLATE("rms_norm: rows whose squares overflow", T, float, ds::bf16, double) {
+  const auto run = [](const auto& b, auto& r) {
+    ds::ops::rms_norm(b, r.of(r.x), r.vector(r.w), r.of(r.y), 1e-20);
+    ds::ops::rms_norm_backward(b, ds::rms_norm_inputs{r.of(r.x), r.vector(r.w)}, r.of(r.dy),
+                               ds::rms_norm_gradients{r.of(r.dx), r.vector(r.dw)}, 1e-20);
+  };
+  const double largest = sizeof(T) == 8 ? 1e308 : 3e38;
+  large_rows::check<T>({sizeof(T) == 8 ? 1e20 : 1e10, std::sqrt(largest), largest}, run);
+}
+TEST_CASE_TEMPLATE("rms_norm: an infinity or NaN is seen in its row", B, ds::reference, ds::cpu) {
+  for (const float bad : {HUGE_VALF, std::nanf("")}) {
+    large_rows::rows<float> r(70, 1e25);
+    r.x[71] = bad;
+    ds::ops::rms_norm(B{}, r.of(r.x), r.vector(r.w), r.of(r.y), 1e-20);
+    CHECK(std::isnan(r.y[71]));
+    CHECK(std::isfinite(r.y[69]));
+    CHECK(std::fabs(r.y[140]) > 0);
+  }
 }

@@ -5,6 +5,7 @@
 
 #include "deepseek/backend/reference/unit_rows.hpp"
 
+#include "ops/large_rows.hpp"
 #include "ops/table.hpp"
 
 using namespace table;
@@ -96,4 +97,18 @@ TEST_CASE("unit_rows: table of cases, gradient by differences, rows of zeros") {
   facets("unit_rows", {"forward", "strides", "zero", "errors"});
   facets("unit_rows_backward", {"forward", "strides", "zero", "errors"});
   support::not_applicable("unit_rows", "gradient");
+}
+
+TEST_CASE_TEMPLATE("unit_rows: rows whose squares overflow", T, float, ds::bf16, double) {
+  const auto run = [](const auto& b, auto& r) {
+    using A = ds::accumulate_t<T>;
+    std::vector<A> lengths(3);
+    const ds::unit_outputs out{r.of(r.y),
+                               ds::view<A, ds::host, ds::dyn>(lengths.data(), {ds::index_t{3}})};
+    ds::ops::unit_rows(b, r.of(r.x), out);
+    if (r.n > 1) ds::ops::unit_rows_backward(b, out, r.of(r.dy), r.of(r.dx));
+    r.dw = r.w;
+  };
+  const double largest = sizeof(T) == 8 ? 1e308 : 3e38;  // the length itself overflows there
+  large_rows::check<T>({sizeof(T) == 8 ? 1e20 : 1e10, std::sqrt(largest), largest}, run);
 }

@@ -21,13 +21,18 @@ inline double e4m3_value(int code) {
 // The nearest of the 127 finite magnitudes, the even code of two, the largest beyond.
 inline std::uint8_t e4m3_code(double x) {
   if (std::isnan(x)) return std::signbit(x) ? 0xff : 0x7f;
+  static const std::vector<double> values = [] {
+    std::vector<double> of_codes;
+    for (int code = 0; code < 0x7f; ++code) of_codes.push_back(e4m3_value(code));
+    return of_codes;
+  }();
   const double size = std::fabs(x);
-  int best = 0;
-  for (int code = 1; code < 0x7f; ++code) {
-    const double now = std::fabs(e4m3_value(code) - size), old = std::fabs(e4m3_value(best) - size);
+  std::size_t best = 0;
+  for (std::size_t code = 1; code < values.size(); ++code) {
+    const double now = std::fabs(values[code] - size), old = std::fabs(values[best] - size);
     if (now < old || (now == old && code % 2 == 0)) best = code;
   }
-  return static_cast<std::uint8_t>(best + (std::signbit(x) ? 0x80 : 0));
+  return static_cast<std::uint8_t>(best + (std::signbit(x) ? 0x80U : 0U));
 }
 
 inline double e4m3_number(std::uint8_t code) {

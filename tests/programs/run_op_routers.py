@@ -229,7 +229,7 @@ def refusals():
         case.give("ids", [[0, 1], [3, 2], [1, 0]], "I64")
         return case
     yield "no capacity", places_of(), 2, "config", ("capacity",)
-    yield "capacity", places_of(capacity=-1), 2, "invalid_argument", ("capacity is -1",)
+    yield "capacity", places_of(capacity=-1), 2, "config", ("factor is 0 and capacity -1",)
     yield "order", places_of(capacity=1, order="rank"), 2, "config", ("rank", "position, score")
     yield "then", places_of(capacity=1, then="drop"), 2, "config", ("drop", "pass or reroute")
     case = places_of(capacity=1)

@@ -110,6 +110,7 @@ TEST_CASE("speculative_sampler: errors") {
   const std::vector<float> x = {1, 2, 3}, longer = {1, 2, 3, 4},
                            bad = {1, std::numeric_limits<float>::quiet_NaN()};
   CHECK_ERROR(ds::error_code::nonfinite, "logit 1", s.draft(of(bad), 0, 0));
+  CHECK_ERROR(ds::error_code::index_range, "draft 3 of 1 was not drawn", s.verify(of(x), 3, 0));
   s.draft(of(x), 0, 0);
   CHECK_ERROR(ds::error_code::shape_mismatch, "4 logits of the model and 3 of the draft",
               s.verify(of(longer), 0, 0));

@@ -2,7 +2,7 @@
 // Attention on tensor cores whose values are the beginnings of their keys (latent attention),
 // simulated: against the oracle over rows and keys around every tile edge; the bits of every block
 // shape, of ranges of keys, of a query alone, of pages; NaN; score modifiers.
-#include "ops/attention_case.hpp"
+#include "simulation/attention_latent_case.hpp"
 
 #include "deepseek/pattern/alibi.hpp"
 #include "deepseek/pattern/any_pattern.hpp"
@@ -17,29 +17,11 @@ struct roomy : cpu {  // blocks of 32 and 64 rows
   static std::size_t most_shared_bytes() { return std::size_t{227} << 10U; }
 };
 
-problem latent_problem(index_t n, index_t m, index_t h, index_t d = 576) {
-  return {.n = n, .m = m, .h = h, .hk = 1, .d = d, .dv = 512, .scale = 0.05};
-}
-template <class T>
-data draw_latent(const problem& p, const std::string& stream) {
-  data x = draw<T>(p, stream);
-  for (index_t j = 0; j < p.m; ++j) {
-    std::copy_n(x.k.begin() + j * p.d, p.dv, x.v.begin() + j * p.dv);
-  }
-  return x;
-}
-template <class T>
-auto inputs(arrays<T>& a, index_t first, index_t n) {
-  const auto k = a.k.get();
-  const view<T, host, dyn, dyn, dyn> v(k.data(), {k.extent(0), 1, a.o.get().extent(2)},
-                                       {k.stride(0), k.stride(1), 1});
-  return attention_inputs{as_const(rows(a.q.get(), first, n)), as_const(k), as_const(v)};
-}
 // Queries first .. first + n - 1 of the problem; the kernel of this test, not another, must run.
 template <class T, class B, class Spec>
 void run_rows(const B& b, arrays<T>& a, const Spec& spec, index_t first, index_t n) {
   const bool taken = cuda_attention::run_latent_forward(
-      b, inputs(a, first, n),
+      b, latent_inputs_of(a, first, n),
       attention_outputs{rows(a.o.get(), first, n), rows(a.lse_view(), first, n)},
       attention_checks::resolved(spec, a.q.get().extent(2)));
   CHECK(taken);
@@ -77,12 +59,7 @@ TEST_CASE("attention latent: patterns, packed sequences, score modifiers") {
   p.query_offsets = {0, 7, 7, 20};
   p.key_offsets = {0, 20, 25, 90};
   check<bf16>(p, causal{}, causal_rule(), "sequences");
-  problem capped = latent_problem(3, 40, 4);
-  capped.change = [](index_t h, index_t q, index_t k, double s) {
-    const double biased =
-        s - std::exp2(-2.0 * static_cast<double>(h + 1)) * static_cast<double>(q - k);
-    return oracle::changed_score{2 * std::tanh(biased / 2), 1};
-  };
+  const problem capped = capped_latent(3, 40, 4);
   check<bf16>(capped, scored<scored<causal, alibi<4>>, soft_cap<2>>{}, causal_rule(), "modifiers");
 }
 
@@ -107,24 +84,8 @@ TEST_CASE("attention latent: ranges of keys, a query alone and pages have the bi
     run_rows(cpu(), alone, at, i, 1);
   }
   CHECK(same(results(whole, wanted::forward), results(alone, wanted::forward)));
-  // Key t stands in row pages[t / 64] 64 + t mod 64; every other row holds NaN.
-  problem stored = p;
-  stored.m = 19 * 64;
-  data far = draw<bf16>(stored, "latent pages");
-  far.q = x.q;
-  std::fill(far.k.begin(), far.k.end(), std::nan(""));
-  std::vector<std::int32_t> pages;
-  for (int i = 0; i < 18; ++i) pages.push_back((i * 7 + 3) % 19);
-  for (index_t t = 0; t < p.m; ++t) {
-    const index_t row = pages[static_cast<std::size_t>(t / 64)] * 64 + t % 64;
-    std::copy_n(x.k.begin() + t * p.d, p.d, far.k.begin() + row * p.d);
-  }
-  arrays<bf16> paged(stored, far);
-  auto paged_spec = spec_of(stored, causal{});
-  paged_spec.pages = {{pages.data(), {18}}, 64};
-  paged_spec.keys = p.m;
-  run_rows(cpu(), paged, paged_spec, 0, p.n);
-  CHECK(same(results(whole, wanted::forward), results(paged, wanted::forward)));
+  expect_pages_alike(p, x, whole, causal{},
+                     [&](auto& paged, const auto& of) { run_rows(cpu(), paged, of, 0, p.n); });
 }
 
 TEST_CASE("attention latent: NaN, queries that see nothing, no keys") {

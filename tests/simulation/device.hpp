@@ -10,31 +10,13 @@
 #include "deepseek/backend/cuda/product.hpp"
 #include "deepseek/core/graph.hpp"
 
+#include "simulation/plain_calls.hpp"
+#include "simulation/plain_product.hpp"
 #include "simulation/recording.hpp"
 
 #include <memory>
 
 namespace simulation {
-
-// The library's product in plain loops over exactly what its descriptors say.
-template <class T>
-void plain_product(const ds::library_product& p) {
-  using A = ds::accumulate_t<T>;
-  const auto element = [](const ds::library_matrix& m, ds::index_t batch, ds::index_t row,
-                          ds::index_t column) -> T& {
-    const ds::index_t at = m.transposed ? column * m.leading + row : row * m.leading + column;
-    return const_cast<T*>(static_cast<const T*>(m.data))[batch * m.batch + at];
-  };
-  for (ds::index_t i = 0; i < p.batches * p.m * p.n; ++i) {
-    const ds::index_t batch = i / (p.m * p.n), m = i / p.n % p.m, n = i % p.n;
-    A sum = 0;
-    for (ds::index_t k = 0; k < p.k; ++k) {
-      sum += static_cast<A>(element(p.a, batch, m, k)) * static_cast<A>(element(p.b, batch, k, n));
-    }
-    T& c = element(p.c, batch, m, n);
-    c = static_cast<T>(p.adds ? sum + static_cast<A>(c) : sum);
-  }
-}
 
 enum class library { absent, plain_loops };
 
@@ -51,6 +33,7 @@ class basic_device {
   bool deterministic() const { return true; }
   ds::fault_place faults() const { return {&parts_->fault}; }
   ds::index_t launches() const { return parts_->device.launches(); }
+  ds::index_t launches_of_clusters() const { return parts_->device.launches_of_clusters(); }
   void synchronize() const {}
   // One number from the device, after all that was launched.
   template <class T>
@@ -75,21 +58,22 @@ class basic_device {
     }
   }
   bool library_product(const ds::library_product& p) const {
-    if (library_ == library::absent) return false;
-    if (parts_->recording != nullptr) return parts_->recording->add(*this, p), true;
+    if (!library_offers(p)) return false;
+    call(p);
+    return true;
+  }
+  bool library_offers(const ds::library_product& p) const {
+    return library_ != library::absent && has_plain_product(p);
+  }
+  void sum_before(const ds::sums_before& c) const { call(c); }
+  void sort(const ds::sorted_pairs& c) const { call(c); }
+  // What a library does, or its place in the list of launches.
+  template <class Call>
+  requires requires(const Call& c) { run_plainly(c); }
+  void call(const Call& c) const {
+    if (parts_->recording != nullptr) return parts_->recording->add(*this, c);
     const open_memory open;
-    switch (p.type) {
-      case ds::dtype::f64:
-        return plain_product<double>(p), true;
-      case ds::dtype::f32:
-        return plain_product<float>(p), true;
-      case ds::dtype::bf16:
-        return plain_product<ds::bf16>(p), true;
-      case ds::dtype::f16:
-        return plain_product<ds::f16>(p), true;
-      default:
-        return false;
-    }
+    run_plainly(c);
   }
   // What is launched from here on goes into the list (null: it runs). Its memory is closed for
   // copies and allocations, as a GPU's is while launches are recorded.

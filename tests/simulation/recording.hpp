@@ -32,12 +32,12 @@ class launch_list {
   }
   bool operator==(const launch_list& o) const { return entries_ == o.entries_; }
 
-  // A kernel, or a product of the library.
+  // A kernel, or a call of a library.
   template <class Device, class What>
   void add(const Device& b, const What& what) {
     entries_.push_back({typeid(What), bytes_of(what), [&b, what] {
-                          if constexpr (requires { b.library_product(what); }) {
-                            (void)b.library_product(what);
+                          if constexpr (requires { b.call(what); }) {
+                            b.call(what);
                           } else {
                             b.launch(what);
                           }

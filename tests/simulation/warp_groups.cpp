@@ -27,14 +27,15 @@ enum class mistake {
   wait_for_all_but_this,
   no_fence,
   no_commit,
+  no_publish,
   one_arrival_more,
   too_many_registers,
   one_warp_alone
 };
 
-// c [64, N]: a [64, 64], in shared memory or in registers, times b, [N, 64] as rows of sums or
-// [64, N] as rows of columns.
-enum class left { shared, registers };
+// c [64, N]: a [64, 64], in shared memory, in registers or put by the threads, times b, [N, 64] as
+// rows of sums or [64, N] as rows of columns.
+enum class left { shared, registers, put };
 template <int N, bool Columns, left Left = Columns ? left::registers : left::shared>
 struct product {
   static constexpr int threads = 128, parts = N / 64;  // of b, each 64 rows or columns
@@ -43,13 +44,14 @@ struct product {
   mistake what;
 
   ds::index_t blocks() const { return 1; }
-  static std::size_t shared_bytes() { return 1024 + 8192 + parts * 8192 + 16; }
+  static constexpr int lefts = Left == left::put ? 2 : 1;  // a as it came; as it was put
+  static std::size_t shared_bytes() { return 1024 + (lefts + parts) * 8192 + 16; }
 
   template <class Block>
   void operator()(const Block& block) const {
     std::byte* const first =
         block.shared() + (1024 - wg::shared_address(block, block.shared()) % 1024) % 1024;
-    std::byte* const second = first + 8192;
+    std::byte* const second = first + lefts * 8192;
     auto& full = *reinterpret_cast<bulk::barrier*>(second + parts * 8192);
     if (block.rank() == 0) bulk::make(block, full, 1);
     block.sync();
@@ -65,9 +67,11 @@ struct product {
     if (what != mistake::no_wait_for_tile) bulk::wait(block, full, 0);
     if (what == mistake::too_many_registers) wg::take_registers<256>(block);
     if (what == mistake::one_warp_alone && block.warp() > 0) return;
+    const std::byte* const left_factor = first + (lefts - 1) * 8192;
+    if constexpr (Left == left::put) put_again(block, first);
     mma::c_part<T> sums[N / 8] = {};
     if (what != mistake::no_fence) wg::fence(block, sums);
-    for (int k = 0; k < 4; ++k) step(block, first, second, k, sums);
+    for (int k = 0; k < 4; ++k) step(block, left_factor, second, k, sums);
     if (what != mistake::no_commit) wg::commit(block);
     if (what == mistake::wait_for_all_but_this) {
       wg::wait_for_earlier(block);
@@ -84,10 +88,22 @@ struct product {
   }
 
  private:
+  // Each thread half a row: what came to `from` is put behind it.
+  template <class Block>
+  void put_again(const Block& block, std::byte* from) const {
+    for (int i = 0; i < 64; i += 4) {
+      const int at = block.rank() * 64 + i;
+      std::uint32_t word = 0;
+      std::memcpy(&word, from + at, sizeof word);
+      wg::put(block, from + 8192 + at, word);
+    }
+    if (what != mistake::no_publish) wg::publish(block);
+    wg::sync(block);
+  }
   template <class Block>
   static void step(const Block& block, const std::byte* first, const std::byte* second, int k,
                    mma::c_part<T> (&sums)[N / 8]) {
-    if constexpr (Left == left::shared) {
+    if constexpr (Left != left::registers) {
       const auto a_step = wg::rows_of_sums(block, first) + k * 32;
       if constexpr (Columns) {
         wg::multiply_add(block, sums, a_step,
@@ -145,6 +161,8 @@ TEST_CASE("warp groups: products through matrix descriptors") {
   CHECK(wrong<128, true>(mistake::none) == 0);
   CHECK(wrong<256, false>(mistake::none) == 0);
   CHECK(wrong<256, true, left::shared>(mistake::none) == 0);
+  CHECK(wrong<64, false, left::put>(mistake::none) == 0);
+  CHECK(wrong<256, true, left::put>(mistake::none) == 0);
   // As the PTX manual says: address / 16, offsets / 16, the mode in the last two bits.
   static_assert(wg::matrix::of(0x12400, 8192, 1024).word ==
                 (std::uint64_t{1} << 62 | std::uint64_t{64} << 32 | 512U << 16 | 0x1240U));
@@ -159,6 +177,8 @@ TEST_CASE("warp groups: misuse is an error") {
   using ds::error_code;
   const auto run = [](mistake what) { (void)wrong<64, false>(what); };
   CHECK_ERROR(error_code::device, "without a fence", "products", run(mistake::no_fence));
+  CHECK_ERROR(error_code::device, "not published", "words",
+              (void)wrong<64, false, left::put>(mistake::no_publish));
   CHECK_ERROR(error_code::device, "nobody committed", "products", run(mistake::no_commit));
   CHECK_ERROR(error_code::device, "one more", "of 1 arrivals", run(mistake::one_arrival_more));
   CHECK_ERROR(error_code::device, "256 registers after 512", "simulation",

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What only sm_90 has, simulated: barriers that count arrivals and bytes, tiles that arrive late
-// (and poison their place from the start), products of warp groups that read shared memory through
-// their descriptors, at once or not before the wait, and whose sums are poison until then.
+// (and poison their place from the start), words put for products that are poison until published,
+// products of warp groups that read shared memory through their descriptors, at once or not before
+// the wait, and whose sums are poison until then.
 #pragma once
 
 #include "deepseek/backend/cuda/bulk_copy.hpp"
@@ -9,6 +10,7 @@
 
 #include <cstring>
 #include <map>
+#include <utility>
 #include <vector>
 
 namespace simulation {
@@ -254,7 +256,8 @@ struct group_state {
 };
 struct lane_group_state {
   product_queue products;
-  const void* barrier = nullptr;  // that it waits for
+  std::vector<std::pair<void*, std::uint32_t>> put;  // and not published
+  const void* barrier = nullptr;                     // that it waits for
   int parity = 0, registers = 0;
 };
 
@@ -317,11 +320,19 @@ class group_operations {
     own().products.fence();
   }
   void group_commit() const { own().products.commit(); }
-  // All lots but the last `left` are over.
+  // All lots but the last `left` are over. Those that were not begun at once take many turns.
   void group_wait(int left) const {
-    self().wait_for_group();
+    for (int turn = 0; turn < (late() ? 32 : 1); ++turn) self().wait_for_group();
     own().products.run(self().window(), self().lane(), left);
     if (left == 0) own().products.finish();
+  }
+  void group_put(void* to, std::uint32_t word) const {
+    std::memset(to, 0xff, sizeof word);
+    own().put.emplace_back(to, word);
+  }
+  void group_publish() const {
+    for (const auto& [to, word] : own().put) std::memcpy(to, &word, sizeof word);
+    own().put.clear();
   }
   void group_sync() const { self().wait_for_group(); }
   void group_registers(int change) const {
@@ -335,6 +346,7 @@ class group_operations {
  private:
   const Self& self() const { return static_cast<const Self&>(*this); }
   lane_group_state& own() const { return self().own_group(); }
+  bool late() const { return self().warp() / 4 % 2 != 0; }
 
   template <class T, ds::warp_group::rows_hold Rows>
   late_product product(mma::c_part<T>* c, int blocks, ds::warp_group::matrix_of<Rows> b) const {
@@ -349,10 +361,10 @@ class group_operations {
     p.value = [](std::uint16_t bits) { return static_cast<float>(T::from_bits(bits)); };
     return p;
   }
-  // The second group of four runs its products at once.
+  // Every second group runs its products at once.
   void add(const late_product& p) const {
     own().products.add(p);
-    if (self().warp() / 4 % 2 == 0) own().products.run(self().window(), self().lane());
+    if (!late()) own().products.run(self().window(), self().lane());
   }
 };
 

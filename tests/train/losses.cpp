@@ -159,6 +159,13 @@ TEST_CASE("weights of tasks: fixed, and learned until each weighted loss is one 
   CHECK(w.weights[1] * 3 == doctest::Approx(0.5).epsilon(1e-6));
   CHECK(learned.log_variances()[0] == doctest::Approx(std::log(8.0)).epsilon(1e-6));
   CHECK_ERROR(ds::error_code::invalid_argument, "1 losses for 2 tasks", learned(b, {1}));
+  const double nan = std::nan("");
+  CHECK_ERROR(ds::error_code::nonfinite, "loss 1 is nan", fixed(b, {4, nan}));
+  CHECK_ERROR(ds::error_code::nonfinite, "loss 0 is inf", learned(b, {HUGE_VAL, 1}));
+  CHECK_ERROR(ds::error_code::invalid_argument, "a weight is nan",
+              ds::fixed_task_weights({1, nan}));
+  CHECK_ERROR(ds::error_code::invalid_argument, "lr is -1",
+              ds::uncertainty_weights({ds::task_loss::likelihood}, -1));
   CHECK_ERROR(ds::error_code::invalid_argument, "3 losses for 2 tasks", fixed(b, {1, 2, 3}));
 }
 

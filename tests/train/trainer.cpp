@@ -117,6 +117,31 @@ TEST_CASE("what is not finite is refused and nothing moves") {
               ds::trainer(b, m, ds::adamw{}, ds::constant_rate{}, {.clip = -1}));
 }
 
+TEST_CASE(
+    "a gradient whose squares overflow is clipped exactly, or refused: it would stop weights") {
+  const ds::cpu b;
+  using single = ds::model<net, float, ds::cpu>;
+  const auto huge = [](const auto&, auto& gradients, double) {
+    ds::visit([](const ds::tensor_name&, auto& g) { std::fill_n(g.data(), g.size(), 1e20F); },
+              gradients);
+    return 0.0;
+  };
+  single m(b, ds::normal_init{.stddev = 0.3, .seed = 5});
+  double weights = 0;
+  ds::visit(
+      [&](const ds::tensor_name&, const auto& t) { weights += static_cast<double>(t.size()); },
+      m.parameters());
+  ds::trainer clipped(b, m, ds::adamw{}, ds::constant_rate{.peak = 0.1}, {.clip = 1});
+  clipped.with_penalty(huge);
+  const auto r = clipped.micro_step(part(text, 0, 16), part(next, 0, 16));
+  CHECK(r->norm == doctest::Approx(1e20 / 15 * std::sqrt(weights)));
+  ds::trainer free(b, m, ds::adamw{}, ds::constant_rate{.peak = 0.1}, {.clip = 0});
+  free.with_penalty(huge);
+  CHECK_ERROR(ds::error_code::nonfinite, "gradient's norm is", "clipped to", "2^63",
+              free.micro_step(part(text, 0, 16), part(next, 0, 16)));
+  CHECK(free.optimizer().steps() == 0);
+}
+
 TEST_CASE("it learns, and threads do not matter") {
   std::vector<double> first;
   for (const int threads : {1, 2, 3}) {

@@ -108,11 +108,15 @@ ds::capacity_rule read_capacity(op_case& in, index_t assignments, index_t expert
               ds::escaped(then), "; write pass or reroute");
   const double factor = in.number("factor", 0);
   ds::require(factor >= 0 && factor <= 1e6, error_code::config, "expert_capacity: factor is ",
-              factor, "; write a number from 0 to 1e6");
-  const index_t by_factor =
-      experts > 0 ? ds::expert_capacity_of(factor, assignments, experts, in.integer("least", 0))
-                  : 0;
-  return {.capacity = factor > 0 ? by_factor : in.integer("capacity"),
+              factor, "; write a number from 0 (capacity says it) to 1e6");
+  const index_t least = in.integer("least", 0), none = -1;
+  const index_t given = factor > 0 ? none : in.integer("capacity", none);
+  ds::require(factor > 0 || given >= 0, error_code::config, "expert_capacity: factor is ", factor,
+              " and capacity ", given, "; write a factor > 0 or a capacity >= 0");
+  const bool by_factor = factor > 0 && experts > 0;
+  const index_t rows =
+      by_factor ? ds::expert_capacity_of(factor, assignments, experts, least) : index_t{0};
+  return {.capacity = factor > 0 ? rows : given,
           .order = order == "position" ? ds::drop_order::by_position
                    : order == "score"  ? ds::drop_order::by_score
                                        : ds::drop_order::at_random,

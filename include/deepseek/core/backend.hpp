@@ -4,6 +4,7 @@
 // A context is not shared between threads that run at the same time: give each its own.
 #pragma once
 
+#include "deepseek/core/apart.hpp"
 #include "deepseek/core/arena.hpp"
 
 #include <concepts>
@@ -62,10 +63,6 @@ constexpr void check_spaces(const B&, const V&...) {
   fail(error_code::invalid_argument, object, shape, ": extent ", i, " is ", shape.extents[i],
        "; extents are >= 0");
 }
-[[noreturn]] inline void fail_aliasing(const shape_text& shape, const char* object) {
-  fail(error_code::aliasing, object, shape,
-       ": the output begins where this input does; pass memory of its own for the output");
-}
 
 // One extent checked against another, with the sentence that says which object is wrong.
 template <class View>
@@ -79,13 +76,6 @@ void require_data(const View& v, const char* object) {
     if (v.extent(i) < 0) fail_negative(shape_of(v), i, object);
   }
   if (v.data() == nullptr && v.size() != 0) fail_data(shape_of(v), v.size(), object);
-}
-// An op that writes y while it still reads x. Only one beginning of both is found: parts of one
-// buffer may interleave without an element in common.
-template <class View, class Out>
-void require_apart(const View& x, const Out& y, const char* object) {
-  const void *in = x.data(), *out = y.data();
-  if (in == out && !x.empty() && !y.empty()) fail_aliasing(shape_of(x), object);
 }
 
 }  // namespace deepseek

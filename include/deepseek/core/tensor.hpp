@@ -74,9 +74,9 @@ class tensor {
   void zero() { memory<Space>::zero(storage_.data(), storage_.bytes()); }
 
  private:
-  static index_t count(const extents_array& extents) {
+  static index_t count(const extents_array& extents) {  // from the last extent, as views count
     index_t n = 1;
-    for (int i = 0; i < rank; ++i) {
+    for (int i = rank - 1; i >= 0; --i) {
       require(extents[i] >= 0, error_code::invalid_argument, "tensor: extent ", i, " is ",
               extents[i], "; extents are >= 0");
       n = checked_product(n, extents[i]);

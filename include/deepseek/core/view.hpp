@@ -7,6 +7,7 @@
 #include "deepseek/core/error.hpp"
 #include "deepseek/core/space.hpp"
 
+#include <limits>
 #include <ostream>
 #include <sstream>
 #include <string>
@@ -19,6 +20,21 @@ namespace detail {
   fail(error_code::shape_mismatch, "view: extent ", which, " is ", given,
        ", the type of the view says ", of_type,
        "; give data of that shape, or a view whose extent is dyn");
+}
+[[noreturn]] inline void fail_size(const index_t* extents, int rank) {
+  std::ostringstream shape;
+  for (int i = 0; i < rank; ++i) shape << (i > 0 ? ", " : "[") << extents[i];
+  fail(error_code::overflow, "view: extents ", shape.str(),
+       "] are more elements or bytes than 64 bits count; pass the extents of memory that exists");
+}
+// The product of extents from the last to the first, or the error.
+template <int Rank>
+index_t counted(const index_t* extents) {
+  index_t n = extents[Rank - 1];
+  for (int i = Rank - 2; i >= 0; --i) {
+    if (__builtin_mul_overflow(n, extents[i], &n)) fail_size(extents, Rank);
+  }
+  return n;
 }
 }  // namespace detail
 
@@ -35,8 +51,10 @@ class view {
   view() = default;
 
   // Contiguous, the last extent fastest. Here and below, on the host: shape_mismatch where an
-  // extent is not what the type says.
+  // extent is not what the type says, overflow where the elements (here their bytes, too) are more
+  // than 64 bits count.
   DEEPSEEK_HOST_DEVICE view(T* data, const extents_array& extents) : data_(data) {
+    if constexpr (on_host && rank > 0) require_bytes(extents);
     for (int i = 0; i < rank; ++i) extents_[i] = extents[i];
     index_t step = 1;
     for (int i = rank - 1; i >= 0; --i) {
@@ -47,6 +65,7 @@ class view {
   }
   DEEPSEEK_HOST_DEVICE view(T* data, const extents_array& extents, const extents_array& strides)
       : data_(data) {
+    if constexpr (on_host && rank > 1) detail::counted<rank>(extents);
     for (int i = 0; i < rank; ++i) {
       extents_[i] = extents[i];
       strides_[i] = strides[i];
@@ -73,9 +92,10 @@ class view {
     return fixed[i] != dyn ? fixed[i] : extents_[i];
   }
   DEEPSEEK_HOST_DEVICE index_t stride(int i) const { return strides_[i]; }
+  // From the last extent, as the constructors count: what they let through cannot overflow here.
   DEEPSEEK_HOST_DEVICE index_t size() const {
     index_t n = 1;
-    for (int i = 0; i < rank; ++i) n *= extent(i);
+    for (int i = rank - 1; i >= 0; --i) n *= extent(i);
     return n;
   }
   DEEPSEEK_HOST_DEVICE bool empty() const { return size() == 0; }
@@ -105,6 +125,10 @@ class view {
       if (data_ != nullptr && extents_[i] != extent(i))
         detail::fail_extent(i, extents_[i], extent(i));
     }
+  }
+  static void require_bytes(const extents_array& extents) {
+    constexpr auto most = std::numeric_limits<index_t>::max() / static_cast<index_t>(sizeof(T));
+    if (detail::counted<rank>(extents) > most) detail::fail_size(extents, rank);
   }
 
   T* data_ = nullptr;

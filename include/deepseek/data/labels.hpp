@@ -31,9 +31,11 @@ inline std::vector<std::int32_t> bio_labels(std::span<const entity> entities, st
   std::vector<std::int32_t> labels(tokens, 0);
   for (std::size_t i = 0; i < entities.size(); ++i) {
     const entity& e = entities[i];
-    require(e.first < e.last && e.last <= tokens && e.kind >= 0, error_code::index_range,
-            "bio_labels: entity ", i, " is tokens ", e.first, " .. ", e.last, " of kind ", e.kind,
-            " among ", tokens, " tokens; pass first < last <= tokens and a kind >= 0");
+    constexpr std::int32_t last_kind = (INT32_MAX - 2) / 2;
+    require(e.first < e.last && e.last <= tokens && e.kind >= 0 && e.kind <= last_kind,
+            error_code::index_range, "bio_labels: entity ", i, " is tokens ", e.first, " .. ",
+            e.last, " of kind ", e.kind, " among ", tokens,
+            " tokens; pass first < last <= tokens and a kind of 0 .. ", last_kind);
     for (std::size_t t = e.first; t < e.last; ++t) {
       require(labels[t] == 0, error_code::invalid_argument, "bio_labels: entity ", i,
               " meets another at token ", t, "; a token is of one entity");

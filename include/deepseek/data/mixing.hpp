@@ -4,7 +4,8 @@
 // of a run can be repeated. The share of s among n examples is within 5 sqrt(w (1 - w) / n) of its
 // weight but once in some million times.
 // largest_remainder: the exact form: n examples as whole numbers that add up to n, each within one
-// of n weight / sum. Errors: invalid_argument (no weights, a negative one, a sum of 0).
+// of n weight / sum. Errors: invalid_argument (no weights, a negative one, a sum of 0), limit (n
+// beyond 2^50, where shares in double are no longer whole numbers).
 #pragma once
 
 #include <algorithm>
@@ -59,6 +60,8 @@ class data_mix {
 
 inline std::vector<std::size_t> largest_remainder(std::span<const double> weights, std::size_t n) {
   const double sum = detail::checked_sum(weights);
+  require(n <= std::size_t{1} << 50, error_code::limit, "largest_remainder: ", n,
+          " examples; pass at most 2^50");
   std::vector<std::size_t> counts, order(weights.size());
   std::vector<double> rest;
   for (const double w : weights) {

@@ -6,7 +6,8 @@
 // with room (11/9 of the best number of bins, plus one, at most). pack_batch: one bin as packed
 // tokens with offsets, which attention takes as `sequences`: nothing is padded, no sequence sees
 // another. Ties by position, so the same input gives the same batches.
-// Errors: limit (a sequence longer than the budget or capacity), index_range.
+// Errors: limit (a sequence longer than the budget or capacity; more than 2^31 - 1 tokens in one
+// packed batch or one padded sequence), index_range.
 // Sources: Johnson 1973 (first fit); Krell et al. 2021 (packing without cross-contamination).
 #pragma once
 
@@ -33,6 +34,11 @@ inline void require_fits(std::span<const std::size_t> lengths, std::size_t most,
     require(lengths[i] <= most, error_code::limit, what, ": sequence ", i, " has ", lengths[i],
             " tokens, more than ", most, "; cut it or allow more");
   }
+}
+// Lengths and offsets are int32.
+inline void require_int32(std::size_t tokens, const char* what) {
+  require(tokens <= static_cast<std::size_t>(INT32_MAX), error_code::limit, what, ": ", tokens,
+          " tokens, more than ", INT32_MAX, "; make smaller batches");
 }
 
 }  // namespace detail
@@ -84,6 +90,7 @@ inline padded_batch pad_batch(token_lists sequences, const index_list& which, st
     require(i < sequences.size(), error_code::index_range, "pad_batch: sequence ", i, " of ",
             sequences.size(), "; pass positions of sequences");
     out.longest = std::max(out.longest, sequences[i].size());
+    detail::require_int32(out.longest, "pad_batch");
   }
   for (const std::size_t i : which) {
     out.lengths.push_back(static_cast<std::int32_t>(sequences[i].size()));
@@ -99,9 +106,13 @@ struct packed_batch {
 };
 inline packed_batch pack_batch(token_lists sequences, const index_list& which) {
   packed_batch out;
+  std::size_t total = 0;
   for (const std::size_t i : which) {
     require(i < sequences.size(), error_code::index_range, "pack_batch: sequence ", i, " of ",
             sequences.size(), "; pass positions of sequences");
+    detail::require_int32(total += sequences[i].size(), "pack_batch");
+  }
+  for (const std::size_t i : which) {
     out.tokens.insert(out.tokens.end(), sequences[i].begin(), sequences[i].end());
     out.offsets.push_back(static_cast<std::int32_t>(out.tokens.size()));
   }

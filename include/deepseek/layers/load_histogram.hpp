@@ -3,6 +3,7 @@
 // share of the assignments (the buffer `load`, layers/gate.hpp), a line and a bar for each expert;
 // a bar reaches the middle mark at an equal share and is full at twice that ('>': more). Where
 // there are more than `lines` experts, a line is the mean of several neighbours. Host memory.
+// Errors: invalid_argument (width, lines), nonfinite (a load that is negative or not finite).
 #pragma once
 
 #include "deepseek/core/parameters.hpp"
@@ -32,10 +33,18 @@ inline std::string load_bar(double ratio, int width) {
 // One router: shares of the experts, which need not sum to one.
 template <class V>
 std::string load_histogram_of(const std::string& name, const V& load, histogram_style how = {}) {
+  require(how.width >= 2 && how.width <= 1000 && how.lines >= 1, error_code::invalid_argument,
+          "load_histogram: width is ", how.width, ", lines ", how.lines,
+          "; pass a width of 2 .. 1000 and at least one line");
   const index_t experts = load.extent(0);
-  const index_t in_line = (experts + how.lines - 1) / std::max<index_t>(how.lines, 1);
+  const index_t in_line = experts / how.lines + (experts % how.lines > 0 ? 1 : 0);
   double sum = 0, most = 0, least = 0;
-  for (index_t e = 0; e < experts; ++e) sum += static_cast<double>(load(e));
+  for (index_t e = 0; e < experts; ++e) {
+    const double share = static_cast<double>(load(e));
+    require(share >= 0 && share <= 1e300, error_code::nonfinite, "load_histogram: ", name,
+            ": the load of expert ", e, " is ", share, "; loads are finite and >= 0");
+    sum += share;
+  }
   char text[160];
   std::snprintf(text, sizeof text, "%s: %lld experts", name.c_str(),
                 static_cast<long long>(experts));

@@ -2,7 +2,8 @@
 // deepseek_sparse_attention<config>: latent attention (layers/latent_attention.hpp, causal) of
 // which every query sees the top_k keys that an indexer selects for it (layers/key_indexer.hpp),
 // the same for all heads; a call of at most top_k positions sees all. The naive form visits tiles
-// that hold selected keys, the absorbed form gathers the selected rows (8 heads or more, cpu).
+// that hold selected keys, the absorbed form gathers the selected rows (cpu: 8 heads or more; cuda:
+// 16 bits, kv_rank 512).
 // Selection has no gradient. The indexer learns from the divergence of softmax(scores) from the
 // mean of the heads' attention (ops/kl_divergence.hpp), over the keys that attention sees: all
 // (training = dense) or the selected ones (sparse), with x and the latents detached; this takes

@@ -8,7 +8,8 @@
 // backend/rows/activation.hpp.
 // Types may differ; arithmetic in accumulate_t of the output, rounded once. NaN stays NaN;
 // infinities give the limits.
-// Errors: shape_mismatch, invalid_argument (null data). Bits do not depend on threads.
+// Errors: shape_mismatch, invalid_argument (null data), aliasing (y overlaps x, or dx dy, and
+// is not the same view). Bits do not depend on threads.
 // Cost: about 10 flops an element (silu, sigmoid), 20 (gelu), 1 (relu); bound by memory.
 // Source: Hendrycks and Gimpel, Gaussian Error Linear Units (2016), section 2.
 #pragma once
@@ -43,6 +44,7 @@ struct activation_op {
     require_same_shape(y, x, (op + ": y").c_str());
     require_data(x, (op + ": x").c_str());
     require_data(y, (op + ": y").c_str());
+    require_same_or_apart(x, y, (op + ": x").c_str());
     if (x.empty()) return;
     activation_impl(b, Kind{}, x, y);
   }
@@ -70,6 +72,7 @@ struct activation_backward_op {
     require_data(x, (op + ": x").c_str());
     require_data(dy, (op + ": dy").c_str());
     require_data(dx, (op + ": dx").c_str());
+    require_same_or_apart(dy, dx, (op + ": dy").c_str());
     if (x.empty()) return;
     activation_backward_impl(b, Kind{}, x, dy, dx);
   }

@@ -55,6 +55,22 @@ void require_offsets(const Offsets& offsets, index_t rows, const char* object) {
           " for ", rows, " rows; the last sequence ends at the last row");
 }
 
+// Offsets of experts' rows: from 0, not falling, to at most `rows`; rows behind belong to no
+// expert. Only where the host can read them: a device trusts what expert_plan made there.
+template <class B, class Offsets>
+void require_expert_offsets(const B&, const Offsets& offsets, index_t rows, const char* object) {
+  if constexpr (!RunsKernels<B>) {
+    index_t before = 0;
+    for (index_t i = 0; i < offsets.extent(0); ++i) {
+      const index_t here = offsets(i);
+      require(here >= before && here <= rows && (i > 0 || here == 0), error_code::offsets, object,
+              "[", i, "] is ", here, " after ", before, " for ", rows,
+              " rows; pass offsets from 0 to the rows that do not fall");
+      before = here;
+    }
+  }
+}
+
 // What is added under a square root so that it stays away from zero.
 inline void require_epsilon(double eps, const char* op) {
   require(std::isfinite(eps) && eps >= 0, error_code::invalid_argument, op, ": eps is ", eps,

@@ -2,10 +2,12 @@
 // combine: y[t] = sum over k = 0 .. K-1 in order of weights[t, k] * ys[slot[t, k]].
 // ys [R, D], weights [T, K], slot [T, K] int32 from expert_plan (-1: no row, adds nothing), y [T,
 // D]. Backward: dys[slot[t, k]] = weights[t, k] * dy[t], dweights[t, k] = <dy[t], ys[slot[t, k]]>;
-// both are written (0 for -1); the other slots are a permutation of 0 .. R-1. dys may be ys where
+// both are written (0 for -1); the other slots are a permutation of 0 .. R-1 as expert_plan makes
+// it: that none is there twice is trusted. dys may be ys where
 // no dweights is asked for (dweights = none{}). Types: sums in accumulate_t of the output, rounded
 // once. Bits do not depend on threads. Errors: index_range (slot outside -1 .. R-1; nothing is
-// written then), shape_mismatch, invalid_argument. Cost: 2 R D flops forward, 3 R D backward.
+// written then), shape_mismatch, invalid_argument, aliasing. Cost: 2 R D flops forward, 3 R D
+// backward.
 #pragma once
 
 #include "deepseek/ops/argument.hpp"
@@ -60,6 +62,7 @@ struct combine_op {
     require_data(weights, "combine: weights");
     require_data(slot, "combine: slot");
     require_data(y, "combine: y");
+    require_apart(ys, y, "combine: ys");
     if (y.extent(0) > 0) {
       using bundle = combine_by<decltype(as_const(weights)), decltype(as_const(slot))>;
       combine_impl(b, ys, bundle{weights, slot}, y);
@@ -94,6 +97,7 @@ struct combine_backward_op {
     require_data(slot, "combine_backward: slot");
     require_data(dy, "combine_backward: dy");
     require_data(dys, "combine_backward: dys");
+    require_apart(dy, dys, "combine_backward: dy");
     using inputs = combine_inputs<decltype(as_const(ys)), decltype(as_const(weights)),
                                   decltype(as_const(slot))>;
     const inputs views{ys, weights, slot};
@@ -104,6 +108,7 @@ struct combine_backward_op {
       check_spaces(b, dweights);
       require_same_shape(dweights, slot, "combine_backward: dweights");
       require_data(dweights, "combine_backward: dweights");
+      require_apart(ys, dys, "combine_backward: ys");
       run(b, views, dy, dys, dweights);
     }
   }

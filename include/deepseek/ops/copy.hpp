@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // copy: y = x, element by element; one shape, any strides, any element types.
 // Types: a conversion rounds once to nearest, ties to even (float to bf16); the same type keeps
-// every bit. Integers only to the same type. x and y must not overlap.
-// Errors: shape_mismatch, invalid_argument (null data). Cost: each view once.
+// every bit. Integers only to the same type. y may be x itself (nothing is done), but not
+// overlap it otherwise.
+// Errors: shape_mismatch, invalid_argument (null data), aliasing. Cost: each view once.
 #pragma once
 
 #include "deepseek/ops/argument.hpp"
@@ -20,6 +21,11 @@ struct copy_op {
     require_same_shape(x, y, "copy: x");
     require_data(x, "copy: x");
     require_data(y, "copy: y");
+    if constexpr (std::is_same_v<typename decltype(x)::value_type,
+                                 typename decltype(y)::value_type>) {
+      if (same_places(x, y)) return;
+    }
+    require_apart(x, y, "copy: x");
     if (!y.empty()) copy_impl(b, x, y);
   }
 };

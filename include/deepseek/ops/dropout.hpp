@@ -6,7 +6,8 @@
 //          counter {e / 4 low, step high + e / 4 high, site, step low})
 // and e is kept where word >= floor(rate * 2^32): the same mask on every backend.
 // Types: 1 / (1 - rate) is rounded to accumulate_t of y, the product is formed there, rounded once.
-// Errors: invalid_argument (rate outside [0, 1)), shape_mismatch.
+// Errors: invalid_argument (rate outside [0, 1)), shape_mismatch, aliasing (y overlaps x and is
+// not x).
 // Cost: one Philox block (10 rounds) for 4 elements. Source: Srivastava et al. 2014, section 4.
 #pragma once
 
@@ -47,6 +48,7 @@ struct dropout_op {
     require_same_shape(x, y, "dropout: x");
     require_data(x, "dropout: x");
     require_data(y, "dropout: y");
+    require_same_or_apart(x, y, "dropout: x");
     require(spec.rate >= 0 && spec.rate < 1, error_code::invalid_argument, "dropout: rate is ",
             spec.rate, "; pass a share in [0, 1)");
     if (!y.empty()) dropout_impl(b, x, y, spec);

@@ -3,7 +3,8 @@
 // Backward: dtable[ids[i]] += dy[i], added over i = 0 .. n-1 in order, in accumulate_t of dtable,
 // rounded at each addition: bits do not depend on threads. Rows that no id names are not touched.
 // Errors: index_range for an id outside 0 .. V-1 (names its position; nothing is written then),
-// shape_mismatch, invalid_argument. Cost: n x D elements read and written.
+// shape_mismatch, invalid_argument, aliasing (y overlaps table, dtable dy). Cost: n x D elements
+// read and written.
 #pragma once
 
 #include "deepseek/ops/argument.hpp"
@@ -26,6 +27,7 @@ struct embedding_op {
     require_data(ids, "embedding: ids");
     require_data(table, "embedding: table");
     require_data(y, "embedding: y");
+    require_apart(table, y, "embedding: table");
     if (!ids.empty()) embedding_impl(b, ids, table, y);
   }
 };
@@ -46,6 +48,7 @@ struct embedding_backward_op {
     require_data(ids, "embedding_backward: ids");
     require_data(dy, "embedding_backward: dy");
     require_data(dtable, "embedding_backward: dtable");
+    require_apart(dy, dtable, "embedding_backward: dy");
     if (!ids.empty()) embedding_backward_impl(b, ids, dy, dtable);
   }
 };

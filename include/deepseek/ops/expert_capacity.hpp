@@ -17,6 +17,8 @@
 
 #include "deepseek/ops/jitter.hpp"
 
+#include <limits>
+
 namespace deepseek {
 
 enum class drop_order { by_position, by_score, at_random };
@@ -29,10 +31,24 @@ struct capacity_rule {
   routing_draw draw = {};  // of at_random
 };
 
-// ceil(factor * choices * tokens / experts), at least `least`.
+// ceil(factor * choices * tokens / experts), at least `least`. invalid_argument for a factor that
+// is not > 0 and finite, less than one expert, a negative number; overflow beyond 2^53 rows.
 constexpr index_t expert_capacity_of(double factor, index_t assignments, index_t experts,
                                      index_t least = 0) {
+  if (!(factor > 0 && factor <= std::numeric_limits<double>::max())) {
+    fail(error_code::invalid_argument, "expert_capacity_of: factor is ", factor,
+         "; pass a finite number > 0 such as 1.25, or no capacity at all");
+  }
+  if (experts < 1 || assignments < 0 || least < 0) {
+    fail(error_code::invalid_argument, "expert_capacity_of: ", assignments, " assignments to ",
+         experts, " experts, at least ", least,
+         " each; pass >= 0 assignments, >= 1 experts and a least of >= 0");
+  }
   const double exact = factor * static_cast<double>(assignments) / static_cast<double>(experts);
+  if (!(exact < 0x1p53)) {
+    fail(error_code::overflow, "expert_capacity_of: factor ", factor, " times ", assignments,
+         " assignments to ", experts, " experts is ", exact, " rows; pass a smaller factor");
+  }
   const auto whole = static_cast<index_t>(exact);
   const index_t up = static_cast<double>(whole) < exact ? whole + 1 : whole;
   return up > least ? up : least;

@@ -7,7 +7,8 @@
 // y [M, N], bias [N] or none, offsets [E + 1] int32. Types: any floating x and y; codes and scales
 // in float; inner sums are fma chains over k, each added to y's by one fma, in accumulate_t of y.
 // Rows are independent; same bits for any threads. Errors: shape_mismatch, invalid_argument,
-// nonfinite (x; outputs are then untouched). Source: DeepSeek-V3 report (2024), section 3.3.
+// offsets (as grouped_gemm), nonfinite (x; outputs are then untouched). Source: DeepSeek-V3 report
+// (2024), section 3.3.
 #pragma once
 
 #include "deepseek/ops/weight_gemm.hpp"
@@ -82,6 +83,7 @@ struct grouped_fp8_gemm_op {
     check_spaces(b, offsets);
     require_extent(offsets, 0, w.experts() + 1, "grouped_fp8_gemm: offsets");
     require_data(offsets, "grouped_fp8_gemm: offsets");
+    require_expert_offsets(b, offsets, y.extent(0), "grouped_fp8_gemm: offsets");
     if (!y.empty()) grouped_fp8_gemm_impl(b, x, w, offsets, y);
   }
 };

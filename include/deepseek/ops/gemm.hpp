@@ -5,8 +5,8 @@
 // Types: any floating types; accumulated in accumulate_t of c over k = 0 .. K-1 in order, rounded
 // once. K = 0 gives act(bias). On cpu (float, double, float by bf16 weights, f16 by f16) every
 // element is one chain of fused multiply-adds, of bf16 by bf16 one of sums of pairs of products, so
-// its bits do not depend on M, N, threads or position. c must not overlap a or b (what begins
-// where c does is refused). Errors: shape_mismatch, invalid_argument, aliasing. Cost: 2 M N K
+// its bits do not depend on M, N, threads or position. c must not overlap a, b or bias
+// (core/apart.hpp). Errors: shape_mismatch, invalid_argument, aliasing. Cost: 2 M N K
 // flops.
 #pragma once
 
@@ -57,6 +57,7 @@ struct gemm_op {
       check_spaces(b, bias);
       require_extent(bias, 0, c.extent(rank - 1), "gemm: bias");
       require_data(bias, "gemm: bias");
+      require_apart(bias, c, "gemm: bias");
       gemm_impl(b, as_dynamic(a), as_dynamic(w), as_dynamic(c),
                 gemm_epilogue<decltype(as_const(bias))>{bias, epilogue.act, epilogue.how});
     }

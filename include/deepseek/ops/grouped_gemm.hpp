@@ -5,8 +5,8 @@
 // Backward: dx[r] = dy[r] w[e]^T is written, dw[e] += x_e^T dy_e.
 // Biases [E, N] come after it: add_expert_bias: y[r] += bias[e]; add_expert_sums: their gradient,
 // out[e] += sum of the rows of e.
-// Errors: shape_mismatch, invalid_argument, aliasing (y begins where x or w does); offsets are what
-// expert_plan made and are trusted.
+// Errors: shape_mismatch, invalid_argument, aliasing (y overlaps x or w), offsets (not from 0,
+// falling, beyond R; on a device they are what expert_plan made there and are trusted).
 #pragma once
 
 #include "deepseek/ops/gemm.hpp"
@@ -33,6 +33,7 @@ struct grouped_gemm_op {
     require_data(x, "grouped_gemm: x");
     require_data(w, "grouped_gemm: w");
     require_data(offsets, "grouped_gemm: offsets");
+    require_expert_offsets(b, offsets, y.extent(0), "grouped_gemm: offsets");
     require_data(y, "grouped_gemm: y");
     require_apart(x, y, "grouped_gemm: x");
     require_apart(w, y, "grouped_gemm: w");
@@ -76,7 +77,13 @@ struct grouped_gemm_backward_op {
     require_extent(dw, 2, dy.extent(1), "grouped_gemm_backward: dw");
     require_extent(x, 0, dy.extent(0), "grouped_gemm_backward: x");
     require_data(x, "grouped_gemm_backward: x");
+    require_extent(as_view(in.offsets), 0, dw.extent(0) + 1, "grouped_gemm_backward: offsets");
+    require_data(as_view(in.offsets), "grouped_gemm_backward: offsets");
+    require_expert_offsets(b, as_const(as_view(in.offsets)), x.extent(0),
+                           "grouped_gemm_backward: offsets");
     require_data(dw, "grouped_gemm_backward: dw");
+    require_apart(x, dw, "grouped_gemm_backward: x");
+    require_apart(dy, dw, "grouped_gemm_backward: dy");
     ops::grouped_gemm(b, dy, transposed(as_view(in.w)), in.offsets, out.dx);
     if (!dw.empty()) grouped_gemm_weight_gradient_impl(b, x, dy, as_const(as_view(in.offsets)), dw);
   }
@@ -97,7 +104,9 @@ struct add_expert_bias_op {
     require_extent(bias, 1, y.extent(1), "add_expert_bias: bias");
     require_data(bias, "add_expert_bias: bias");
     require_data(offsets, "add_expert_bias: offsets");
+    require_expert_offsets(b, offsets, y.extent(0), "add_expert_bias: offsets");
     require_data(y, "add_expert_bias: y");
+    require_apart(bias, y, "add_expert_bias: bias");
     if (!y.empty()) add_expert_bias_impl(b, bias, offsets, y);
   }
 };
@@ -118,6 +127,7 @@ struct add_expert_sums_op {
     require_extent(out, 1, x.extent(1), "add_expert_sums: out");
     require_data(x, "add_expert_sums: x");
     require_data(offsets, "add_expert_sums: offsets");
+    require_expert_offsets(b, offsets, x.extent(0), "add_expert_sums: offsets");
     require_data(out, "add_expert_sums: out");
     if (!x.empty()) add_expert_sums_impl(b, x, offsets, out);
   }

@@ -5,7 +5,8 @@
 // x[..., dim] y[..., dim], any rank >= 1; y may be x. It spreads one large element over the row,
 // which then loses less in 8 bits.
 // Types may differ; log2(dim) stages of sums and differences in accumulate_t of y, rounded once.
-// Errors: shape_mismatch, invalid_argument (null data), config (dim is no power of two).
+// Errors: shape_mismatch, invalid_argument (null data), config (dim is no power of two),
+// aliasing (y overlaps x and is not x).
 // Bits do not depend on threads. Cost: log2(dim) flops an element. Source: Sylvester 1867.
 #pragma once
 
@@ -26,6 +27,7 @@ struct hadamard_op {
     require_same_shape(y, x, "hadamard: y");
     require_data(x, "hadamard: x");
     require_data(y, "hadamard: y");
+    require_same_or_apart(x, y, "hadamard: x");
     const index_t dim = x.extent(rank - 1);
     require((dim & (dim - 1)) == 0, error_code::config, "hadamard: rows of ", dim,
             " elements; their number must be a power of two: pad them with zeros");

@@ -2,11 +2,11 @@
 // What hyper-connections do with n streams X [tokens, n, dim], token by token:
 //   hyper_read:   x = sum_i pre_i X_i               pre [tokens, n], x [tokens, dim]
 //   hyper_write:  Y_j = post_j y + sum_i mix_ij X_i post [tokens, n], mix [tokens, n, n]: the sum
-//                 runs over the first index of mix. Y must not overlap X.
+//                 runs over the first index of mix. Y must not overlap X, nor dX dY.
 // Backward of read: dpre_i = dx . X_i is written, dX_i += pre_i dx added to; of write: dy = sum_j
 // post_j dY_j, dpost_j = dY_j . y, dmix_ij = X_i . dY_j, dX_i = sum_j mix_ij dY_j, all written.
 // Types may differ; sums in accumulate_t of the result, rounded once. Errors: shape_mismatch,
-// invalid_argument. Bits do not depend on threads; a token alone has the same bits.
+// invalid_argument, aliasing. Bits do not depend on threads; a token alone has the same bits.
 // Cost: 2 n and 2 n (n + 1) flops an element of dim. Sources: Zhu et al. 2024 (hyper-connections);
 // Xie et al. 2025; the transposed mix as in DeepSeek's TileKernels.
 #pragma once
@@ -108,6 +108,7 @@ struct hyper_write_op {
     hyper_checks::require_mix(in.mix, in.post, "hyper_write: mix");
     require_same_shape(out, in.streams, "hyper_write: out");
     require_data(out, "hyper_write: out");
+    require_apart(in.streams, out, "hyper_write: streams");
     if (!out.empty()) hyper_write_impl(b, in, out);
   }
 };
@@ -128,6 +129,7 @@ struct hyper_write_backward_op {
     hyper_checks::require_mix(in.mix, in.post, "hyper_write_backward: mix");
     require_same_shape(dout, in.streams, "hyper_write_backward: dout");
     require_data(dout, "hyper_write_backward: dout");
+    require_apart(dout, to.streams, "hyper_write_backward: dout");
     require_same_shape(to.streams, in.streams, "hyper_write_backward: dstreams");
     hyper_checks::require_streams(to.streams, to.y, to.post, "hyper_write_backward: gradients");
     hyper_checks::require_mix(to.mix, to.post, "hyper_write_backward: dmix");

@@ -7,8 +7,8 @@
 // or none, offsets [E + 1] int32. Types: x and y any floating type; a group's sum is an exact
 // integer; groups in order, one fma each, then one fma with a and bias, in accumulate_t of y. Rows
 // are independent; same bits for any threads. Errors: shape_mismatch, invalid_argument, config
-// (group size), nonfinite (x; y is then untouched). Cost: 2 M N K integer operations, the stored
-// bytes of w once.
+// (group size), offsets (as grouped_gemm), nonfinite (x; y is then untouched). Cost: 2 M N K
+// integer operations, the stored bytes of w once.
 #pragma once
 
 #include "deepseek/ops/weight_gemm.hpp"
@@ -63,6 +63,7 @@ struct grouped_int4_int8_gemm_op {
     check_spaces(b, offsets);
     require_extent(offsets, 0, w.experts() + 1, "grouped_int4_int8_gemm: offsets");
     require_data(offsets, "grouped_int4_int8_gemm: offsets");
+    require_expert_offsets(b, offsets, y.extent(0), "grouped_int4_int8_gemm: offsets");
     if (!y.empty()) grouped_int4_int8_gemm_impl(b, x, w, offsets, y);
   }
 };

@@ -4,9 +4,9 @@
 // Bits: u_e = uniform01(word e) of the stream (seed, step, site, random_use::routing), e counting
 // elements in row-major order: the same on every backend and when it is run again.
 // Types: the factor and the product in accumulate_t of y, rounded once. Errors: invalid_argument
-// (amount outside [0, 1]), shape_mismatch. Cost: one Philox block for 4 elements.
-// Source: Fedus, Zoph & Shazeer 2022 (Switch Transformer), section 2.4: a router's input jittered
-// by 1e-2 in training.
+// (amount outside [0, 1]), shape_mismatch, aliasing (y overlaps x and is not x). Cost: one Philox
+// block for 4 elements. Source: Fedus, Zoph & Shazeer 2022 (Switch Transformer), section 2.4: a
+// router's input jittered by 1e-2 in training.
 #pragma once
 
 #include "deepseek/core/random.hpp"
@@ -39,6 +39,7 @@ struct jitter_op {
     require_same_shape(x, y, "jitter: x");
     require_data(x, "jitter: x");
     require_data(y, "jitter: y");
+    require_same_or_apart(x, y, "jitter: x");
     require(amount >= 0 && amount <= 1, error_code::invalid_argument, "jitter: amount is ", amount,
             "; pass a share in [0, 1] such as 0.01");
     if (!y.empty()) jitter_impl(b, x, y, amount, draw);

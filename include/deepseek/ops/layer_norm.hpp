@@ -4,8 +4,11 @@
 // x[rows, dim] w[dim] bias[dim] y[rows, dim]; y may be x.
 // Backward, with xhat = (x - mean) * r and g = dy * w: dx = r * (g - mean(g) - xhat * mean(g *
 // xhat)), written (dx may be dy); dw += sum of dy * xhat, dbias += sum of dy over rows.
-// Types may differ; sums and statistics in accumulate_t of the (widest) output, rounded once.
-// Errors: shape_mismatch, invalid_argument (null data, eps). Bits do not depend on threads.
+// Types may differ; sums and statistics in accumulate_t of the (widest) output, rounded once. A row
+// whose sum or squares overflow (float: |x| > 1.8e19) is summed once more, scaled, and gives right
+// values where every x - mean is finite. An infinity or NaN makes its row NaN.
+// Errors: shape_mismatch, invalid_argument (null data, eps), aliasing (an output overlaps
+// an input and is not the same view). Bits do not depend on threads.
 // Cost: 7 flops an element forward, 16 backward; each view read or written once.
 // Source: Ba, Kiros, Hinton, Layer Normalization (2016), section 3.
 #pragma once
@@ -40,6 +43,7 @@ struct layer_norm_op {
     require_data(views.w, "layer_norm: w");
     require_data(views.bias, "layer_norm: bias");
     require_data(y, "layer_norm: y");
+    require_same_or_apart(x, y, "layer_norm: x");
     require_epsilon(eps, "layer_norm");
     if (x.empty()) return;
     layer_norm_impl(b, x, views, y, eps);
@@ -88,6 +92,7 @@ struct layer_norm_backward_op {
     require_data(views.w, "layer_norm_backward: w");
     require_data(dy, "layer_norm_backward: dy");
     require_data(gradients.dx, "layer_norm_backward: dx");
+    require_same_or_apart(dy, gradients.dx, "layer_norm_backward: dy");
     require_data(gradients.dw, "layer_norm_backward: dw");
     require_data(gradients.dbias, "layer_norm_backward: dbias");
     require_epsilon(eps, "layer_norm_backward");

@@ -7,7 +7,9 @@
 //   amf:   p = p (1 - lr wd);  m, v as adamw;  buf = mu buf + lr (m / c1) / (sqrt(v / c2) + eps);
 //          p = p - buf (its steady step is lr / (1 - mu)).  As printed: c1 = c2 = 1, wd = 0.
 // p, g, m, v, buf: one shape, any strides, floating types that may differ; arithmetic in
-// accumulate_t of p, each result rounded once. sign(0) = 0; a NaN stays. No sum: any threads.
+// accumulate_t of p, each result rounded once. sign(0) = 0; a NaN stays. No sum: any threads. A G
+// whose square overflows (float: 1.8e19) makes v infinite: its element then stands still, for good
+// (trainer refuses such a step).
 // Errors: shape_mismatch, invalid_argument (an lr, beta, eps ... out of its range).
 // Source: Loshchilov, Hutter 2019, alg. 2; Sutskever 2013; Chen et al. 2023, alg. 2 (Lion).
 #pragma once

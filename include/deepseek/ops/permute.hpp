@@ -4,7 +4,8 @@
 // Backward: dx[t] = sum over k = 0 .. K-1 in order of dxs[slot[t, k]]; slot [T, K] int32, -1: no
 // row; dx is written. Types: sums in accumulate_t of dx, rounded once. Bits do not depend on
 // threads. Errors: index_range (source outside 0 .. T K - 1, slot outside -1 .. R - 1; nothing is
-// written then), shape_mismatch, invalid_argument. Cost: R x D elements read and written.
+// written then), shape_mismatch, invalid_argument, aliasing (the rows written overlap those read).
+// Cost: R x D elements read and written.
 #pragma once
 
 #include "deepseek/ops/argument.hpp"
@@ -32,6 +33,7 @@ struct permute_op {
     require_data(x, "permute: x");
     require_data(source, "permute: source");
     require_data(xs, "permute: xs");
+    require_apart(x, xs, "permute: x");
     if (!source.empty()) permute_impl(b, x, source, choices, xs);
   }
 };
@@ -52,6 +54,7 @@ struct permute_backward_op {
     require_data(dxs, "permute_backward: dxs");
     require_data(slot, "permute_backward: slot");
     require_data(dx, "permute_backward: dx");
+    require_apart(dxs, dx, "permute_backward: dxs");
     if (dx.extent(0) > 0) permute_backward_impl(b, dxs, slot, dx);
   }
 };

@@ -3,8 +3,8 @@
 // the backend's memory and is read when the op runs, so that a launch serves every place.
 // x[n, W] first[1] (int32) y[rows, W], any strides; conversions as copy has them. The other rows of
 // y are not touched. x and y must not overlap.
-// Errors: shape_mismatch, invalid_argument (null data), index_range (a row outside y; nothing is
-// written then). Cost: x and n rows of y once.
+// Errors: shape_mismatch, invalid_argument (null data), aliasing, index_range (a row outside y;
+// nothing is written then). Cost: x and n rows of y once.
 #pragma once
 
 #include "deepseek/ops/argument.hpp"
@@ -31,6 +31,7 @@ struct place_rows_op {
     require_data(x, "place_rows: x");
     require_data(first, "place_rows: first");
     require_data(y, "place_rows: y");
+    require_apart(x, y, "place_rows: x");
     if (!x.empty()) place_rows_impl(b, x, first, y);
   }
 };

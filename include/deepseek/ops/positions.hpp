@@ -44,9 +44,9 @@ struct positions_op {
             "; pass the number of tokens already seen, >= 0");
     require(step >= 1, error_code::invalid_argument, "positions: step is ", step,
             "; pass the positions of a row, >= 1");
-    require(start <= largest / step - out.extent(0), error_code::overflow, "positions: start ",
-            start, " + ", out.extent(0), " tokens exceeds ", largest / step,
-            "; pass a smaller start");
+    require(start <= largest / step - out.extent(0), error_code::overflow, "positions: step ", step,
+            " times (start ", start, " + ", out.extent(0), " tokens) exceeds ", largest,
+            "; pass a start + tokens of at most ", largest / step, ", or a smaller step");
     positions_impl(b, start, offsets, out, step);
   }
   template <class B, class S, class Offsets, class Out>

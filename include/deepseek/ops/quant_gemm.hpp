@@ -7,9 +7,9 @@
 // rounding of the integer, one product of scales, one fma. Same bits for every thread count.
 // Rows are independent except where the range is that of the whole call (per_call); rows behind
 // offsets[E] (padding) belong to no expert: they are neither read nor written.
-// Errors: shape_mismatch, invalid_argument (K > 66311, a scale <= 0), nonfinite (x holds NaN, or an
-// infinity where the range comes from x; an observed range saturates it). y is then untouched.
-// Cost: 2 M N K integer operations, N K bytes.
+// Errors: shape_mismatch, offsets (as grouped_gemm), invalid_argument (K > 66311, a scale <= 0),
+// nonfinite (x holds NaN, or an infinity where the range comes from x; an observed range saturates
+// it). y is then untouched. Cost: 2 M N K integer operations, N K bytes.
 #pragma once
 
 #include "deepseek/ops/argument.hpp"
@@ -88,6 +88,7 @@ struct grouped_quant_gemm_op {
     check_spaces(b, offsets);
     require_extent(offsets, 0, w.q.extent(0) + 1, "grouped_quant_gemm: offsets");
     require_data(offsets, "grouped_quant_gemm: offsets");
+    require_expert_offsets(b, offsets, y.extent(0), "grouped_quant_gemm: offsets");
     if (!y.empty()) grouped_quant_gemm_impl(b, x, w, offsets, y);
   }
 };

@@ -4,8 +4,11 @@
 // Backward, with xhat = x * r: dx = r * (dy * w - xhat * mean(dy * w * xhat)), written (dx may be
 // dy); dw += sum over rows of dy * xhat. r is computed again from x: nothing is saved.
 // Types may differ; sums and statistics in accumulate_t of the (widest) output, rounded once.
-// eps is added to the mean; a row of zeros with eps = 0 gives NaN.
-// Errors: shape_mismatch, invalid_argument (null data, eps). Bits do not depend on threads.
+// eps is added to the mean; a row of zeros with eps = 0 gives NaN. A row whose squares overflow
+// (float: |x| > 1.8e19) is summed once more, scaled, and gives right values for all finite x. One
+// infinity in a row makes NaN in its place and zeros elsewhere, a NaN the whole row NaN.
+// Errors: shape_mismatch, invalid_argument (null data, eps), aliasing (an output overlaps
+// an input and is not the same view). Bits do not depend on threads.
 // Cost: 4 flops an element forward, 11 backward; each view read or written once.
 // Source: Zhang and Sennrich, Root Mean Square Layer Normalization (2019), section 3.
 #pragma once
@@ -47,6 +50,7 @@ struct rms_norm_op {
     require_data(x, "rms_norm: x");
     require_data(w, "rms_norm: w");
     require_data(y, "rms_norm: y");
+    require_same_or_apart(x, y, "rms_norm: x");
     require_epsilon(eps, "rms_norm");
     if (x.empty()) return;
     rms_norm_impl(b, x, w, y, eps);
@@ -105,6 +109,7 @@ struct rms_norm_backward_op {
     require_data(views.w, "rms_norm_backward: w");
     require_data(dy, "rms_norm_backward: dy");
     require_data(gradients.dx, "rms_norm_backward: dx");
+    require_same_or_apart(dy, gradients.dx, "rms_norm_backward: dy");
     require_data(gradients.dw, "rms_norm_backward: dw");
     require_epsilon(eps, "rms_norm_backward");
     if (views.x.empty()) return;

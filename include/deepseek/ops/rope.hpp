@@ -6,7 +6,8 @@
 // interleaved (2 i, 2 i + 1), half (i, i + count / 2). The backward is rope with the other turn.
 // With a scaling (ops/rope_scaling.hpp) the frequencies are its, sine and cosine times its
 // amplitude. Types: angle, sin and cos in double, rounded to accumulate_t of y; arithmetic there.
-// Errors: shape_mismatch, invalid_argument (null data, theta, scaling, slice), config (odd count).
+// Errors: shape_mismatch, invalid_argument (null data, theta, scaling, slice), config (odd count),
+// aliasing (y overlaps x and is not x).
 // Bits do not depend on threads. Cost: 3 flops an element; bound by memory.
 // Source: Su et al., RoFormer (2021), section 3.2.
 #pragma once
@@ -50,6 +51,7 @@ struct rope_op {
     require_data(x, "rope: x");
     require_data(positions, "rope: positions");
     require_data(y, "rope: y");
+    require_same_or_apart(x, y, "rope: x");
     require_spec(spec, x.extent(2));
     if (spec.count == -1) spec.count = x.extent(2) - spec.first;
     if (x.empty()) return;

@@ -6,7 +6,9 @@
 //   llama3:      f_i if it turns more than `high` times in L0, f_i / s if less than `low`, a blend
 //   yarn:        f_i (1 - r_i) + f_i / s r_i, r_i a ramp over the pairs that turn beta_fast to
 //                beta_slow times in L0; amplitude g(mscale) / g(mscale_all_dim), g(m) =
-//                0.1 m ln s + 1
+//                0.1 m ln s + 1. The softmax scale is multiplied by g(mscale_all_dim)^2: by the
+//                attention layers, not by rope. Equal mscale: amplitude 1. Both 0 (as they are here
+//                unless given): amplitude and factor 1; the YaRN paper has mscale 1 and 0
 // In double. Sources: Chen et al. 2023 (linear); Peng et al., YaRN (2023), sections 3.2 to 3.4;
 // The Llama 3 Herd of Models (2024); DeepSeek-V2 (2024), section 3.1.4.
 #pragma once

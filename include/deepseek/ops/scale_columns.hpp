@@ -2,7 +2,8 @@
 // scale_columns: y[m, k] = x[m, k] s[k]; y may be x. Any strides.
 // Shapes: x, y [M, K], s [K]. Types: any floating; s is first rounded to accumulate_t of y; the
 // product is formed there and rounded once. Rows are independent.
-// Errors: shape_mismatch, invalid_argument (null data). Cost: M K flops, x read, y written once.
+// Errors: shape_mismatch, invalid_argument (null data), aliasing (y overlaps x and is not
+// x). Cost: M K flops, x read, y written once.
 #pragma once
 
 #include "deepseek/ops/argument.hpp"
@@ -25,6 +26,7 @@ struct scale_columns_op {
     require_data(x, "scale_columns: x");
     require_data(s, "scale_columns: s");
     require_data(y, "scale_columns: y");
+    require_same_or_apart(x, y, "scale_columns: x");
     if (!y.empty()) scale_columns_impl(b, x, s, y);
   }
 };

@@ -4,7 +4,8 @@
 // divisions of columns, one less of rows. x, y [matrices, n, n]; y may be x. Backward goes through
 // every division: forward runs again and its matrices are kept, 2 iterations x n x n numbers of
 // scratch for one matrix at a time. dx is written and may be dy. Arithmetic in accumulate_t of y
-// (dx), rounded once. Errors: shape_mismatch, invalid_argument (null data, iterations, eps).
+// (dx), rounded once. Errors: shape_mismatch, invalid_argument (null data, iterations, eps),
+// aliasing (an output overlaps an input and is not the same view).
 // Bits do not depend on threads. Cost: 4 iterations n^2 flops. Sources: Sinkhorn and Knopp 1967;
 // Xie et al. 2025 (manifold-constrained hyper-connections); the eps and the order of steps from
 // DeepSeek's TileKernels.
@@ -40,6 +41,7 @@ struct sinkhorn_op {
     require_same_shape(y, x, "sinkhorn: y");
     require_data(x, "sinkhorn: x");
     require_data(y, "sinkhorn: y");
+    require_same_or_apart(x, y, "sinkhorn: x");
     require_sinkhorn(spec, "sinkhorn");
     if (!x.empty()) sinkhorn_impl(b, x, y, spec);
   }
@@ -64,6 +66,7 @@ struct sinkhorn_backward_op {
     require_data(x, "sinkhorn_backward: x");
     require_data(dy, "sinkhorn_backward: dy");
     require_data(dx, "sinkhorn_backward: dx");
+    require_same_or_apart(dy, dx, "sinkhorn_backward: dy");
     require_sinkhorn(spec, "sinkhorn_backward");
     if (!x.empty()) sinkhorn_backward_impl(b, x, dy, dx, spec);
   }

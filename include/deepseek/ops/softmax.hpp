@@ -4,7 +4,8 @@
 // Backward: dx = y * (dy - sum(dy * y)), written, from the output y; dx may be dy or y. A row of
 // zeros has a gradient of zeros.
 // Types may differ; sums in accumulate_t of the output, rounded once.
-// Errors: shape_mismatch, invalid_argument (null data). Bits do not depend on threads.
+// Errors: shape_mismatch, invalid_argument (null data), aliasing (an output overlaps an input and
+// is not the same view). Bits do not depend on threads.
 // Cost: about 12 flops an element forward, 4 backward; each view read or written once.
 #pragma once
 
@@ -24,6 +25,7 @@ struct softmax_op {
     require_same_shape(y, x, "softmax: y");
     require_data(x, "softmax: x");
     require_data(y, "softmax: y");
+    require_same_or_apart(x, y, "softmax: x");
     if (x.empty()) return;
     softmax_impl(b, x, y);
   }
@@ -47,6 +49,8 @@ struct softmax_backward_op {
     require_data(y, "softmax_backward: y");
     require_data(dy, "softmax_backward: dy");
     require_data(dx, "softmax_backward: dx");
+    require_same_or_apart(y, dx, "softmax_backward: y");
+    require_same_or_apart(dy, dx, "softmax_backward: dy");
     if (y.empty()) return;
     softmax_backward_impl(b, y, dy, dx);
   }

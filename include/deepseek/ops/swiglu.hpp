@@ -6,7 +6,8 @@
 // is 0 (at L itself it is not cut). 0: no limit.
 // y may be gate or up; dgate and dup may be dy, gate or up, but not each other.
 // Types may differ; arithmetic in accumulate_t of the (widest) output, rounded once.
-// Errors: shape_mismatch, invalid_argument (null data, limit). Bits do not depend on threads. Cost:
+// Errors: shape_mismatch, invalid_argument (null data, limit), aliasing (an output overlaps
+// an input and is not the same view). Bits do not depend on threads. Cost:
 // about 11 flops an element forward, 18 backward; bound by memory. Sources: Shazeer, GLU Variants
 // Improve Transformer (2020), section 2; the limit as in DeepSeek's TileKernels.
 #pragma once
@@ -44,6 +45,8 @@ struct swiglu_op {
     require_data(gate, "swiglu: gate");
     require_data(up, "swiglu: up");
     require_data(y, "swiglu: y");
+    require_same_or_apart(gate, y, "swiglu: gate");
+    require_same_or_apart(up, y, "swiglu: up");
     require_limit(limit, "swiglu");
     if (gate.empty()) return;
     swiglu_impl(b, swiglu_inputs{gate, up}, y, limit);
@@ -80,6 +83,14 @@ struct swiglu_backward_op {
     require_data(dy, "swiglu_backward: dy");
     require_data(gradients.dgate, "swiglu_backward: dgate");
     require_data(gradients.dup, "swiglu_backward: dup");
+    const auto require_place = [&](const auto& d) {
+      require_same_or_apart(views.gate, d, "swiglu_backward: gate");
+      require_same_or_apart(views.up, d, "swiglu_backward: up");
+      require_same_or_apart(dy, d, "swiglu_backward: dy");
+    };
+    require_place(gradients.dgate);
+    require_place(gradients.dup);
+    require_apart(gradients.dgate, gradients.dup, "swiglu_backward: dgate");
     require_limit(limit, "swiglu_backward");
     if (views.gate.empty()) return;
     swiglu_backward_impl(b, views, dy, gradients, limit);

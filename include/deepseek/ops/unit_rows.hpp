@@ -2,8 +2,11 @@
 // unit_rows: every row divided by its length: y = x / n, n = max(|x|, eps); x, y [rows, dim],
 // norms [rows] holds n. y may be x. Backward, with y and norms as they came out:
 //   dx = (dy - y (y . dy)) / n, and dy / n where |x| < eps (y . y < 0.9 tells); dx may be dy.
-// Types: accumulate_t; norms are accumulate_t of y or wider. Errors: shape_mismatch,
-// invalid_argument. Rows are independent. Cost: two passes. What CLIP compares: cosines.
+// A row whose squares overflow (float: |x| > 1.8e19) is summed once more, scaled: y is right for
+// all finite x; a length that itself overflows is infinite in norms, its dx 0. Types: accumulate_t;
+// norms are accumulate_t of y or wider. Errors: shape_mismatch, invalid_argument, aliasing (an
+// output overlaps an input and is not the same view). Rows are independent. Cost: two passes. What
+// CLIP compares: cosines.
 #pragma once
 
 #include "deepseek/ops/argument.hpp"
@@ -34,6 +37,7 @@ struct unit_rows_op {
     require_extent(norms, 0, x.extent(0), "unit_rows: norms");
     require_data(x, "unit_rows: x");
     require_data(y, "unit_rows: y");
+    require_same_or_apart(x, y, "unit_rows: x");
     require_data(norms, "unit_rows: norms");
     require(std::isfinite(eps) && eps > 0, error_code::invalid_argument, "unit_rows: eps is ", eps,
             "; pass a finite number > 0");
@@ -58,6 +62,7 @@ struct unit_rows_backward_op {
     require_data(norms, "unit_rows_backward: norms");
     require_data(dy, "unit_rows_backward: dy");
     require_data(dx, "unit_rows_backward: dx");
+    require_same_or_apart(dy, dx, "unit_rows_backward: dy");
     if (!norms.empty()) unit_rows_backward_impl(b, y, norms, dy, dx);
   }
 };

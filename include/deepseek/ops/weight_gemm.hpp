@@ -7,9 +7,9 @@
 // times its scale, rounded once; (q - z) s and e2m1 times a power of two, exact); then types, order
 // of the sum and rounding are gemm's: the result is that of ops::gemm with these floats, on cpu bit
 // for bit. Rows are independent.
-// Errors: shape_mismatch, invalid_argument, aliasing (y begins where x does), config (group size).
-// NaN codes give NaN in their column. Cost: 2 M N K flops; the stored bytes of W once for up to 8
-// rows on cpu.
+// Errors: shape_mismatch, invalid_argument, aliasing (y overlaps x, the codes of W or bias), config
+// (group size), offsets (as grouped_gemm). NaN codes give NaN in their column. Cost: 2 M N K flops;
+// the stored bytes of W once for up to 8 rows on cpu.
 #pragma once
 
 #include "deepseek/ops/argument.hpp"
@@ -48,6 +48,7 @@ void check_weight_gemm(const B& b, const X& x, const W& w, const Y& y) {
   require_data(x, "weight_gemm: x");
   require_data(y, "weight_gemm: y");
   require_apart(x, y, "weight_gemm: x");
+  require_apart(w.q, y, "weight_gemm: w");
 }
 
 struct weight_gemm_op {
@@ -67,6 +68,7 @@ struct weight_gemm_op {
       check_spaces(b, bias);
       require_extent(bias, 0, y.extent(1), "weight_gemm: bias");
       require_data(bias, "weight_gemm: bias");
+      require_apart(bias, y, "weight_gemm: bias");
       if (!y.empty()) weight_gemm_impl(b, x, w, y, bias);
     }
   }
@@ -84,6 +86,7 @@ struct grouped_weight_gemm_op {
     check_spaces(b, offsets);
     require_extent(offsets, 0, w.experts() + 1, "grouped_weight_gemm: offsets");
     require_data(offsets, "grouped_weight_gemm: offsets");
+    require_expert_offsets(b, offsets, y.extent(0), "grouped_weight_gemm: offsets");
     if (!y.empty()) grouped_weight_gemm_impl(b, x, w, offsets, y);
   }
 };

@@ -55,8 +55,9 @@ struct alibi : linear_bias {
   static_assert(H >= 1, "deepseek::alibi: no heads; write the number of query heads, alibi<8>");
 
   DEEPSEEK_HOST_DEVICE constexpr alibi bind(const pattern_scope& scope) const {
+    constexpr table known = slopes;  // device code cannot read the member
     alibi bound;
-    bound.slope = scope.head < H ? slopes.of[scope.head] : 0;
+    bound.slope = scope.head < H ? known.of[scope.head] : 0;
     return bound;
   }
   void check(const pattern_scope& scope) const { require_slopes(H, scope.head); }

@@ -6,7 +6,8 @@
 // nothing, and one listed twice counts once. index_order::ascending promises rows that ascend, with
 // the negative ones last: questions then cost log(count), else count.
 // index_set::shared(ids[count]): one list for all queries (of every sequence).
-// Cost of attention: the key tiles that hold a listed key. Source: DeepSeek-V3.2-Exp 2025, 2.1.
+// Cost of attention: the key tiles that hold a listed key, or the listed rows alone where a backend
+// gathers them (ascending lists that many heads share). Source: DeepSeek-V3.2-Exp 2025, 2.1.
 #pragma once
 
 #include "deepseek/core/view.hpp"

@@ -6,7 +6,8 @@
 // it is the most likely token, else that one comes: the text of sampler, token by token.
 // Random numbers depend on (seed, use, position) alone, position being how many tokens were drawn
 // before: drafts, decisions, replacements and next() have streams of their own; next() gives what
-// sampler gives there. Errors: those of sampler; shape_mismatch (p and q of different sizes).
+// sampler gives there. Errors: those of sampler; shape_mismatch (p and q of different sizes),
+// index_range (a draft that was not drawn).
 // Source: Leviathan, Kalman and Matias 2023, section 2.3 and appendix A.1; Chen et al. 2023.
 #pragma once
 
@@ -39,7 +40,10 @@ class speculative_sampler {
   // What becomes of draft i, given the logits of the model.
   template <class Logits>
   verdict verify(const Logits& logits, std::size_t i, std::uint64_t position) {
-    const auto& [token, q] = drafts_.at(i);
+    require(i < drafts_.size() && !drafts_[i].q.empty(), error_code::index_range,
+            "speculative_sampler: draft ", i, " of ", drafts_.size(),
+            " was not drawn; call draft before verify");
+    const auto& [token, q] = drafts_[i];
     sampler_.distribution(logits, p_);
     require(p_.size() == q.size(), error_code::shape_mismatch, "speculative_sampler: ", p_.size(),
             " logits of the model and ", q.size(), " of the draft; use models of one vocabulary");

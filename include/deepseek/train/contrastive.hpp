@@ -4,7 +4,7 @@
 //   a = x / |x|, c = y / |y|, scores = e^t a c^T, loss = contrastive(scores) (both directions).
 // Overwrites dx, dy with scale times the gradient and adds to dlog_scale. t starts at ln(1 / 0.07);
 // CLIP keeps e^t at most 100: clamp_log_scale after a step.
-// Errors: shape_mismatch and those of the ops. Cost: three products n x n x dim, and n^2
+// Host. Errors: shape_mismatch and those of the ops. Cost: three products n x n x dim, and n^2
 // exponentials. Source: Radford et al. 2021 (CLIP), section 2.3, figure 3.
 #pragma once
 
@@ -51,6 +51,9 @@ contrastive_gradients(X&&, Y&&, S&&)
 
 template <class B, class In, class Out>
 double contrastive_loss(const B& b, const In& in, const Out& out, double scale = 1) {
+  static_assert(std::is_same_v<typename B::space, host>,
+                "deepseek::contrastive_loss: the temperature is read on the host; copy the "
+                "embeddings there with ds::transfer");
   const auto x = as_const(as_view(in.x)), y = as_const(as_view(in.y));
   using T = typename decltype(x)::value_type;
   const index_t n = x.extent(0), dim = x.extent(1);
@@ -58,6 +61,8 @@ double contrastive_loss(const B& b, const In& in, const Out& out, double scale =
   require(as_view(in.log_scale).size() == 1 && as_view(out.dlog_scale).size() == 1,
           error_code::shape_mismatch, "contrastive_loss: log_scale has ",
           as_view(in.log_scale).size(), " elements; pass one number and its gradient");
+  require_data(as_view(in.log_scale), "contrastive_loss: log_scale");
+  require_data(as_view(out.dlog_scale), "contrastive_loss: dlog_scale");
   const scope freed(b.workspace());
   auto& memory = b.workspace();
   const auto a = memory.template make<T, dyn, dyn>(n, dim);

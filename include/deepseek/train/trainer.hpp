@@ -4,9 +4,10 @@
 // micro-batches is exact: the sum of token losses over the group divided by its counted tokens,
 // also for a last, partial group (flush()). A net with drafts (with_mtp) is trained on loss +
 // draft_weight * draft_loss, the sum of the drafts' losses against the targets one further, divided
-// by the same number. A loss or gradient that is not finite throws (nonfinite) and leaves
-// parameters and moments alone. Clipping: factor min(1, clip / (norm + 1e-6)), norm over all
-// trained gradients. with_penalty adds a function of the parameters to the loss (elastic weights);
+// by the same number. A loss or gradient that is not finite, or a gradient whose norm after
+// clipping is above 2^63 (its squares overflow in float), throws (nonfinite) and leaves parameters
+// and moments alone. Clipping: factor min(1, clip / (norm + 1e-6)), norm over all trained
+// gradients. with_penalty adds a function of the parameters to the loss (elastic weights);
 // after_step runs behind every step (masks of pruned weights).
 #pragma once
 
@@ -160,12 +161,13 @@ class trainer {
         penalty_ ? penalty_(std::as_const(model_.parameters()), *gradients_, tokens) : 0.0;
     const double norm = global_norm(backend_, *gradients_) / tokens;
     const double lr = schedule_(optimizer_.steps());
-    if (!std::isfinite(norm)) {
+    const double clipped = config_.clip > 0 ? std::min(1.0, config_.clip / (norm + 1e-6)) : 1.0;
+    if (!std::isfinite(norm) || clipped * norm > 0x1p63) {
       forget();
       fail(error_code::nonfinite, "trainer: the gradient's norm is ", norm, " at step ",
-           optimizer_.steps(), "; the step was not taken; lower the learning rate");
+           optimizer_.steps(), ", clipped to ", clipped * norm,
+           "; the step was not taken; lower the learning rate or clip below 2^63");
     }
-    const double clipped = config_.clip > 0 ? std::min(1.0, config_.clip / (norm + 1e-6)) : 1.0;
     if (counted_ > 0) {
       optimizer_.step(backend_, model_.parameters(), *gradients_, lr, clipped / tokens);
       update_buffers(backend_, model_.parameters(), *gradients_);

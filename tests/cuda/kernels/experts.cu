@@ -30,6 +30,16 @@ template void products(const ds::cuda&, const matrix<ds::f16>&, const batch<ds::
                        const indices&);
 
 template <class T>
+void masked(const ds::cuda& b, const batch<T>& x, const batch<T>& w, const indices& counts) {
+  ds::ops::masked_grouped_gemm(b, x, w, counts, x);
+  ds::ops::masked_grouped_gemm_backward(b, ds::masked_grouped_gemm_inputs{x, w, counts}, x,
+                                        ds::grouped_gemm_gradients{x, w});
+}
+template void masked(const ds::cuda&, const batch<float>&, const batch<float>&, const indices&);
+template void masked(const ds::cuda&, const batch<ds::bf16>&, const batch<ds::bf16>&,
+                     const indices&);
+
+template <class T>
 void experts(const ds::cuda& b, const matrix<T>& x, const batch<T>& w, const indices& offsets,
              const ids_matrix& slot) {
   ds::ops::permute(b, x, offsets, 8, x);

@@ -11,6 +11,7 @@
 
 #include "deepseek/backend/cpu/attention/backward_pairs.hpp"
 #include "deepseek/backend/cpu/attention/backward_wide.hpp"
+#include "deepseek/backend/cpu/attention/decode.hpp"
 #include "deepseek/backend/cpu/attention/forward.hpp"
 #include "deepseek/backend/cpu/attention/gathered.hpp"
 #include "deepseek/backend/cpu/context.hpp"
@@ -179,7 +180,13 @@ void attention_impl(const cpu& b, const In& in, const Out& out, const Spec& spec
   }
   const scope freed(b.workspace());
   const index_t kv_heads = in.k.extent(1);
-  tiles::forward_tasks<tiles::form_of<In, Out>, In, Out, Spec> tasks{
+  using form = tiles::form_of<In, Out>;
+  if constexpr (form::template as_they_are<In>) {
+    if (tiles::all_rows_few<form>(in, spec)) {
+      return tiles::decode_tasks<form, In, Out, Spec>(b, in, out, spec).run();
+    }
+  }
+  tiles::forward_tasks<form, In, Out, Spec> tasks{
       b, in, out, spec, {}, kv_heads, in.q.extent(1) / kv_heads};
   const auto list = [&] {
     tasks.list =

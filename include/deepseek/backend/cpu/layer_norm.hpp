@@ -23,7 +23,9 @@ row_moments<T> moments(const X* x, index_t n, T eps) {
         const auto away = simd::first_lanes(load_wide(x + i, rest) - m, rest, T(0));
         return std::array{away * away};
       });
-  return {mean, T(1) / std::sqrt(squares / static_cast<T>(n) + eps)};
+  if (sum_holds(squares)) return {mean, T(1) / std::sqrt(squares / static_cast<T>(n) + eps)};
+  return layer_norm_moments<T>(serial_team{}, view<const X, host, dyn>(x, {n}),
+                               static_cast<double>(eps));
 }
 
 template <class X, class W, class Bias, class Y>

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // gemm on the cpu for bf16 or f16 activations and weights of the same type, results in that type or
 // float: sums in float over ascending k, rounded once, by the tiles of kernels/dot_tile.hpp.
-//   bf16: pairs of products with AVX-512 BF16 (simd::dot_pairs: subnormal numbers count as zero)
-//   f16, and bf16 elsewhere: operands widen to float exactly; fused multiply-adds
+//   bf16: pairs of products with AVX-512 BF16 where that is fast (simd::has_dot_pairs: subnormal
+//   numbers count as zero)
+//   f16, and bf16 elsewhere: operands widen to float exactly; fused multiply-adds. Panels that many
+//   rows meet are widened once
 // Weights of any strides become panels on the way; up to 8 rows meet those of a layer, [out, in]
 // seen transposed, in registers. Same bits for any number of rows and threads and as with packed
 // weights (weight_gemm.hpp). An output with contiguous rows instead of columns, and no bias or
@@ -10,7 +12,7 @@
 // one after the other.
 #pragma once
 
-#include "deepseek/backend/cpu/kernels/turned_columns.hpp"
+#include "deepseek/backend/cpu/kernels/gemm_turned.hpp"
 #include "deepseek/backend/cpu/mixed_gemm.hpp"
 #include "deepseek/backend/cpu/rows.hpp"
 
@@ -125,7 +127,7 @@ requires(C::rank == 2 && narrow_product<A, W, C> &&
   const index_t m = c.extent(0);
   const bool few = m <= kernels::most_turned_rows && (w.stride(0) == 1 || w.extent(0) == 1);
   const kernels::loose_columns_of<form> columns{{words_of(w), w.extent(0), w.extent(1)}};
-  const narrow_rows rows = left_rows(b, a, few ? kernels::turned_rows(m) : m);
+  const narrow_rows rows = left_rows(b, a, m);
   auto p = narrow_problem_of<form>(rows, columns, a.extent(1), c);
   p.c.then = {float_bias(b, epilogue.bias), kernel_activation(epilogue.act)};
   p.c.adds = epilogue.how == update::add;

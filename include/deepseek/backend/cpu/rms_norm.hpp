@@ -13,9 +13,12 @@
 namespace deepseek {
 namespace kernels {
 
-template <class T>
-T inverse_rms(T squares, index_t n, T eps) {
-  return T(1) / std::sqrt(squares / static_cast<T>(n) + eps);
+// Of the row at x, whose sum of squares is known.
+template <class T, class X>
+T inverse_rms(T squares, const X* x, index_t n, T eps) {
+  if (sum_holds(squares)) return T(1) / std::sqrt(squares / static_cast<T>(n) + eps);
+  return rms_norm_scale<T>(serial_team{}, view<const X, host, dyn>(x, {n}),
+                           static_cast<double>(eps));
 }
 
 template <class T, class X, class W, class Y>
@@ -26,7 +29,7 @@ void rms_norm_row(const X* x, const W* w, Y* y, index_t n, T eps) {
         const auto v = load_wide(x + i, rest);
         return std::array{v * v};
       });
-  const auto r = simd::pack<T>::broadcast(inverse_rms(squares, n, eps));
+  const auto r = simd::pack<T>::broadcast(inverse_rms(squares, x, n, eps));
   simd::along_row<T>(
       n, [&](index_t i, index_t rest) __attribute__((always_inline)) {
         const auto normed = load_wide(x + i, rest) * r;
@@ -45,8 +48,9 @@ void rms_norm_streamed(const X& x, const W* w, const Y& y, std::pair<index_t, in
       n, [&, here = &x(rows.first, 0) ](index_t i, index_t rest)
              __attribute__((always_inline)) { return squares_of(load_wide(here + i, rest)); });
   for (index_t row = rows.first; row < rows.second; ++row) {
-    const auto r = simd::pack<T>::broadcast(inverse_rms(squares[0], n, eps));
-    const auto *const here = &x(row, 0), *const next = &x(std::min(row + 1, rows.second - 1), 0),
+    const auto* const here = &x(row, 0);
+    const auto r = simd::pack<T>::broadcast(inverse_rms(squares[0], here, n, eps));
+    const auto *const next = &x(std::min(row + 1, rows.second - 1), 0),
                       *const soon = &x(std::min(row + 2, x.extent(0) - 1), 0);
     auto* const to = &y(row, 0);
     squares = simd::row_sums<T, 1>(
@@ -82,9 +86,12 @@ void rms_norm_backward_row(const Pointers& p, index_t n, T eps) {
         const auto g = load_wide(p.dy + i, rest) * load_wide(p.w + i, rest);
         return std::array{v * v, g * v};
       });
-  const T scale = inverse_rms(squares, n, eps);
+  const T scale = inverse_rms(squares, p.x, n, eps);
+  const T along = sum_holds(squares) ? dot * scale : row_sum(serial_team{}, n, [&](index_t i) {
+    return static_cast<T>(p.dy[i]) * static_cast<T>(p.w[i]) * (static_cast<T>(p.x[i]) * scale);
+  });
   const auto r = pack<T>::broadcast(scale);
-  const auto mean = pack<T>::broadcast(dot * scale / static_cast<T>(n));
+  const auto mean = pack<T>::broadcast(along / static_cast<T>(n));
   simd::along_row<T>(
       n, [&](index_t i, index_t rest) __attribute__((always_inline)) {
         const auto normed = load_wide(p.x + i, rest) * r;

@@ -5,8 +5,8 @@
 // fused operation: a * b + c rounds twice for every compiler. Loads and stores need no alignment.
 // Partial forms touch only the first n elements, missing lanes are zero, so that a tail behaves as
 // full lanes do. Reductions add lane i and i + width/2 first: one fixed tree. Narrow elements and
-// their products: simd_narrow.hpp. These two are the only headers that ask which instructions
-// exist.
+// their products: simd_narrow.hpp; rows that become columns: simd_turn.hpp. These three are the
+// only headers that ask which instructions exist.
 #pragma once
 
 #include <bit>
@@ -296,29 +296,6 @@ DEEPSEEK_INLINE pack<float> lookup(pack<float> entries, vector<std::int32_t> ind
   static_cast<void>(index);
   return entries;
 #endif
-}
-
-// Rows become columns: width registers of width lanes, in place. Each round interleaves register i
-// with i + width/2.
-template <class T>
-DEEPSEEK_INLINE void transpose(pack<T> (&r)[pack<T>::width]) {
-  constexpr int w = pack<T>::width;
-  const auto interleave = [&]<int... I>(vector<T> a, vector<T> b, std::integer_sequence<int, I...>,
-                                        auto from) __attribute__((always_inline)) {
-    constexpr int first = decltype(from)::value;
-    return __builtin_shufflevector(a, b, (first + I / 2 + (I % 2) * w)...);
-  };
-  constexpr std::make_integer_sequence<int, w> lanes{};
-  constexpr int rounds = std::countr_zero(static_cast<unsigned>(w));
-  unrolled<rounds>([&](auto) __attribute__((always_inline)) {
-    vector<T> t[w];
-    unrolled<w / 2>([&](auto i) __attribute__((always_inline)) {
-      t[2 * i] = interleave(r[i].v, r[i + w / 2].v, lanes, std::integral_constant<int, 0>{});
-      t[2 * i + 1] =
-          interleave(r[i].v, r[i + w / 2].v, lanes, std::integral_constant<int, w / 2>{});
-    });
-    unrolled<w>([&](auto i) __attribute__((always_inline)) { r[i].v = t[i]; });
-  });
 }
 
 // What the kernels were compiled for.

@@ -6,7 +6,8 @@
 // tasks are made afterwards in task order. Errors: of the tasks that throw, the one with the
 // smallest number is rethrown on the caller; later tasks may not run. A call from inside a task
 // runs on that thread alone. Calls from several threads wait for each other. Idle workers spin for
-// some microseconds, then sleep.
+// some microseconds, then sleep. In a forked child, which has no workers, the caller runs all
+// tasks.
 #pragma once
 
 #include <algorithm>
@@ -20,6 +21,8 @@
 #include <type_traits>
 #include <utility>
 #include <vector>
+
+#include <unistd.h>  // getpid
 
 #include "deepseek/config.hpp"
 #include "deepseek/core/error.hpp"
@@ -180,12 +183,22 @@ class thread_pool {
 
   void stop() {
     if (workers_.empty()) return;
+    if (::getpid() != owner_) return forget_workers();
     stopping_.store(true, std::memory_order_relaxed);
     const std::uint32_t number = state_.load(std::memory_order_relaxed) & ~(open_bit | inside_mask);
     state_.store((number + region_step) | open_bit, std::memory_order_seq_cst);
     state_.notify_all();
     for (std::thread& worker : workers_) worker.join();
     workers_.clear();
+  }
+
+  // In a forked child the workers are the parent's, and their handles may name threads that the
+  // child made since (memory of stacks is used again): they are put away untouched.
+  void forget_workers() {
+    static auto* const forgotten = new std::vector<std::vector<std::thread>>;
+    static std::mutex guard;
+    std::lock_guard lock(guard);
+    forgotten->push_back(std::move(workers_));
   }
 
   static std::size_t slot(int i) {
@@ -200,6 +213,7 @@ class thread_pool {
   std::exception_ptr failure_;
   std::atomic<std::ptrdiff_t> first_failed_{0};
   std::atomic<bool> stopping_{false};
+  const ::pid_t owner_ = ::getpid();
   alignas(64) std::atomic<std::uint32_t> state_{0};
 };
 

@@ -4,8 +4,10 @@
 // (attention/tensor_forward.hpp, tensor_backward.hpp); forward also keys of 576 or 512 whose first
 // 512 elements are the values (attention/latent_forward.hpp); all else plain multiply-adds of any
 // types, widths and strides (attention/forward.hpp, backward.hpp). Forward on sm_90a: warp groups
-// where they can be had (attention/group_launch.hpp). A decode step gives ranges of 512 keys to
-// blocks of their own, to the same bits. Not measured on hardware yet.
+// where they can be had (attention/group_launch.hpp, latent_launch.hpp). Listed keys (index_set)
+// are gathered, not read in tiles, by latent attention and where 8 heads share a key-value head. A
+// decode step gives ranges of 512 keys to blocks of their own, to the same bits. Not measured on
+// hardware yet.
 #pragma once
 
 #include "deepseek/backend/cuda/attention/backward.hpp"
@@ -53,6 +55,34 @@ void launch_rows(const B& b, const In& in, const Out& out, const Spec& spec) {
   b.launch(kernel);
 }
 
+// So many heads share a key-value head that a list of their keys is gathered.
+inline constexpr index_t fewest_gathering = 8;
+
+// Whether listed keys were gathered: blocks of 16 or 64 heads of one query.
+template <class W, class B, class In, class Out, class Spec>
+bool launch_chosen_heads(const B& b, const In& in, const Out& out, const Spec& spec) {
+  if constexpr (std::same_as<std::remove_cvref_t<decltype(spec.pattern)>, index_set>) {
+    using T = typename decltype(out.o)::value_type;
+    const index_t group = in.q.extent(1) / in.k.extent(1), count = spec.pattern.count;
+    if (group < fewest_gathering || spec.pattern.order != index_order::ascending) return false;
+    const auto launch = [&](auto warps) {
+      using shape = tensor_shape<T, W::width, W::value_width, decltype(warps)::value, 1>;
+      using kernel = tensor_forward<shape, In, Out, Spec, chosen_keys>;
+      const index_t ranges = blocks_of(count, range_keys);
+      const index_t tiles = kernel{in, out, spec, {}}.blocks();
+      const bool cut = ranges > 1 && splits_keys(in, spec, tiles, ranges);
+      launch_few_rows(b, in, out, cut ? ranges : 1, [&](const auto& parts) {
+        return kernel{in, out, spec, parts};
+      });
+    };
+    group > 16 ? launch(std::integral_constant<int, 4>{})
+               : launch(std::integral_constant<int, 1>{});
+    return true;
+  } else {
+    return false;
+  }
+}
+
 // Whether tensor cores took it.
 template <class B, class In, class Out, class Spec>
 bool run_tensor_forward(const B& b, const In& in, const Out& out, const Spec& spec) {
@@ -63,10 +93,10 @@ bool run_tensor_forward(const B& b, const In& in, const Out& out, const Spec& sp
     }
     return with_widths(in, [&](auto w) {
       using W = decltype(w);
-      if (launch_groups<W>(b, in, out, spec)) return;
+      if (launch_chosen_heads<W>(b, in, out, spec) || launch_groups<W>(b, in, out, spec)) return;
       if (rows_of_head(in, spec) > 16) return launch_rows<W>(b, in, out, spec);
       using shape = tensor_shape<T, W::width, W::value_width, 1, 1>;
-      launch_few_rows(b, in, out, spec, [&](const auto& parts) {
+      launch_few_rows(b, in, out, count_ranges(in, spec), [&](const auto& parts) {
         return tensor_forward<shape, In, Out, Spec>{in, out, spec, parts};
       });
     });

@@ -4,7 +4,8 @@
 //   static constexpr int threads = 256;           threads of a block, a multiple of 32, <= 1024
 //   index_t blocks() const;                       of the launch
 //   std::size_t shared_bytes() const;             optional: dynamic shared memory of a block
-//   template <class Block> DEEPSEEK_HOST_DEVICE void operator()(const Block&) const;
+//   int cluster_blocks() const;                   optional: neighbours that run at once
+//   (cluster.hpp) template <class Block> DEEPSEEK_HOST_DEVICE void operator()(const Block&) const;
 // so that one body runs on a GPU (block.cuh) and, thread by thread, on a simulated device in tests.
 // A block is a Team (core/team.hpp): row bodies of backend/rows take it as it is. All threads of a
 // block reach every sync(), all 32 lanes of a warp every shuffle: no thread returns early alone.

@@ -303,21 +303,32 @@ bool rows_are_whole(const X& x) {
   return x.stride(1) == 1 && begins_at_packet(x.data()) && x.stride(0) * bytes % packet_bytes == 0;
 }
 
-// offsets: of the experts, or {}: one has all rows.
+// offsets: of the experts, or {}: one has all rows; or counted_groups.
 template <class B>
 using offsets_view = view<const std::int32_t, typename B::space, dyn>;
 
+// Offsets of every extent share one function.
+template <class B, class Offsets>
+auto groups_of(const Offsets& offsets) {
+  if constexpr (std::is_convertible_v<Offsets, offsets_view<B>>) {
+    return offsets_view<B>(offsets);
+  } else {
+    return offsets;
+  }
+}
+
 // run(problem) of these operands.
-template <class B, class X, class Form, class Y, class Bias, class Run>
-auto with_problem(const X& x, const Form& w, const offsets_view<B>& offsets, const Y& y,
-                  const Bias& bias, fault_place faults, const Run& run) {
+template <class B, class X, class Form, class Offsets, class Y, class Bias, class Run>
+auto with_problem(const X& x, const Form& w, const Offsets& offsets, const Y& y, const Bias& bias,
+                  fault_place faults, const Run& run) {
   using S = typename B::space;
   using x_view = view<const typename X::value_type, S, dyn, dyn>;
   using y_view = view<typename Y::value_type, S, dyn, dyn>;
+  const auto groups = groups_of<B>(offsets);
   const auto with = [&](const auto& add) {
     using bias_view = std::remove_cvref_t<decltype(add)>;
-    return run(problem<Form, x_view, y_view, bias_view, offsets_view<B>>{
-        x, w, y, add, offsets, faults, rows_are_whole(x), rows_are_whole(y)});
+    return run(problem<Form, x_view, y_view, bias_view, std::remove_const_t<decltype(groups)>>{
+        x, w, y, add, groups, faults, rows_are_whole(x), rows_are_whole(y)});
   };
   if constexpr (std::is_same_v<Bias, none>) {
     return with(view<const typename Y::value_type, S, dyn>{});
@@ -326,15 +337,14 @@ auto with_problem(const X& x, const Form& w, const offsets_view<B>& offsets, con
   }
 }
 
-template <class B, class X, class Form, class Y, class Bias>
-void coded_product(const B& b, const X& x, const Form& w, const offsets_view<B>& offsets,
-                   const Y& y, const Bias& bias, fault_place faults = {}) {
+template <class B, class X, class Form, class Y, class Bias, class Offsets = offsets_view<B>>
+void coded_product(const B& b, const X& x, const Form& w, const Offsets& offsets, const Y& y,
+                   const Bias& bias, fault_place faults = {}) {
   with_problem<B>(x, w, offsets, y, bias, faults, [&](const auto& p) { run_product(b, p); });
 }
 // On tensor cores, where those can: false, and nothing is done, otherwise.
-template <class B, class X, class Form, class Y>
-bool tensor_product(const B& b, const X& x, const Form& w, const offsets_view<B>& offsets,
-                    const Y& y) {
+template <class B, class X, class Form, class Y, class Offsets>
+bool tensor_product(const B& b, const X& x, const Form& w, const Offsets& offsets, const Y& y) {
   return with_problem<B>(x, w, offsets, y, none{}, {},
                          [&](const auto& p) { return cuda_tensor::run_product(b, p); });
 }

@@ -5,8 +5,10 @@
 // Moving a context keeps its workspace; a context is not shared by threads that run together.
 #pragma once
 
+#include "deepseek/backend/cuda/architecture.cuh"
 #include "deepseek/backend/cuda/block.cuh"
 #include "deepseek/backend/cuda/device_backend.hpp"
+#include "deepseek/backend/cuda/device_calls.cuh"
 #include "deepseek/backend/cuda/library.cuh"
 #include "deepseek/backend/cuda/memory.cuh"
 #include "deepseek/backend/cuda/tile_map.cuh"
@@ -19,8 +21,10 @@ struct cuda_config {
   int device = 0;                                 // >= 0
   std::size_t memory_limit = 0;                   // bytes of all contexts together; 0: none
   float_products products = float_products::f32;  // tf32: faster, 10 bits of fraction
+  fp8_products fp8 = fp8_products::f32;           // tensor_cores: faster, sums of about 14 bits
   bool deterministic = true;                      // same bits each run
   bool warp_groups = true;        // use what only sm_90a has; false: the kernels of sm_80
+  bool clusters = true;           // of blocks, on 9.0 and later; false: wide rows are read again
   cudaStream_t stream = nullptr;  // null: a stream of the context's own
 };
 
@@ -49,6 +53,8 @@ class basic_cuda {
 
   // What only compute capability 9.0 has (tile_map.cuh).
   bool has_warp_groups() const { return parts_->warp_groups; }
+  // Blocks of a cluster (cluster.hpp); 1: there are none.
+  int largest_cluster() const { return parts_->largest_cluster; }
   index_t multiprocessors() const { return parts_->multiprocessors; }
   bulk::tile_map tile_map(const bulk::tile_source& source) const { return make_tile_map(source); }
 
@@ -65,18 +71,23 @@ class basic_cuda {
                                  static_cast<int>(bytes)),
             "asking for shared memory");
     }
-    run_kernel<Kernel>
-        <<<static_cast<unsigned>(blocks), Kernel::threads, bytes, parts_->stream>>>(kernel);
-    check(cudaGetLastError(), "launching a kernel");
+    run_blocks(kernel, static_cast<unsigned>(blocks), bytes);
     if constexpr (std::is_same_v<Space, host>) synchronize();
   }
 
+  bool library_offers(const deepseek::library_product& p) const {
+    before_work();
+    return parts_->products.offers(p);
+  }
   bool library_product(const deepseek::library_product& p) const {
     before_work();
     const bool taken = parts_->products.run(p, parts_->stream);
     if constexpr (std::is_same_v<Space, host>) synchronize();
     return taken;
   }
+
+  void sum_before(const sums_before& call) const { run_library(call, "adding up numbers"); }
+  void sort(const sorted_pairs& call) const { run_library(call, "sorting"); }
 
   // Waits for all that was launched and throws what went wrong in it.
   void synchronize() const {
@@ -101,7 +112,9 @@ class basic_cuda {
  private:
   struct parts {
     explicit parts(const cuda_config& config)
-        : device(open(config)), products(config.products), deterministic(config.deterministic) {
+        : device(open(config)),
+          products(config.products, config.fp8),
+          deterministic(config.deterministic) {
       stream = config.stream;
       owns_stream = stream == nullptr;
       if (!owns_stream) require_ordered(stream, device);
@@ -112,6 +125,7 @@ class basic_cuda {
                    device);
       found = new (pinned) fault;
       warp_groups = config.warp_groups && deepseek::has_warp_groups(device);
+      if (config.clusters) largest_cluster = deepseek::largest_cluster(device);
       require_cuda(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device),
                    "counting its multiprocessors", device);
     }
@@ -150,10 +164,38 @@ class basic_cuda {
     product_library products;
     bool deterministic;
     bool warp_groups = false;
+    int largest_cluster = 1;
     int multiprocessors = 0;
     bool lost = false;
   };
 
+  template <class Kernel>
+  void run_blocks(const Kernel& kernel, unsigned blocks, std::size_t bytes) const {
+    if constexpr (requires { kernel.cluster_blocks(); }) {
+      cudaLaunchAttribute cluster{};
+      cluster.id = cudaLaunchAttributeClusterDimension;
+      cluster.val.clusterDim.x = static_cast<unsigned>(kernel.cluster_blocks());
+      cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
+      cudaLaunchConfig_t launch{};
+      launch.gridDim = dim3(blocks);
+      launch.blockDim = dim3(Kernel::threads);
+      launch.dynamicSmemBytes = bytes;
+      launch.stream = parts_->stream;
+      launch.attrs = &cluster;
+      launch.numAttrs = 1;
+      check(cudaLaunchKernelEx(&launch, run_kernel<Kernel>, kernel), "launching clusters");
+    } else {
+      run_kernel<Kernel><<<blocks, Kernel::threads, bytes, parts_->stream>>>(kernel);
+      check(cudaGetLastError(), "launching a kernel");
+    }
+  }
+  template <class Call>
+  void run_library(const Call& call, const char* doing) const {
+    if (call.n == 0) return;
+    before_work();
+    check(run_call(call, parts_->workspace, parts_->stream), doing);
+    if constexpr (std::is_same_v<Space, host>) synchronize();
+  }
   void refuse_if_lost() const {
     require(!parts_->lost, error_code::device_fatal, "cuda: device ", parts_->device,
             " was lost by an earlier error; start the program again");

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // cross_entropy on the device: the maximum and the sum of exponentials of a row in one pass (a
 // thread scales its sum down where its maximum grows), 16 bytes at a time where rows allow it. The
-// forward run reads the logits once; the gradient once more. How many rows count stays on the
-// device for the gradient. See ops/cross_entropy.hpp.
+// forward run reads the logits once; the gradient once where a row is kept in registers
+// (held_rows.hpp), else twice. How many rows count stays on the device for the gradient. See
+// ops/cross_entropy.hpp.
 #pragma once
 
 #include "deepseek/backend/cuda/elements.hpp"
@@ -92,9 +93,23 @@ struct chunks {
   }
 };
 
+// The gradient of one element of a row.
+template <class A>
+struct row_gradient {
+  exponentials<A> e;
+  A factor;
+  index_t target;
+  DEEPSEEK_HOST_DEVICE A operator()(A x, index_t at) const {
+    return (std::exp(x - e.most) / e.sum - (at == target ? A(1) : A(0))) * factor;
+  }
+};
+
 template <class X, class Targets, class DX>
 struct gradients_of {
-  static constexpr int count = run_length<typename X::value_type, typename DX::value_type>();
+  using T = typename X::value_type;
+  using out = typename DX::value_type;
+  using A = accumulate_t<out>;
+  static constexpr int count = run_length<T, out>();
   X logits;
   Targets targets;
   DX dlogits;
@@ -103,29 +118,58 @@ struct gradients_of {
   bool whole;
   fault_place faults;
 
+  // The row is read again for its gradients.
   template <class Team>
   DEEPSEEK_HOST_DEVICE void operator()(const Team& team, index_t row) const {
-    using T = typename DX::value_type;
-    using A = accumulate_t<T>;
     if (faults.found()) return;
     const row_span span{static_cast<int>(dlogits.extent(1)), whole};
     const auto x = slice(logits, row);
     const auto dx = slice(dlogits, row);
-    const index_t target = targets(row) == spec.ignore ? -1 : targets(row);
-    const index_t n = spec.counted > 0 ? spec.counted : *counted;
-    const A factor = n > 0 ? static_cast<A>(spec.scale / static_cast<double>(n)) : A(0);
-    exponentials<A> e{A(0), A(1)};
-    if (target >= 0) e = exponentials_of_row<A, count>(team, x, whole);
+    const index_t target = targets(row);
+    if (target == spec.ignore) return write_zeros(team, dx, span);
+    const row_gradient<A> of{exponentials_of_row<A, count>(team, x, whole), factor(), target};
     for (int first = team.rank() * count; first < span.n; first += team.size() * count) {
-      alignas(vector_bytes) typename X::value_type run[count];
-      alignas(vector_bytes) T out[count];
-      if (target >= 0) load_part<count>(x, first, span, run);
-      for (int k = 0; k < count; ++k) {
-        const A hot = first + k == target ? A(1) : A(0);
-        const A share = target < 0 ? A(0) : std::exp(static_cast<A>(run[k]) - e.most) / e.sum;
-        out[k] = convert_to<T>(target < 0 ? A(0) : (share - hot) * factor);
-      }
-      store_part<count>(dx, first, span, out);
+      alignas(vector_bytes) T run[count];
+      load_part<count>(x, first, span, run);
+      write(dx, first, span, run, of);
+    }
+  }
+  // The row is kept.
+  template <class Team>
+  DEEPSEEK_HOST_DEVICE void operator()(const Team& team, index_t row, const row_span& span) const {
+    if (faults.found()) return;
+    const auto dx = slice(dlogits, row);
+    const index_t target = targets(row);
+    if (target == spec.ignore) return write_zeros(team, dx, span);
+    held_row<T, count> x;
+    x.load(team, slice(logits, row), span);
+    const A most = x.template max<A>(team, span);
+    const A sum = x.sum(team, span, [&](T v) { return std::exp(static_cast<A>(v) - most); });
+    const row_gradient<A> of{{most, sum}, factor(), target};
+    x.each_run(team, span, [&](int first, const T* run) { write(dx, first, span, run, of); });
+  }
+
+ private:
+  DEEPSEEK_HOST_DEVICE A factor() const {
+    const index_t n = spec.counted > 0 ? spec.counted : *counted;
+    return n > 0 ? static_cast<A>(spec.scale / static_cast<double>(n)) : A(0);
+  }
+  template <class Row>
+  DEEPSEEK_HOST_DEVICE static void write(const Row& dx, int first, const row_span& span,
+                                         const T* run, const row_gradient<A>& of) {
+    alignas(vector_bytes) out result[count];
+    for (int k = 0; k < count; ++k) {
+      result[k] = convert_to<out>(of(static_cast<A>(run[k]), first + k));
+    }
+    store_part<count>(dx, first, span, result);
+  }
+  template <class Team, class Row>
+  DEEPSEEK_HOST_DEVICE static void write_zeros(const Team& team, const Row& dx,
+                                               const row_span& span) {
+    alignas(vector_bytes) out zeros[count];
+    for (int k = 0; k < count; ++k) zeros[k] = convert_to<out>(A(0));
+    for (int first = team.rank() * count; first < span.n; first += team.size() * count) {
+      store_part<count>(dx, first, span, zeros);
     }
   }
 };
@@ -162,10 +206,13 @@ void cross_entropy_gradient_impl(const B& b, const X& logits, const Targets& tar
   const auto counted = b.workspace().template make<index_t, 1>();
   count_targets_on(b, targets, {columns, spec.ignore, "cross_entropy_gradient: targets"},
                    counted.data());
-  run_each_row(
-      b, n, columns,
-      gradients_of<X, Targets, DX>{logits, targets, dlogits, counted.data(), spec,
-                                   moves_whole(logits) && moves_whole(dlogits), b.faults()});
+  const bool whole = moves_whole(logits) && moves_whole(dlogits);
+  const gradients_of<X, Targets, DX> gradients{logits, targets, dlogits,   counted.data(),
+                                               spec,   whole,   b.faults()};
+  if constexpr (may_be_held<typename X::value_type, typename DX::value_type>) {
+    if (run_each_held_row(b, {n, columns, whole}, gradients)) return;
+  }
+  run_each_row(b, n, columns, gradients);
 }
 
 }  // namespace deepseek

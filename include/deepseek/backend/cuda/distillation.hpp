@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// distillation on the device: the row bodies of backend/rows over a warp or a block; means over
-// rows in order; how many rows count stays on the device for the gradient. See
-// ops/distillation.hpp.
+// distillation on the device: both rows kept in registers (held_rows.hpp); longer rows and double
+// by the row bodies of backend/rows over a warp or a block; means over rows in order; how many rows
+// count stays on the device for the gradient. See ops/distillation.hpp.
 #pragma once
 
-#include "deepseek/backend/cuda/elementwise.hpp"
+#include "deepseek/backend/cuda/held_rows.hpp"
 #include "deepseek/backend/cuda/sums.hpp"
 #include "deepseek/backend/cuda/targets.hpp"
 #include "deepseek/backend/rows/convert.hpp"
@@ -25,9 +25,30 @@ DEEPSEEK_HOST_DEVICE index_t target_at(const Targets& targets, index_t row, std:
   }
 }
 
+template <class In, class... Out>
+row_shape shape_of_rows(const In& in, const Out&... out) {
+  const bool whole =
+      moves_whole(in.student) && moves_whole(in.teacher) && (moves_whole(out) && ...);
+  return {in.student.extent(0), in.student.extent(1), whole};
+}
+
+// As tempered (backend/rows), of a row that is held.
+template <class A, class Team, class T, int Count>
+DEEPSEEK_HOST_DEVICE tempered_denominator<A> tempered_held(const Team& team, const row_span& span,
+                                                           const held_row<T, Count>& x, A by) {
+  A largest = x.template max<A>(team, span);
+  if (largest == -math::infinity<A>) largest = A(0);
+  return {largest,
+          x.sum(team, span, [&](T v) { return std::exp((static_cast<A>(v) - largest) * by); })};
+}
+
 // The soft and the hard loss of each row, before T^2.
 template <class In, class Each>
 struct losses_of {
+  using S = typename decltype(In::student)::value_type;
+  using T = typename decltype(In::teacher)::value_type;
+  using A = accumulate_t<S>;
+  static constexpr int count = run_length<S, T>();
   In in;
   Each each;  // [rows, 2]: hard, soft
   distillation_spec spec;
@@ -43,7 +64,34 @@ struct losses_of {
       soft = static_cast<double>(
           distillation_row(team, s, slice(in.teacher, row), 1 / spec.temperature));
     }
-    if (team.rank() != 0) return;
+    if (team.rank() == 0) write(row, hard, soft);
+  }
+  // Both rows are kept.
+  template <class Team>
+  DEEPSEEK_HOST_DEVICE void operator()(const Team& team, index_t row, const row_span& span) const {
+    if (faults.found()) return;
+    const index_t target = target_at(in.targets, row, spec.ignore);
+    const A by = static_cast<A>(1 / spec.temperature);
+    const auto at = slice(in.student, row);
+    A hard = 0, soft = 0;
+    if (target != -2) {
+      held_row<S, count> s;
+      held_row<T, count> t;
+      s.load(team, at, span);
+      t.load(team, slice(in.teacher, row), span);
+      if (target >= 0) {
+        const auto of = tempered_held<A>(team, span, s, A(1));
+        hard = std::log(of.total) - (static_cast<A>(at(target)) - of.largest);
+      }
+      const auto of_s = tempered_held<A>(team, span, s, by);
+      const auto of_t = tempered_held<A>(team, span, t, by);
+      soft = sum_of_both<A>(team, span, s, t, soft_part<A>(of_s, of_t, by));
+    }
+    if (team.rank() == 0) write(row, static_cast<double>(hard), static_cast<double>(soft));
+  }
+
+ private:
+  DEEPSEEK_HOST_DEVICE void write(index_t row, double hard, double soft) const {
     each(row, 0) = hard;
     each(row, 1) = soft;
   }
@@ -51,28 +99,62 @@ struct losses_of {
 
 template <class In, class DS>
 struct gradients_of {
+  using S = typename decltype(In::student)::value_type;
+  using T = typename decltype(In::teacher)::value_type;
+  using out = typename DS::value_type;
+  using A = accumulate_t<out>;
+  static constexpr int count = run_length<S, T, out>();
   In in;
   DS dstudent;
   distillation_gradient_spec spec;
   const index_t* counted;
   fault_place faults;
+
   template <class Team>
   DEEPSEEK_HOST_DEVICE void operator()(const Team& team, index_t row) const {
     if (faults.found()) return;
-    const auto out = slice(dstudent, row);
+    const auto to = slice(dstudent, row);
     const index_t target = target_at(in.targets, row, spec.of.ignore);
-    if (target == -2) {
-      for (index_t v = team.rank(); v < out.extent(0); v += team.size()) {
-        out(v) = convert_to<typename DS::value_type>(0.0);
+    if (target == -2) return write_zeros(team, to);
+    distillation_gradient_row(team, slice(in.student, row), slice(in.teacher, row), to,
+                              factors(target));
+  }
+  // Both rows are kept.
+  template <class Team>
+  DEEPSEEK_HOST_DEVICE void operator()(const Team& team, index_t row, const row_span& span) const {
+    if (faults.found()) return;
+    const auto to = slice(dstudent, row);
+    const index_t target = target_at(in.targets, row, spec.of.ignore);
+    if (target == -2) return write_zeros(team, to);
+    held_row<S, count> s;
+    held_row<T, count> t;
+    s.load(team, slice(in.student, row), span);
+    t.load(team, slice(in.teacher, row), span);
+    distillation_part<A> part(factors(target));
+    part.of_s = tempered_held<A>(team, span, s, part.by);
+    part.of_t = tempered_held<A>(team, span, t, part.by);
+    if (part.target >= 0) part.plain = tempered_held<A>(team, span, s, A(1));
+    each_of_both(team, span, s, t, [&](int first, const S* ss, const T* ts) {
+      alignas(vector_bytes) out result[count];
+      for (int k = 0; k < count; ++k) {
+        result[k] = static_cast<out>(part(static_cast<A>(ss[k]), static_cast<A>(ts[k]), first + k));
       }
-      return;
-    }
+      store_part<count>(to, first, span, result);
+    });
+  }
+
+ private:
+  DEEPSEEK_HOST_DEVICE distillation_factors factors(index_t target) const {
     const index_t n = spec.counted > 0 ? spec.counted : *counted;
     const double by = n > 0 ? spec.scale / static_cast<double>(n) : 0.0;
-    const distillation_factors f{1 / spec.of.temperature,
-                                 by * (1 - spec.of.hard) * spec.of.temperature, by * spec.of.hard,
-                                 spec.of.hard > 0 ? target : -1};
-    distillation_gradient_row(team, slice(in.student, row), slice(in.teacher, row), out, f);
+    return {1 / spec.of.temperature, by * (1 - spec.of.hard) * spec.of.temperature,
+            by * spec.of.hard, spec.of.hard > 0 ? target : -1};
+  }
+  template <class Team, class Row>
+  DEEPSEEK_HOST_DEVICE static void write_zeros(const Team& team, const Row& to) {
+    for (index_t v = team.rank(); v < to.extent(0); v += team.size()) {
+      to(v) = convert_to<out>(0.0);
+    }
   }
 };
 
@@ -104,7 +186,9 @@ distillation_result distillation_impl(const B& b, const In& in, const distillati
   const auto sums = b.workspace().template make<double, 2>();
   const Each each = b.workspace().template make<double, dyn, 2>(rows);
   count(b, in, spec.ignore, counted.data());
-  run_each_row(b, rows, in.student.extent(1), losses_of<In, Each>{in, each, spec, b.faults()});
+  using losses = losses_of<In, Each>;
+  run_each_row_of<widest_block, typename losses::S, typename losses::T>(
+      b, shape_of_rows(in), losses{in, each, spec, b.faults()});
   ordered_sum(b, each, sums);
   distillation_result out;
   out.counted = b.read(counted.data());
@@ -124,8 +208,9 @@ void distillation_gradient_impl(const B& b, const In& in, const DS& dstudent,
   const auto counted = b.workspace().template make<index_t, 1>();
   count(b, in, spec.of.ignore, counted.data());
   using gradients = gradients_of<In, DS>;
-  b.launch(each_row<512, gradients>{in.student.extent(0),
-                                    {in, dstudent, spec, counted.data(), b.faults()}});
+  run_each_row_of<widest_block, typename gradients::S, typename gradients::T,
+                  typename gradients::out>(
+      b, shape_of_rows(in, dstudent), gradients{in, dstudent, spec, counted.data(), b.faults()});
 }
 
 }  // namespace deepseek

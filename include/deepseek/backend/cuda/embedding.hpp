@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // embedding on the device: rows gathered 16 bytes at a time where they may be. The table's
-// gradient: tokens are counted by id, every id that occurs gets a segment of a list, its tokens are
-// put there in any order and then in rising order, and the threads of a segment add its rows one
-// after the other. So the result is that of a loop over tokens, whatever order atomics took;
-// nothing is sorted beyond a segment. Cost: V counters; an id of c tokens compares c^2 numbers
-// (unproven on hardware: very frequent ids). See ops/embedding.hpp.
+// gradient: tokens are sorted by id, stably (b.sort, device_calls.hpp), and the block at the first
+// of an id's tokens adds their rows one after the other. So the result is that of a loop over
+// tokens. Cost: the sort of n numbers; an id of c tokens is one chain of c additions (unproven on
+// hardware: very frequent ids). See ops/embedding.hpp.
 #pragma once
 
 #include "deepseek/backend/cuda/elements.hpp"
@@ -53,98 +52,27 @@ struct rows_of {
   }
 };
 
-// What the tokens of one id are: order[begin .. end - 1].
-struct segment {
-  std::int32_t id, begin, end;
-};
-struct tally {
-  std::int32_t segments, tokens;  // that have a place
-};
-struct cleared {
-  tally* total;
-  DEEPSEEK_HOST_DEVICE void operator()(index_t) const { *total = {0, 0}; }
-};
-
+// Keys and values of the sort. Ids that were refused sort as 0: nothing is added for them.
 template <class Ids>
-struct lists {
+struct keyed {
   Ids ids;
-  std::int32_t* counts;  // [V], then the free places of an id
-  std::int32_t* first;   // [V], where its segment begins
-  segment* segments;     // [n]
-  std::int32_t* order;   // [n], any order inside a segment
-  std::int32_t* sorted;  // [n], rising inside a segment
-  tally* total;
-};
-
-template <class Ids>
-struct counted {
-  static constexpr int threads = 256;
-  lists<Ids> at;
+  std::uint32_t* keys;
+  std::int32_t* tokens;
   fault_place faults;
-  index_t blocks() const { return blocks_of(at.ids.extent(0), threads); }
-  template <class Block>
-  DEEPSEEK_HOST_DEVICE void operator()(const Block& block) const {
-    const index_t i = block.index() * threads + block.rank();
-    if (faults.found() || i >= at.ids.extent(0)) return;
-    block.atomic_add(at.counts + at.ids(i), std::int32_t{1});
+  DEEPSEEK_HOST_DEVICE void operator()(index_t i) const {
+    keys[i] = faults.found() ? 0U : static_cast<std::uint32_t>(ids(i));
+    tokens[i] = static_cast<std::int32_t>(i);
   }
 };
 
-template <class Ids>
-struct divided {
-  static constexpr int threads = 256;
-  lists<Ids> at;
-  index_t names;  // V
-  index_t blocks() const { return blocks_of(names, threads); }
-  template <class Block>
-  DEEPSEEK_HOST_DEVICE void operator()(const Block& block) const {
-    const index_t id = block.index() * threads + block.rank();
-    if (id >= names || at.counts[id] == 0) return;
-    const std::int32_t n = at.counts[id], begin = block.atomic_add(&at.total->tokens, n);
-    at.first[id] = begin;
-    at.segments[block.atomic_add(&at.total->segments, std::int32_t{1})] = {
-        static_cast<std::int32_t>(id), begin, begin + n};
-  }
-};
-
-template <class Ids>
-struct placed {
-  static constexpr int threads = 256;
-  lists<Ids> at;
-  fault_place faults;
-  index_t blocks() const { return blocks_of(at.ids.extent(0), threads); }
-  template <class Block>
-  DEEPSEEK_HOST_DEVICE void operator()(const Block& block) const {
-    const index_t i = block.index() * threads + block.rank();
-    if (faults.found() || i >= at.ids.extent(0)) return;
-    const auto id = at.ids(i);
-    const std::int32_t place = block.atomic_add(at.counts + id, std::int32_t{-1}) - 1;
-    at.order[at.first[id] + place] = static_cast<std::int32_t>(i);
-  }
-};
-
-// A warp for each segment: each token counts those of its segment before it.
-template <class Ids>
-struct ranked {
-  lists<Ids> at;
-  template <class Team>
-  DEEPSEEK_HOST_DEVICE void operator()(const Team& team, index_t k) const {
-    if (k >= at.total->segments) return;
-    const segment s = at.segments[k];
-    for (std::int32_t i = s.begin + team.rank(); i < s.end; i += team.size()) {
-      std::int32_t before = 0;
-      for (std::int32_t j = s.begin; j < s.end; ++j) before += at.order[j] < at.order[i] ? 1 : 0;
-      at.sorted[s.begin + before] = at.order[i];
-    }
-  }
-};
-
-template <class Ids, class DY, class DW>
+template <class DY, class DW>
 struct added {
   static constexpr int threads = 256;
-  lists<Ids> at;
+  const std::uint32_t* keys;   // rising
+  const std::int32_t* tokens;  // rising where keys are equal
   DY dy;
   DW dtable;
+  fault_place faults;
 
   DEEPSEEK_HOST_DEVICE index_t tiles() const { return (dy.extent(1) + threads - 1) / threads; }
   index_t blocks() const { return dy.extent(0) * tiles(); }
@@ -152,15 +80,16 @@ struct added {
   DEEPSEEK_HOST_DEVICE void operator()(const Block& block) const {
     using T = typename DW::value_type;
     using A = accumulate_t<T>;
-    const index_t k = block.index() / tiles();
+    const index_t first = block.index() / tiles(), n = dy.extent(0);
     const index_t d = block.index() % tiles() * threads + block.rank();
-    if (k >= at.total->segments || d >= dy.extent(1)) return;
-    const segment s = at.segments[k];
-    T sum = dtable(s.id, d);
-    for (std::int32_t i = s.begin; i < s.end; ++i) {
-      sum = convert_to<T>(convert_to<A>(sum) + convert_to<A>(dy(at.sorted[i], d)));
+    const std::uint32_t id = keys[first];
+    const bool begins = first == 0 || keys[first - 1] != id;
+    if (!begins || d >= dy.extent(1) || faults.found()) return;
+    T sum = dtable(id, d);
+    for (index_t i = first; i < n && keys[i] == id; ++i) {
+      sum = convert_to<T>(convert_to<A>(sum) + convert_to<A>(dy(tokens[i], d)));
     }
-    dtable(s.id, d) = sum;
+    dtable(id, d) = sum;
   }
 };
 
@@ -187,23 +116,13 @@ void embedding_backward_impl(const B& b, const Ids& ids, const DY& dy, const DW&
   const index_t n = ids.extent(0), names = dtable.extent(0);
   require_indices(b, ids, names, "embedding_backward: ids");
   const scope freed(b.workspace());
-  auto& space = b.workspace();
-  const auto counts = space.template make<std::int32_t, dyn>(names);
-  const auto total = space.template make<tally, 1>();
-  const lists<Ids> at{ids,
-                      counts.data(),
-                      space.template make<std::int32_t, dyn>(names).data(),
-                      space.template make<segment, dyn>(n).data(),
-                      space.template make<std::int32_t, dyn>(n).data(),
-                      space.template make<std::int32_t, dyn>(n).data(),
-                      total.data()};
-  run_map(b, cuda_elements::set<std::int32_t>{0}, writes(counts));
-  run_each_element(b, 1, cleared{total.data()});
-  b.launch(counted<Ids>{at, b.faults()});
-  b.launch(divided<Ids>{at, names});
-  b.launch(placed<Ids>{at, b.faults()});
-  b.launch(each_short_row<ranked<Ids>>{n, {at}});
-  b.launch(added<Ids, DY, DW>{at, dy, dtable});
+  const auto keys = b.workspace().template make<std::uint32_t, dyn, dyn>(2, n);
+  const auto tokens = b.workspace().template make<std::int32_t, dyn, dyn>(2, n);
+  run_each_element(b, n, keyed<Ids>{ids, keys.data(), tokens.data(), b.faults()});
+  const sorted_pairs sorted{keys.data(), tokens.data(),    keys.data() + n, tokens.data() + n,
+                            n,           bits_below(names)};
+  b.sort(sorted);
+  b.launch(added<DY, DW>{sorted.to_keys, sorted.to_values, dy, dtable, b.faults()});
 }
 
 }  // namespace deepseek

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // expert_plan on the device: a stable counting sort without atomics and without the host. Warps
 // count the ids of a part each, the counts become first rows, and the warps deal the rows out in
-// order. Few ids of up to 512 experts: one kernel of one block, counts in shared memory; else three
-// kernels over any number of warps. See ops/expert_plan.hpp. Unproven on hardware: the limits
+// order. Up to 65536 ids of up to 512 experts: one kernel of one block, counts in shared memory;
+// else kernels over any number of warps, with all counts [experts, parts] added up in between by
+// b.sum_before (device_calls.hpp). See ops/expert_plan.hpp. Unproven on hardware: the limits
 // between the forms.
 #pragma once
 
@@ -25,7 +26,17 @@ inline void raise_plan(const fault& f) {
   throw_fault(id);
 }
 
-// counts[u, e]: how many ids of part u are e; then the same of the parts before u.
+// The numbers of one part, one for each expert: `step` apart.
+struct part_counts {
+  std::int32_t* first;
+  index_t step;
+  DEEPSEEK_HOST_DEVICE std::int32_t& operator[](index_t e) const { return first[e * step]; }
+};
+struct no_starts {
+  DEEPSEEK_HOST_DEVICE std::int32_t operator[](index_t) const { return 0; }
+};
+
+// counts of a part u: how many of its ids are e; then the same of the parts before u.
 // starts[e]: the first row of e.
 template <class Ids, class Plan>
 struct sort {
@@ -65,7 +76,8 @@ struct sort {
     }
   }
   template <class Block>
-  DEEPSEEK_HOST_DEVICE void count(const Block& block, index_t part, std::int32_t* counts) const {
+  DEEPSEEK_HOST_DEVICE void count(const Block& block, index_t part,
+                                  const part_counts& counts) const {
     for (index_t e = block.lane(); e < experts; e += warp_size) counts[e] = 0;
     block.sync_warp();
     each_id(block, part, [&](index_t, bool, std::int32_t id, std::uint32_t same) {
@@ -104,9 +116,9 @@ struct sort {
     f.size = plan.source.extent(0);
     faults.tell(block, f);
   }
-  template <class Block>
-  DEEPSEEK_HOST_DEVICE void deal(const Block& block, index_t part, std::int32_t* counts,
-                                 const std::int32_t* starts) const {
+  template <class Block, class Starts>
+  DEEPSEEK_HOST_DEVICE void deal(const Block& block, index_t part, const part_counts& counts,
+                                 const Starts& starts) const {
     each_id(block, part, [&](index_t i, bool exists, std::int32_t id, std::uint32_t same) {
       const std::uint32_t before = same & lanes_before(block.lane());
       std::int32_t row = -1;
@@ -131,7 +143,7 @@ struct in_one_block {
   DEEPSEEK_HOST_DEVICE void operator()(const Block& block) const {
     std::int32_t* const counts = reinterpret_cast<std::int32_t*>(block.shared());
     std::int32_t* const starts = counts + sort.parts * sort.experts;
-    std::int32_t* const own = counts + block.warp() * sort.experts;
+    const part_counts own{counts + block.warp() * sort.experts, 1};
     sort.count(block, block.warp(), own);
     block.sync();
     sort.scan(block, counts, starts);
@@ -143,41 +155,45 @@ struct in_one_block {
 
 enum class phase { count, deal };
 
+// counts [experts, parts] and one more: parts of an expert side by side, so that their sums from
+// the first on are the first row of each part, and the last is the number of rows.
 template <phase Which, class Sort>
 struct by_warps {
   static constexpr int threads = 256;
   Sort sort;
-  std::int32_t *counts, *starts;
+  std::int32_t* counts;
   index_t blocks() const { return blocks_of(sort.parts, threads / warp_size); }
   template <class Block>
   DEEPSEEK_HOST_DEVICE void operator()(const Block& block) const {
     const index_t part = block.index() * (threads / warp_size) + block.warp();
     if (part >= sort.parts) return;
+    const part_counts own{counts + part, sort.parts};
     if constexpr (Which == phase::count) {
-      sort.count(block, part, counts + part * sort.experts);
+      sort.count(block, part, own);
+      if (part == 0 && block.lane() == 0) counts[sort.experts * sort.parts] = 0;
     } else {
-      if (!sort.faults.found()) sort.deal(block, part, counts + part * sort.experts, starts);
+      if (!sort.faults.found()) sort.deal(block, part, own, no_starts{});
     }
   }
 };
 
 template <class Sort>
-struct scan_counts {
-  static constexpr int threads = 1024;
+struct write_offsets {
+  static constexpr int threads = 256;
   Sort sort;
-  std::int32_t *counts, *starts;
-  static index_t blocks() { return 1; }
+  const std::int32_t* sums;
+  index_t blocks() const { return blocks_of(sort.experts + 1, threads); }
   template <class Block>
   DEEPSEEK_HOST_DEVICE void operator()(const Block& block) const {
-    sort.scan(block, counts, starts);
+    const index_t e = block.index() * threads + block.rank();
+    const std::int32_t sent = sums[sort.experts * sort.parts];
+    if (sort.plan.source.extent(0) != sent) {
+      if (e == 0) sort.tell_rows(block, sent);
+      return;
+    }
+    if (e <= sort.experts && !sort.faults.found()) sort.plan.offsets(e) = sums[e * sort.parts];
   }
 };
-
-constexpr int bits_below(index_t n) {
-  int bits = 0;
-  while ((index_t{1} << bits) < n) ++bits;
-  return bits;
-}
 
 template <int Threads, class B, class Sort>
 void launch_in_one(const B& b, Sort sort) {
@@ -192,25 +208,19 @@ template <DeviceBackend B, class Ids, class Plan>
 void expert_plan_impl(const B& b, const Ids& ids, index_t experts, const Plan& plan) {
   using Sort = cuda_plan::sort<Ids, Plan>;
   constexpr index_t few = 4096, most = 65536, part = 1024;
-  Sort sort{ids,
-            plan,
-            experts,
-            0,
-            part,
-            cuda_plan::bits_below(experts),
-            b.faults().raising(cuda_plan::raise_plan)};
+  Sort sort{
+      ids, plan, experts, 0, part, bits_below(experts), b.faults().raising(cuda_plan::raise_plan)};
   if (experts <= 512 && ids.size() <= few) return cuda_plan::launch_in_one<256>(b, sort);
   if (experts <= 512 && ids.size() <= most) return cuda_plan::launch_in_one<1024>(b, sort);
-  sort.parts = blocks_of(ids.size(), part);
+  sort.parts = ids.size() > part ? blocks_of(ids.size(), part) : 1;
+  const index_t n = experts * sort.parts + 1;
   const scope freed(b.workspace());
-  std::int32_t* const counts =
-      b.workspace().template make<std::int32_t, dyn, dyn>(sort.parts, experts).data();
-  std::int32_t* const starts = b.workspace().template make<std::int32_t, dyn>(experts + 1).data();
+  std::int32_t* const counts = b.workspace().template make<std::int32_t, dyn>(n).data();
   using cuda_plan::phase;
-  const bool some = sort.parts > 0;
-  if (some) b.launch(cuda_plan::by_warps<phase::count, Sort>{sort, counts, starts});
-  b.launch(cuda_plan::scan_counts<Sort>{sort, counts, starts});
-  if (some) b.launch(cuda_plan::by_warps<phase::deal, Sort>{sort, counts, starts});
+  b.launch(cuda_plan::by_warps<phase::count, Sort>{sort, counts});
+  b.sum_before(sums_before{counts, n});
+  b.launch(cuda_plan::write_offsets<Sort>{sort, counts});
+  b.launch(cuda_plan::by_warps<phase::deal, Sort>{sort, counts});
 }
 
 }  // namespace deepseek

@@ -2,10 +2,12 @@
 // fp8_gemm and grouped_fp8_gemm on the device: rows become codes (quantize_fp8.hpp), kept as the
 // bf16 numbers that they are, then coded_gemm.hpp, whose slabs are the blocks of the scales: inner
 // sums of codes, each added to y's by one fma. The bits are those of the reference; see
-// ops/fp8_gemm.hpp.
+// ops/fp8_gemm.hpp. A context with fp8_products::tensor_cores takes the library instead, other
+// bits, where that offers the product (fp8_library.hpp).
 #pragma once
 
 #include "deepseek/backend/cuda/coded_gemm.hpp"
+#include "deepseek/backend/cuda/fp8_library.hpp"
 #include "deepseek/backend/cuda/quantize_fp8.hpp"
 
 namespace deepseek {
@@ -52,6 +54,7 @@ void fp8_product(const B& b, const X& x, const fp8_operand<S>& w, const offsets_
 
 template <DeviceBackend B, class X, class S, class Y, class Bias>
 void fp8_gemm_impl(const B& b, const X& x, const fp8_operand<S>& w, const Y& y, const Bias& bias) {
+  if (fp8_product_by_library(b, x, w, y, bias)) return;
   cuda_coded::fp8_product(b, x, w, {}, y, bias);
 }
 

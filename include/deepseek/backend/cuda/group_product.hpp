@@ -107,7 +107,7 @@ struct group_product {
   using weights = group_weights<typename P::form_type>;
   using x_tile = bulk::column_tiles<T, group_depth, 2 * 64>;
   using w_tile = typename weights::tile;
-  static constexpr int threads = 3 * warp_group::size, stages = 4;
+  static constexpr int threads = bulk::ring_threads, stages = 4;
   static constexpr int group_rows = 64, rows = 2 * group_rows, parts = group_outputs / 8;
   static constexpr int producer_registers = 40, consumer_registers = 232;
   static constexpr int stage_bytes = x_tile::bytes + w_tile::bytes;
@@ -142,15 +142,9 @@ struct group_product {
     if constexpr (warp_group::compiled) {
       if (p.stopped()) return;
       const shared_parts at{bulk::first_core(block)};
-      if (block.rank() == 0) make_barriers(block, at.c());
-      block.sync();
-      if (block.shuffle(block.warp(), 0) < 4) {
-        warp_group::give_registers<producer_registers>(block);
-        if (block.warp() == 0) produce(block, at);
-      } else {
-        warp_group::take_registers<consumer_registers>(block);
-        consume(block, at);
-      }
+      bulk::deal_roles<producer_registers, consumer_registers>(
+          block, [&] { make_barriers(block, at.c()); }, [&] { produce(block, at); },
+          [&] { consume(block, at); });
     }
   }
 
@@ -171,12 +165,8 @@ struct group_product {
 
   template <class Block>
   DEEPSEEK_HOST_DEVICE static void make_barriers(const Block& block, control& c) {
-    constexpr int consumers = 8;  // warps
-    for (int i = 0; i < stages; ++i) {
-      bulk::make(block, c.full[i], 1);
-      bulk::make(block, c.empty[i], consumers);
-    }
-    bulk::barriers_made(block);
+    bulk::make_all(block, c.full, 1);
+    bulk::make_all(block, c.empty, bulk::reading_warps);
   }
 
   // One warp: has all steps of the block's tiles fetched.
@@ -190,11 +180,11 @@ struct group_product {
       if (tile.empty()) continue;
       const task own{tile.first, tile.end, where.across * group_outputs};
       for (index_t k = 0; k < p.w.in; k += group_depth, next.advance()) {
-        bulk::wait(block, at.c().empty[next.stage], next.parity ^ 1);
+        bulk::wait_empty(block, at.c().empty, next);
         if (block.lane() == 0) fetch(block, at, next.stage, own, tile.group, k);
       }
     }
-    bulk::wait(block, at.c().empty[next.stage], next.parity ^ 1);
+    bulk::wait_empty(block, at.c().empty, next);
     if (block.lane() == 0) {
       at.c().of[next.stage].first = -1;
       bulk::arrive(block, at.c().full[next.stage]);
@@ -217,14 +207,14 @@ struct group_product {
   // Of this thread's group, in the tile.
   template <class Block>
   DEEPSEEK_HOST_DEVICE static int first_row(const Block& block) {
-    return (block.warp() / 4 - 1) * group_rows;
+    return bulk::consumer_group(block) * group_rows;
   }
 
   template <class Block>
   DEEPSEEK_HOST_DEVICE void consume(const Block& block, const shared_parts& at) const {
     place next;
     for (;;) {
-      bulk::wait(block, at.c().full[next.stage], next.parity);
+      bulk::wait_full(block, at.c().full, next);
       const task own = at.c().of[next.stage];
       if (own.first < 0) return;
       if (own.first + first_row(block) < own.end) {
@@ -240,7 +230,7 @@ struct group_product {
   template <class Block>
   DEEPSEEK_HOST_DEVICE void pass(const Block& block, const shared_parts& at, place& next) const {
     for (int j = 0; j < steps(); ++j, next.advance()) {
-      bulk::wait(block, at.c().full[next.stage], next.parity);
+      bulk::wait_full(block, at.c().full, next);
       bulk::release(block, at.c().empty[next.stage]);
     }
   }
@@ -250,7 +240,7 @@ struct group_product {
                                      sums& c) const {
     int before = 0;
     for (int j = 0; j < steps(); ++j, next.advance()) {
-      bulk::wait(block, at.c().full[next.stage], next.parity);
+      bulk::wait_full(block, at.c().full, next);
       add_step(block, at, next.stage, c);
       warp_group::wait_for_earlier(block);
       if (j > 0) bulk::release(block, at.c().empty[before]);

@@ -69,7 +69,7 @@ struct weight_gradient {
     const index_t e = block.index() / (down() * across());
     const index_t place = block.index() % (down() * across());
     const index_t m0 = place / across() * tile, n0 = place % across() * tile;
-    const index_t first = offsets(e), count = offsets(e + 1) - first;
+    const index_t first = first_of(offsets, e), count = end_of(offsets, e) - first;
     if (count == 0) return;
     cuda_gemm::tile_sums<Acc> sums;
     sums.run(block, transposed(rows(x, first, count)), rows(dy, first, count), m0, dw.extent(1), n0,

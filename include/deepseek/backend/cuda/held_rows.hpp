@@ -6,10 +6,12 @@
 //   x.each_run(team, span, f)      f(first, run): elements first .. first + Count - 1
 //   x.sum(team, span, f), x.max(team, span)
 //   run_each_held_row(b, shape, f)     f(team, row, span) for each row; false: rows too long
-// A warp has rows up to 1024, 256 threads up to 8192, 512 threads up to 16384. Types wider than
-// float are not held. Unproven on hardware: that this is bound by memory.
+// A warp has rows up to 1024, 256 threads up to 8192, 512 threads up to 16384; where the device has
+// clusters (cluster.hpp), 2, 4 or 8 such blocks share a row of up to 131072. Types wider than float
+// are not held. Unproven on hardware: that this is bound by memory.
 #pragma once
 
+#include "deepseek/backend/cuda/cluster.hpp"
 #include "deepseek/backend/cuda/elementwise.hpp"
 #include "deepseek/backend/cuda/vectors.hpp"
 #include "deepseek/core/dtype.hpp"
@@ -156,16 +158,63 @@ inline constexpr bool may_be_held = ((sizeof(T) <= 4) && ...);
 struct row_shape {
   index_t rows, length;
   bool whole;
-  index_t longest = 16384;
 };
+
+inline constexpr int widest_block = 512;
+inline constexpr index_t longest_of_block = widest_block * held_elements;
+
+// f(team, row) by the `shared_by` blocks of a cluster.
+template <class F>
+struct each_wide_row {
+  static constexpr int threads = widest_block;
+  index_t rows;
+  int shared_by;
+  F f;
+
+  index_t blocks() const { return rows * shared_by; }
+  int cluster_blocks() const { return shared_by; }
+  static std::size_t shared_bytes() { return cluster_places; }
+  template <class Block>
+  DEEPSEEK_HOST_DEVICE void operator()(const Block& block) const {
+    if constexpr (cluster::compiled) {
+      const cluster_team team(block, shared_by);
+      f(team, block.index() / shared_by);
+      team.leave();
+    }
+  }
+};
+
+// False where no cluster of the device holds such a row. How many blocks share it follows its
+// length alone.
+template <DeviceBackend B, class F>
+bool run_each_wide_row([[maybe_unused]] const B& b, [[maybe_unused]] const row_shape& shape,
+                       [[maybe_unused]] const F& f) {
+  if constexpr (ClusterBackend<B>) {
+    int blocks = 2;
+    while (blocks < cluster::most_blocks && shape.length > blocks * longest_of_block) blocks *= 2;
+    if (shape.length > blocks * longest_of_block || blocks > b.largest_cluster()) return false;
+    if (shape.rows > 0) b.launch(each_wide_row<F>{shape.rows, blocks, f});
+    return true;
+  } else {
+    return false;
+  }
+}
 
 // False where rows are too long to be held; nothing is launched then.
 template <DeviceBackend B, class F>
 bool run_each_held_row(const B& b, const row_shape& shape, const F& f) {
-  if (shape.length > shape.longest) return false;
   const spanned<F> each{f, {static_cast<int>(shape.length), shape.whole}};
+  if (shape.length > longest_of_block) return run_each_wide_row(b, shape, each);
   if (shape.rows > 0) run_each_row(b, shape.rows, shape.length, each);
   return true;
+}
+// f(team, row, span) where rows of these types are held, else f(team, row) by Threads threads.
+template <int Threads, class... T, DeviceBackend B, class F>
+void run_each_row_of(const B& b, const row_shape& shape, const F& f) {
+  if constexpr (may_be_held<T...>) {
+    if (run_each_held_row(b, shape, f)) return;
+  }
+  if (shape.rows > 0) b.launch(each_row<Threads, F>{shape.rows, f});
 }
 
 }  // namespace deepseek

@@ -104,13 +104,10 @@ struct held_forward {
     held_row<T, count> held;
     held.load(team, slice(x, row), span);
     const auto to = slice(y, row);
-    const A n = static_cast<A>(span.n);
-    const A mean = held.sum(team, span, [](T v) { return static_cast<A>(v); }) / n;
-    const A squares = held.sum(team, span, [&](T v) {
-      const A away = static_cast<A>(v) - mean;
-      return away * away;
-    });
-    const A scale = A(1) / std::sqrt(squares / n + static_cast<A>(eps));
+    const auto sum_of = [&](const auto& f) {
+      return held.sum(team, span, [&](T v) { return f(static_cast<A>(v)); });
+    };
+    const auto of = row_moments_by(sum_of, static_cast<A>(span.n), static_cast<A>(eps));
     held.each_run(team, span, [&](int first, const T* run) {
       alignas(vector_bytes) typename W::value_type weight[count];
       alignas(vector_bytes) typename Bias::value_type bias[count];
@@ -118,7 +115,7 @@ struct held_forward {
       load_part<count>(affine.w, first, span, weight);
       load_part<count>(affine.bias, first, span, bias);
       for (int k = 0; k < count; ++k) {
-        const A normed = (static_cast<A>(run[k]) - mean) * scale;
+        const A normed = (static_cast<A>(run[k]) - of.mean) * of.scale;
         result[k] = static_cast<out>(static_cast<A>(weight[k]) * normed + static_cast<A>(bias[k]));
       }
       store_part<count>(to, first, span, result);

@@ -1,31 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// Dense products by cuBLASLt: float (optionally through tf32), double, f16, bf16; sums in float
-// (double for double). cuBLASLt is column-major, so c = a b is asked as c^T = b^T a^T. The chosen
-// algorithm of each shape is kept; the workspace is one block of the context.
+// Products by cuBLASLt: float (optionally through tf32), double, f16, bf16; sums in float (double
+// for double); int8 with sums in int32, exact; e4m3 with scales, where the context was told to. The
+// algorithm chosen for each shape is kept, also that there is none; the workspace is one block of
+// the context.
 #pragma once
 
-#include "deepseek/backend/cuda/error.cuh"
-#include "deepseek/backend/cuda/product.hpp"
+#include "deepseek/backend/cuda/library_description.cuh"
 #include "deepseek/core/tensor.hpp"
-
-#include <cublasLt.h>
 
 #include <map>
 #include <tuple>
 
 namespace deepseek {
 
-enum class float_products { f32, tf32 };  // how products of floats are computed
-
-inline void require_library(cublasStatus_t status, const library_product& p) {
-  require(status == CUBLAS_STATUS_SUCCESS, error_code::device, "cuda: cuBLASLt: product of a[", p.m,
-          ", ", p.k, "] by b[", p.k, ", ", p.n, "], ", p.batches, " times, in ", to_string(p.type),
-          ": ", cublasLtGetStatusString(status));
-}
-
 class product_library {
  public:
-  explicit product_library(float_products how) : how_(how) {
+  product_library(float_products how, fp8_products of_codes) : how_(how), of_codes_(of_codes) {
     const cublasStatus_t status = cublasLtCreate(&handle_);
     require(status == CUBLAS_STATUS_SUCCESS, error_code::device,
             "cuda: cuBLASLt does not start: ", cublasLtGetStatusString(status));
@@ -34,44 +24,57 @@ class product_library {
   product_library& operator=(const product_library&) = delete;
   ~product_library() { (void)cublasLtDestroy(handle_); }
 
+  // Whether run() would take it. Looks at the addresses' alignment, not at the numbers.
+  bool offers(const library_product& p) {
+    const auto types = types_of(p);
+    if (!types) return false;
+    const key k = key_of(p);
+    if (const auto at = algorithms_.find(k); at != algorithms_.end()) return at->second.has_value();
+    return ask(k, p, library_description(*types, p)).has_value();
+  }
+
   // False: the library has no algorithm for it.
   bool run(const library_product& p, cudaStream_t stream) {
-    const auto types = types_of(p.type);
-    if (!types || !fits(p)) return false;
-    description d(*types, how_ == float_products::tf32 && p.type == dtype::f32, p);
-    const auto found = algorithm_for(p, d);
+    const auto types = types_of(p);
+    if (!types) return false;
+    const library_description d(*types, p);
+    const key k = key_of(p);
+    const auto at = algorithms_.find(k);
+    const auto found = at != algorithms_.end() ? at->second : ask(k, p, d);
     if (!found) return false;
-    const float one = 1, zero = 0;
-    const double wide_one = 1, wide_zero = 0;
-    const bool wide = p.type == dtype::f64;
-    const void* alpha = wide ? static_cast<const void*>(&wide_one) : &one;
-    const void* none = wide ? static_cast<const void*>(&wide_zero) : &zero;
+    const factors one(types->scale, 1), zero(types->scale, 0);
     void* c = const_cast<void*>(p.c.data);
     const cublasStatus_t status = cublasLtMatmul(
-        handle_, d.operation, alpha, p.b.data, d.b, p.a.data, d.a, p.adds ? alpha : none, c, d.c, c,
-        d.c, &*found, workspace_.data(), workspace_.bytes(), stream);
+        handle_, d.operation, one.at(), p.b.data, d.b, p.a.data, d.a, p.adds ? one.at() : zero.at(),
+        c, d.c, c, d.c, &*found, workspace_.data(), workspace_.bytes(), stream);
     require_library(status, p);
     return true;
   }
 
  private:
-  struct type_set {
-    cudaDataType_t data, scale;
-    cublasComputeType_t compute;
-  };
-  static std::optional<type_set> types_of(dtype type) {
-    switch (type) {
-      case dtype::f64:
-        return type_set{CUDA_R_64F, CUDA_R_64F, CUBLAS_COMPUTE_64F};
-      case dtype::f32:
-        return type_set{CUDA_R_32F, CUDA_R_32F, CUBLAS_COMPUTE_32F};
-      case dtype::bf16:
-        return type_set{CUDA_R_16BF, CUDA_R_32F, CUBLAS_COMPUTE_32F};
-      case dtype::f16:
-        return type_set{CUDA_R_16F, CUDA_R_32F, CUBLAS_COMPUTE_32F};
-      default:
-        return std::nullopt;
+  using algorithm = std::optional<cublasLtMatmulAlgo_t>;
+
+  // alpha or beta, in the type that the library reads.
+  class factors {
+   public:
+    factors(cudaDataType_t type, int value)
+        : type_(type), whole_(value), f32_(static_cast<float>(value)), f64_(value) {}
+    const void* at() const {
+      if (type_ == CUDA_R_32I) return &whole_;
+      return type_ == CUDA_R_64F ? static_cast<const void*>(&f64_) : &f32_;
     }
+
+   private:
+    cudaDataType_t type_;
+    std::int32_t whole_;
+    float f32_;
+    double f64_;
+  };
+
+  std::optional<library_types> types_of(const library_product& p) const {
+    if (!fits(p)) return std::nullopt;
+    if (p.type == dtype::f8_e4m3 && of_codes_ == fp8_products::f32) return std::nullopt;
+    return library_types_of(p, how_);
   }
   // Extents and leading dimensions of the library are 32-bit.
   static bool fits(const library_product& p) {
@@ -79,54 +82,6 @@ class product_library {
     return p.m <= most && p.n <= most && p.k <= most && p.batches <= most && p.a.leading <= most &&
            p.b.leading <= most && p.c.leading <= most;
   }
-
-  // The descriptors of one product, freed at the end.
-  struct description {
-    cublasLtMatmulDesc_t operation = nullptr;
-    cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr;
-
-    description(const type_set& t, bool tf32, const library_product& p) {
-      const auto compute = tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : t.compute;
-      require_library(cublasLtMatmulDescCreate(&operation, compute, t.scale), p);
-      // Row-major and stored as is: the library sees its transpose, which is what c^T asks for.
-      set_transpose(CUBLASLT_MATMUL_DESC_TRANSA, p.b.transposed, p);
-      set_transpose(CUBLASLT_MATMUL_DESC_TRANSB, p.a.transposed, p);
-      b = layout(t.data, p.b, p.k, p.n, p);
-      a = layout(t.data, p.a, p.m, p.k, p);
-      c = layout(t.data, p.c, p.m, p.n, p);
-    }
-    description(const description&) = delete;
-    description& operator=(const description&) = delete;
-    ~description() {
-      for (auto m : {a, b, c}) {
-        if (m != nullptr) (void)cublasLtMatrixLayoutDestroy(m);
-      }
-      if (operation != nullptr) (void)cublasLtMatmulDescDestroy(operation);
-    }
-
-    void set_transpose(cublasLtMatmulDescAttributes_t which, bool transposed,
-                       const library_product& p) {
-      const cublasOperation_t how = transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
-      require_library(cublasLtMatmulDescSetAttribute(operation, which, &how, sizeof how), p);
-    }
-    // Of a matrix [rows, columns] stored by rows (by columns where transposed).
-    static cublasLtMatrixLayout_t layout(cudaDataType_t type, const library_matrix& m, index_t rows,
-                                         index_t columns, const library_product& p) {
-      const auto length = static_cast<std::uint64_t>(m.transposed ? rows : columns);
-      const auto count = static_cast<std::uint64_t>(m.transposed ? columns : rows);
-      cublasLtMatrixLayout_t made = nullptr;
-      require_library(cublasLtMatrixLayoutCreate(&made, type, length, count, m.leading), p);
-      const auto batches = static_cast<std::int32_t>(p.batches);
-      const std::int64_t step = m.batch;
-      require_library(cublasLtMatrixLayoutSetAttribute(made, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT,
-                                                       &batches, sizeof batches),
-                      p);
-      require_library(cublasLtMatrixLayoutSetAttribute(
-                          made, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &step, sizeof step),
-                      p);
-      return made;
-    }
-  };
 
   // Alignment in bytes, up to 16, of what the algorithm may assume.
   static unsigned alignment_of(const library_matrix& m, std::size_t element) {
@@ -138,9 +93,7 @@ class product_library {
   using key = std::tuple<index_t, index_t, index_t, index_t, index_t, index_t, index_t, int,
                          unsigned, unsigned, unsigned>;
   static key key_of(const library_product& p) {
-    const std::size_t element = size_of(p.type);
-    const int flags = static_cast<int>(p.type) * 8 + (p.a.transposed ? 1 : 0) +
-                      (p.b.transposed ? 2 : 0) + (p.adds ? 4 : 0);
+    const std::size_t element = size_of(p.type), of_c = size_of(p.result);
     return {p.m,
             p.n,
             p.k,
@@ -148,21 +101,18 @@ class product_library {
             p.a.leading,
             p.b.leading,
             p.c.leading,
-            flags,
+            kind_of(p),
             alignment_of(p.a, element),
             alignment_of(p.b, element),
-            alignment_of(p.c, element)};
+            alignment_of(p.c, of_c)};
   }
-  std::optional<cublasLtMatmulAlgo_t> algorithm_for(const library_product& p,
-                                                    const description& d) {
-    const key k = key_of(p);
-    if (const auto at = algorithms_.find(k); at != algorithms_.end()) return at->second;
+  algorithm ask(const key& k, const library_product& p, const library_description& d) {
     cublasLtMatmulPreference_t wishes = nullptr;
     require_library(cublasLtMatmulPreferenceCreate(&wishes), p);
     const std::size_t bytes = workspace_.bytes();
     const std::size_t element = size_of(p.type);
     const std::uint32_t aligned[3] = {alignment_of(p.b, element), alignment_of(p.a, element),
-                                      alignment_of(p.c, element)};
+                                      alignment_of(p.c, size_of(p.result))};
     const auto wish = [&](cublasLtMatmulPreferenceAttributes_t what, const auto& value) {
       (void)cublasLtMatmulPreferenceSetAttribute(wishes, what, &value, sizeof value);
     };
@@ -176,17 +126,18 @@ class product_library {
     const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
         handle_, d.operation, d.b, d.a, d.c, d.c, wishes, 1, &found, &count);
     (void)cublasLtMatmulPreferenceDestroy(wishes);
-    std::optional<cublasLtMatmulAlgo_t> algorithm;
-    if (status == CUBLAS_STATUS_SUCCESS && count > 0) algorithm = found.algo;
-    algorithms_.emplace(k, algorithm);
-    return algorithm;
+    algorithm chosen;
+    if (status == CUBLAS_STATUS_SUCCESS && count > 0) chosen = found.algo;
+    algorithms_.emplace(k, chosen);
+    return chosen;
   }
 
   static constexpr index_t workspace_bytes = index_t{32} << 20;
   float_products how_;
+  fp8_products of_codes_;
   cublasLtHandle_t handle_ = nullptr;
   storage<std::byte, device> workspace_{workspace_bytes};
-  std::map<key, std::optional<cublasLtMatmulAlgo_t>> algorithms_;
+  std::map<key, algorithm> algorithms_;
 };
 
 }  // namespace deepseek

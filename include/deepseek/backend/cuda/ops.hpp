@@ -42,6 +42,7 @@
 #include "deepseek/backend/cuda/layer_norm.hpp"
 #include "deepseek/backend/cuda/lightning_indexer.hpp"
 #include "deepseek/backend/cuda/load_state.hpp"
+#include "deepseek/backend/cuda/masked_grouped_gemm.hpp"
 #include "deepseek/backend/cuda/offset_checks.hpp"
 #include "deepseek/backend/cuda/optimizer.hpp"
 #include "deepseek/backend/cuda/place_rows.hpp"

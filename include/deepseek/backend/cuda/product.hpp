@@ -2,9 +2,11 @@
 // A matrix product as a vendor's library takes it: c [M, N] = a [M, K] b [K, N] (+ c), row-major
 // with a leading dimension each, a and b perhaps stored transposed; a batch by strides. What
 // `as_library_product` cannot say of a set of views (no unit stride, mixed types) stays with our
-// own kernel.
+// own kernel. Codes of 8 bits: int8 with sums in int32, e4m3 with scales beside both factors
+// (library_scales.hpp).
 #pragma once
 
+#include "deepseek/backend/cuda/library_scales.hpp"
 #include "deepseek/core/dtype.hpp"
 #include "deepseek/core/view.hpp"
 
@@ -17,14 +19,25 @@ struct library_matrix {
   index_t leading = 0;  // elements from one stored row to the next
   index_t batch = 0;    // elements from one matrix to the next
   bool transposed = false;
+  library_scales scales = library_scales::none;
+  const float* scale = nullptr;  // where there are scales; it begins at a multiple of 16 bytes
 };
 
 struct library_product {
   index_t m = 0, n = 0, k = 0, batches = 1;
   library_matrix a, b, c;
-  dtype type = dtype::f32;  // of a, b and c; sums in float, of double in double
+  dtype type = dtype::f32;    // of a and b; sums in float, of double in double, of int8 in int32
+  dtype result = dtype::f32;  // of c: that type, i32 of i8, a floating type of f8_e4m3
   bool adds = false;
 };
+
+// Types, scales and orders of a product in one number: two products of another kind have another.
+constexpr int kind_of(const library_product& p) {
+  const int types = static_cast<int>(p.type) * 16 + static_cast<int>(p.result);
+  const int scales = static_cast<int>(p.a.scales) * 8 + static_cast<int>(p.b.scales);
+  return (types * 64 + scales) * 8 + (p.a.transposed ? 1 : 0) + (p.b.transposed ? 2 : 0) +
+         (p.adds ? 4 : 0);
+}
 
 // The last two extents of v as a stored matrix; none: neither has stride 1, or rows overlap.
 template <class View>
@@ -62,7 +75,7 @@ std::optional<library_product> as_library_product(const A& a, const W& w, const 
     p.a = *ma;
     p.b = *mb;
     p.c = *mc;
-    p.type = dtype_of<T>;
+    p.type = p.result = dtype_of<T>;
     return p;
   }
 }

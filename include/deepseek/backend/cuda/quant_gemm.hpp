@@ -5,11 +5,13 @@
 //   few_rows  up to 8 rows of an expert: 32 outputs a block, its warps share k, weights are read
 //             once, a warp 128 bytes at a time; four products an instruction (dot4)
 //   tiles     more rows: tensor cores (int8_tiles.hpp)
+//   from 1024 rows of one expert the vendor's library, where it offers that (int8_library.hpp)
 // Errors of the rows are told to the context, and y stays untouched. See ops/quant_gemm.hpp. Speed
 // on hardware is unproven.
 #pragma once
 
 #include "deepseek/backend/cuda/block_place.hpp"
+#include "deepseek/backend/cuda/int8_library.hpp"
 #include "deepseek/backend/cuda/int8_tiles.hpp"
 #include "deepseek/backend/cuda/quantize_int8.hpp"
 
@@ -120,8 +122,9 @@ struct few_rows {
 template <class B, class P>
 void run_product(const B& b, const P& p) {
   const index_t rows = p.y.extent(0), experts = p.cut(1).groups();
-  const index_t most = p.offsets.extent(0) == 0 ? 32 : 8 * experts;
-  if (rows > most) {
+  const bool one = p.offsets.extent(0) == 0;
+  if (one && product_by_library(b, p)) return;
+  if (rows > (one ? 32 : 8 * experts)) {
     b.launch(tiles<P>{p});
   } else if (rows <= experts) {
     b.launch(few_rows<P, 1>{p});

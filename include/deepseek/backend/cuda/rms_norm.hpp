@@ -78,9 +78,10 @@ struct held_forward {
     held_row<T, count> held;
     held.load(team, slice(x, row), span);
     const auto to = slice(y, row);
-    const A squares =
-        held.sum(team, span, [](T v) { return static_cast<A>(v) * static_cast<A>(v); });
-    const A scale = A(1) / std::sqrt(squares / static_cast<A>(span.n) + static_cast<A>(eps));
+    const auto sum_of = [&](const auto& f) {
+      return held.sum(team, span, [&](T v) { return f(static_cast<A>(v)); });
+    };
+    const A scale = inverse_rms_by(sum_of, static_cast<A>(span.n), static_cast<A>(eps));
     held.each_run(team, span, [&](int first, const T* run) {
       alignas(vector_bytes) typename W::value_type weight[count];
       alignas(vector_bytes) out result[count];

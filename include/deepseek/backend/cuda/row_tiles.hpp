@@ -4,7 +4,8 @@
 //   first_slot(g) = offsets[g] / tile + g
 // begins group g, which needs ceil(rows / tile) <= first_slot(g + 1) - first_slot(g) slots: so a
 // block finds its tile by one search in the offsets, and at most one slot a group stays empty.
-// No offsets: one group of all rows. Proofs: tests/simulation/row_tiles.cpp.
+// No offsets: one group of all rows. Groups that each have places for `capacity` rows need no
+// search: counted_groups. Proofs: tests/simulation/expert_forms.cpp.
 #pragma once
 
 #include "deepseek/backend/cuda/device_backend.hpp"
@@ -75,5 +76,52 @@ struct row_tiles {
 };
 template <class Offsets>
 row_tiles(Offsets, index_t, index_t) -> row_tiles<Offsets>;
+
+// In place of offsets: group g has places for the rows g * capacity on, of which counts[g] are
+// there. Where something is wrong with the call's data no group has rows.
+template <class Counts>
+struct counted_groups {
+  Counts counts;
+  index_t capacity;
+  fault_place faults;
+
+  DEEPSEEK_HOST_DEVICE index_t extent(int) const { return counts.extent(0) + 1; }
+  DEEPSEEK_HOST_DEVICE index_t count(index_t g) const { return faults.found() ? 0 : counts(g); }
+};
+
+template <class Counts>
+struct row_tiles<counted_groups<Counts>> {
+  counted_groups<Counts> groups_of;
+  index_t rows, tile;
+
+  DEEPSEEK_HOST_DEVICE index_t groups() const { return groups_of.counts.extent(0); }
+  DEEPSEEK_HOST_DEVICE index_t each() const { return (groups_of.capacity + tile - 1) / tile; }
+  DEEPSEEK_HOST_DEVICE index_t slots() const { return groups() * each(); }
+  template <class Block>
+  DEEPSEEK_HOST_DEVICE row_tile find(const Block&, index_t slot) const {
+    const index_t g = slot / each(), begin = g * groups_of.capacity;
+    const index_t first = begin + slot % each() * tile, end = begin + groups_of.count(g);
+    const index_t last = first + tile < end ? first + tile : end;
+    return {g, first, last > first ? last : first, begin};
+  }
+};
+
+// Rows first_of(groups, g) .. end_of(groups, g) - 1 are those of group g.
+template <class Offsets>
+DEEPSEEK_HOST_DEVICE index_t first_of(const Offsets& offsets, index_t g) {
+  return offsets(g);
+}
+template <class Offsets>
+DEEPSEEK_HOST_DEVICE index_t end_of(const Offsets& offsets, index_t g) {
+  return offsets(g + 1);
+}
+template <class Counts>
+DEEPSEEK_HOST_DEVICE index_t first_of(const counted_groups<Counts>& groups, index_t g) {
+  return g * groups.capacity;
+}
+template <class Counts>
+DEEPSEEK_HOST_DEVICE index_t end_of(const counted_groups<Counts>& groups, index_t g) {
+  return g * groups.capacity + groups.count(g);
+}
 
 }  // namespace deepseek

@@ -7,6 +7,7 @@
 // once. Unproven on hardware.
 #pragma once
 
+#include "deepseek/backend/cuda/row_tiles.hpp"
 #include "deepseek/backend/cuda/tensor_packets.hpp"
 #include "deepseek/backend/cuda/vectors.hpp"
 
@@ -46,7 +47,8 @@ struct weight_gradient {
   template <class Block>
   DEEPSEEK_HOST_DEVICE void operator()(const Block& block) const {
     const index_t each = down() * across(), e = block.index() / each, at = block.index() % each;
-    const task own{e, offsets(e), offsets(e + 1), at / across() * tile, at % across() * tile};
+    const task own{e, first_of(offsets, e), end_of(offsets, e), at / across() * tile,
+                   at % across() * tile};
     if (own.begin == own.end) return;
     for (int j = 0; j + 1 < stages; ++j) copy_rows(block, own, j);
     sums c = {};

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tensor maps (bulk_copy.hpp) by the driver, whose function is asked for when it is first needed:
 // programs link no driver. Whether a device and this program have warp groups (warp_group.hpp):
-// compute capability 9.0, kernels compiled for sm_90a, a driver that makes tensor maps.
+// compute capability 9.0, kernels compiled for sm_90a (architecture.cuh), a driver that makes
+// tensor maps.
 #pragma once
 
+#include "deepseek/backend/cuda/architecture.cuh"
 #include "deepseek/backend/cuda/bulk_copy.hpp"
 #include "deepseek/backend/cuda/error.cuh"
-#include "deepseek/backend/cuda/warp_group.hpp"
 
 #include <cuda.h>
 
@@ -31,21 +32,6 @@ inline encoder shared_encoder() {
   return one;
 }
 
-// Its shared memory says for which architecture it was compiled; it is never run.
-inline constexpr std::size_t told_bytes = 512;
-template <class>
-__global__ void tells_architecture(int* to) {
-  __shared__ volatile int told[warp_group::compiled ? told_bytes / sizeof(int) : 1];
-  told[0] = *to;
-  *to = told[0];
-}
-inline bool compiled_for_warp_groups() {
-  cudaFuncAttributes about{};
-  const cudaError_t status = cudaFuncGetAttributes(&about, tells_architecture<void>);
-  (void)cudaGetLastError();
-  return status == cudaSuccess && about.sharedSizeBytes >= told_bytes;
-}
-
 }  // namespace cuda_tiles
 
 inline bool has_warp_groups(int device) {
@@ -54,7 +40,7 @@ inline bool has_warp_groups(int device) {
                "asking for its compute capability", device);
   require_cuda(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device),
                "asking for its compute capability", device);
-  return major == 9 && minor == 0 && cuda_tiles::compiled_for_warp_groups() &&
+  return major == 9 && minor == 0 && cuda_architecture::compiled_for_warp_groups() &&
          cuda_tiles::shared_encoder() != nullptr;
 }
 

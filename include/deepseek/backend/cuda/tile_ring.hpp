@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What kernels of warp groups share: tiles in shared memory as tile maps fill and matrices read
-// them (bulk_copy.hpp, warp_group.hpp), and a ring of stages between the warp that has tiles
-// fetched and those that multiply. Stage s has a barrier `full` of one arrival and the tiles'
-// bytes, and one `empty` with an arrival of each warp that reads; in round r of the ring both have
-// parity r mod 2, so who fills waits for parity ring_place::parity ^ 1, which a new barrier has
-// behind it.
+// them (bulk_copy.hpp, warp_group.hpp), a ring of stages between the warp that has tiles fetched
+// and those that multiply, and who of a block does which. Stage s has a barrier `full` of one
+// arrival and the tiles' bytes, and one `empty` with an arrival of each warp that reads; in round r
+// of the ring both have parity r mod 2, so who fills waits for parity ring_place::parity ^ 1, which
+// a new barrier has behind it.
 #pragma once
 
 #include "deepseek/backend/cuda/bulk_copy.hpp"
@@ -36,7 +36,23 @@ struct ring_place {
     stage = 0;
     parity ^= 1;
   }
+  // The one that advanced to this.
+  DEEPSEEK_HOST_DEVICE ring_place before() const {
+    return stage > 0 ? ring_place{stage - 1, parity} : ring_place{Stages - 1, parity ^ 1};
+  }
 };
+
+// The stage of `at`, filled or free to be filled.
+template <int Stages, class Block>
+DEEPSEEK_HOST_DEVICE void wait_full(const Block& block, barrier (&full)[Stages],
+                                    const ring_place<Stages>& at) {
+  wait(block, full[at.stage], at.parity);
+}
+template <int Stages, class Block>
+DEEPSEEK_HOST_DEVICE void wait_empty(const Block& block, barrier (&empty)[Stages],
+                                     const ring_place<Stages>& at) {
+  wait(block, empty[at.stage], at.parity ^ 1);
+}
 
 // Where the first tile may begin: a kernel asks for core_bytes more than its tiles have.
 template <class Block>
@@ -55,11 +71,50 @@ DEEPSEEK_HOST_DEVICE void copy_tiles(const Block& block, const Tiles& to, const 
     from.at[0] += 64;
   }
 }
+// The same; the barrier expects `bytes`, which are fewer than the tiles have where boxes are.
+template <class Block, class Tiles>
+DEEPSEEK_HOST_DEVICE void fetch(const Block& block, const Tiles& to, const tile_map& map,
+                                const tile_place& from, int bytes, barrier& full) {
+  arrive_expecting(block, full, bytes);
+  copy_tiles(block, to, map, from, full);
+}
 // A warp that has read a stage.
 template <class Block>
 DEEPSEEK_HOST_DEVICE void release(const Block& block, barrier& empty) {
   block.sync_warp();
   if (block.lane() == 0) arrive(block, empty);
+}
+
+// A block of three groups: one warp of the first has tiles fetched, with `Fetching` registers a
+// thread; the second and third group multiply, with `Multiplying`.
+inline constexpr int ring_threads = 3 * warp_group::size, reading_warps = 8;
+// One thread, for each stage of a ring: as many arrivals as it has readers, or one.
+template <int Stages, class Block>
+DEEPSEEK_HOST_DEVICE void make_all(const Block& block, barrier (&all)[Stages], int arrivals) {
+  for (barrier& one : all) make(block, one, arrivals);
+}
+// Which of the two that multiply this thread's group is.
+template <class Block>
+DEEPSEEK_HOST_DEVICE int consumer_group(const Block& block) {
+  return block.warp() / 4 - 1;
+}
+// One thread makes the barriers; then the roles are dealt out.
+template <int Fetching, int Multiplying, class Block, class Make, class Produce, class Consume>
+DEEPSEEK_HOST_DEVICE void deal_roles(const Block& block, const Make& make_barriers,
+                                     const Produce& produce, const Consume& consume) {
+  static_assert(Fetching + 2 * Multiplying <= 504, "three groups share 65536 registers");
+  if (block.rank() == 0) {
+    make_barriers();
+    barriers_made(block);
+  }
+  block.sync();
+  if (block.shuffle(block.warp(), 0) < 4) {
+    warp_group::give_registers<Fetching>(block);
+    if (block.warp() == 0) produce();
+  } else {
+    warp_group::take_registers<Multiplying>(block);
+    consume();
+  }
 }
 
 }  // namespace deepseek::bulk

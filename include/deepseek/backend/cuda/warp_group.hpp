@@ -226,6 +226,26 @@ DEEPSEEK_HOST_DEVICE void wait([[maybe_unused]] const Block& block, mma::c_part<
   hold(c);
 }
 
+// A word of shared memory for products to read: there once this thread has published it.
+template <class Block>
+DEEPSEEK_HOST_DEVICE void put([[maybe_unused]] const Block& block, [[maybe_unused]] void* to,
+                              [[maybe_unused]] std::uint32_t word) {
+#if defined(__CUDA_ARCH__)
+  *static_cast<std::uint32_t*>(to) = word;
+#else
+  if constexpr (requires { block.group_put(to, word); }) block.group_put(to, word);
+#endif
+}
+// What this thread has put is there for products of those who learn of it by a barrier hereafter.
+template <class Block>
+DEEPSEEK_HOST_DEVICE void publish([[maybe_unused]] const Block& block) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#else
+  if constexpr (requires { block.group_publish(); }) block.group_publish();
+#endif
+}
+
 // A barrier of the threads of this group alone.
 template <class Block>
 DEEPSEEK_HOST_DEVICE void sync([[maybe_unused]] const Block& block) {

@@ -45,6 +45,7 @@
 #include "deepseek/backend/reference/lightning_indexer.hpp"
 #include "deepseek/backend/reference/load_loss.hpp"
 #include "deepseek/backend/reference/load_state.hpp"
+#include "deepseek/backend/reference/masked_grouped_gemm.hpp"
 #include "deepseek/backend/reference/next_tokens.hpp"
 #include "deepseek/backend/reference/noisy_logits.hpp"
 #include "deepseek/backend/reference/optimizer.hpp"

@@ -30,6 +30,20 @@ DEEPSEEK_HOST_DEVICE tempered_denominator<A> tempered(const Team& team, const X&
           })};
 }
 
+// One element's part of KL(softmax(t by) || softmax(s by)).
+template <class A>
+struct soft_part {
+  tempered_denominator<A> of_s, of_t;
+  A by, shift;
+  DEEPSEEK_HOST_DEVICE soft_part(tempered_denominator<A> s, tempered_denominator<A> t, A factor)
+      : of_s(s), of_t(t), by(factor), shift(std::log(s.total) - std::log(t.total)) {}
+  DEEPSEEK_HOST_DEVICE A operator()(A s, A t) const {
+    const A wanted = (t - of_t.largest) * by, got = (s - of_s.largest) * by;
+    const A weight = std::exp(wanted) / of_t.total;
+    return weight == A(0) ? A(0) : weight * ((wanted - got) + shift);
+  }
+};
+
 // KL(softmax(t by) || softmax(s by)).
 template <class Team, class S, class T>
 DEEPSEEK_HOST_DEVICE auto distillation_row(const Team& team, const S& s, const T& t,
@@ -37,13 +51,9 @@ DEEPSEEK_HOST_DEVICE auto distillation_row(const Team& team, const S& s, const T
   using A = accumulate_t<typename S::value_type>;
   const A by = static_cast<A>(factor);
   const auto of_s = tempered<A>(team, s, by), of_t = tempered<A>(team, t, by);
-  const A shift = std::log(of_s.total) - std::log(of_t.total);
-  return row_sum(team, s.extent(0), [&](index_t i) {
-    const A wanted = (static_cast<A>(t(i)) - of_t.largest) * by;
-    const A weight = std::exp(wanted) / of_t.total;
-    const A got = (static_cast<A>(s(i)) - of_s.largest) * by;
-    return weight == A(0) ? A(0) : weight * ((wanted - got) + shift);
-  });
+  const soft_part<A> part(of_s, of_t, by);
+  return row_sum(team, s.extent(0),
+                 [&](index_t i) { return part(static_cast<A>(s(i)), static_cast<A>(t(i))); });
 }
 
 template <class Team, class S>
@@ -59,26 +69,44 @@ struct distillation_factors {
   index_t target = -1;        // below 0: no hard part
 };
 
-// ds = soft (softmax(s by) - softmax(t by)) + hard (softmax(s) - onehot); ds may be s.
+// One element of the gradient: soft (softmax(s by) - softmax(t by)) + hard (softmax(s) - onehot).
+template <class A>
+struct distillation_part {
+  tempered_denominator<A> of_s{}, of_t{};
+  tempered_denominator<A> plain{A(0), A(1)};  // of s, where there is a target
+  A by, soft, hard;
+  index_t target;
+
+  explicit DEEPSEEK_HOST_DEVICE distillation_part(const distillation_factors& f)
+      : by(static_cast<A>(f.by)),
+        soft(static_cast<A>(f.soft)),
+        hard(static_cast<A>(f.hard)),
+        target(f.target) {}
+  DEEPSEEK_HOST_DEVICE A operator()(A s, A t, index_t at) const {
+    const A got = std::exp((s - of_s.largest) * by) / of_s.total;
+    const A wanted = std::exp((t - of_t.largest) * by) / of_t.total;
+    A sum = soft * (got - wanted);
+    if (target >= 0) {
+      const A share = std::exp(s - plain.largest) / plain.total;
+      sum += hard * (share - (at == target ? A(1) : A(0)));
+    }
+    return sum;
+  }
+};
+
+// ds may be s.
 template <class Team, class S, class T, class DS>
 DEEPSEEK_HOST_DEVICE void distillation_gradient_row(const Team& team, const S& s, const T& t,
                                                     const DS& ds, const distillation_factors& f) {
   using A = accumulate_t<typename DS::value_type>;
-  const A by = static_cast<A>(f.by), soft = static_cast<A>(f.soft), hard = static_cast<A>(f.hard);
-  const auto of_s = tempered<A>(team, s, by), of_t = tempered<A>(team, t, by);
-  tempered_denominator<A> plain{A(0), A(1)};
-  if (f.target >= 0) plain = tempered<A>(team, s, A(1));
+  distillation_part<A> part(f);
+  part.of_s = tempered<A>(team, s, part.by);
+  part.of_t = tempered<A>(team, t, part.by);
+  if (f.target >= 0) part.plain = tempered<A>(team, s, A(1));
   team.sync();
   for (index_t i = team.rank(); i < s.extent(0); i += team.size()) {
-    const A x = static_cast<A>(s(i));
-    const A got = std::exp((x - of_s.largest) * by) / of_s.total;
-    const A wanted = std::exp((static_cast<A>(t(i)) - of_t.largest) * by) / of_t.total;
-    A sum = soft * (got - wanted);
-    if (f.target >= 0) {
-      const A share = std::exp(x - plain.largest) / plain.total;
-      sum += hard * (share - (i == f.target ? A(1) : A(0)));
-    }
-    ds(i) = static_cast<typename DS::value_type>(sum);
+    ds(i) =
+        static_cast<typename DS::value_type>(part(static_cast<A>(s(i)), static_cast<A>(t(i)), i));
   }
 }
 

@@ -31,15 +31,37 @@ DEEPSEEK_HOST_DEVICE softmax_denominator<A> denominator_of(const Team& team, con
           row_sum(team, n, [&](index_t i) { return std::exp(static_cast<A>(x(i)) - largest); })};
 }
 
+// One element's part of the divergence, and of the gradient, `given` being the sum of p.
+template <class A>
+struct kl_part {
+  A shift, below;
+  explicit DEEPSEEK_HOST_DEVICE kl_part(const softmax_denominator<A>& of)
+      : shift(of.largest), below(std::log(of.total)) {}
+  DEEPSEEK_HOST_DEVICE A operator()(A p, A x) const {
+    const A log_share = (x - shift) - below;
+    return p == A(0) ? A(0) : p * (std::log(p) - log_share);
+  }
+};
+template <class A>
+struct kl_gradient_part {
+  A shift, share, by;
+  DEEPSEEK_HOST_DEVICE kl_gradient_part(const softmax_denominator<A>& of, A given, double factor)
+      : shift(of.largest), by(static_cast<A>(factor)) {
+    const A quotient = given / of.total;  // outside the choice: a GPU's workers take one way
+    share = given == A(0) ? A(0) : quotient;
+  }
+  DEEPSEEK_HOST_DEVICE A operator()(A p, A x) const {
+    const A got = share == A(0) ? A(0) : std::exp(x - shift) * share;
+    return by * (got - p);
+  }
+};
+
 template <class Team, class P, class X>
 DEEPSEEK_HOST_DEVICE auto kl_divergence_row(const Team& team, const P& p, const X& x) {
   using A = accumulate_t<typename X::value_type>;
-  const auto [largest, total] = denominator_of<A>(team, x);
-  return row_sum(team, x.extent(0), [&, shift = largest, below = std::log(total)](index_t i) {
-    const A weight = static_cast<A>(p(i));
-    const A log_share = (static_cast<A>(x(i)) - shift) - below;
-    return weight == A(0) ? A(0) : weight * (std::log(weight) - log_share);
-  });
+  const kl_part<A> part(denominator_of<A>(team, x));
+  return row_sum(team, x.extent(0),
+                 [&](index_t i) { return part(static_cast<A>(p(i)), static_cast<A>(x(i))); });
 }
 
 template <class Team, class P, class X, class DX>
@@ -49,14 +71,9 @@ DEEPSEEK_HOST_DEVICE void kl_divergence_gradient_row(const Team& team, const P& 
   using A = accumulate_t<T>;
   const index_t n = x.extent(0);
   const A given = row_sum(team, n, [&](index_t i) { return static_cast<A>(p(i)); });
-  const auto [largest, total] = denominator_of<A>(team, x);
-  const A quotient = given / total;  // outside the choice: a GPU's workers take one way
-  const A share = given == A(0) ? A(0) : quotient, by = static_cast<A>(factor);
-  const A shift = largest;
+  const kl_gradient_part<A> part(denominator_of<A>(team, x), given, factor);
   for (index_t i = team.rank(); i < n; i += team.size()) {
-    const A wanted = static_cast<A>(p(i));
-    const A got = share == A(0) ? A(0) : std::exp(static_cast<A>(x(i)) - shift) * share;
-    dx(i) = static_cast<T>(by * (got - wanted));
+    dx(i) = static_cast<T>(part(static_cast<A>(p(i)), static_cast<A>(x(i))));
   }
 }
 

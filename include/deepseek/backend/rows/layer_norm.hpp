@@ -3,6 +3,7 @@
 // A row is a rank-1 view; Sum is the type of the arithmetic.
 #pragma once
 
+#include "deepseek/backend/rows/large_row.hpp"
 #include "deepseek/backend/rows/row_sum.hpp"
 #include "deepseek/core/dtype.hpp"
 
@@ -16,16 +17,25 @@ struct row_moments {
 };
 
 // In two passes: the one-pass formula loses everything when |mean| is far above the deviation.
+// sum_of(f) is the sum of f(x_i), the same for every worker.
+template <class A, class SumOf>
+DEEPSEEK_HOST_DEVICE row_moments<A> row_moments_by(const SumOf& sum_of, A count, A eps) {
+  const A mean = sum_of([](A v) { return v; }) / count;
+  const A squares = sum_of([&](A v) { return (v - mean) * (v - mean); });
+  if (sum_holds(squares)) return {mean, A(1) / std::sqrt(squares / count + eps)};
+  constexpr A unit = large_row_scale<A>;
+  const A level = sum_of([](A v) { return v * unit; }) / count;
+  const A scaled = sum_of([&](A v) { return (v * unit - level) * (v * unit - level); });
+  if (scaled == 0) return {level / unit, A(1) / std::sqrt(eps)};  // all alike
+  return {level / unit, unit / std::sqrt(scaled / count + eps * unit * unit)};
+}
 template <class Sum, class Team, class X>
 DEEPSEEK_HOST_DEVICE row_moments<Sum> layer_norm_moments(const Team& team, const X& x, double eps) {
   const index_t n = x.extent(0);
-  const Sum count = static_cast<Sum>(n);
-  const Sum mean = row_sum(team, n, [&](index_t i) { return static_cast<Sum>(x(i)); }) / count;
-  const Sum squares = row_sum(team, n, [&](index_t i) {
-    const Sum away = static_cast<Sum>(x(i)) - mean;
-    return away * away;
-  });
-  return {mean, Sum(1) / std::sqrt(squares / count + static_cast<Sum>(eps))};
+  const auto sum_of = [&](const auto& f) {
+    return row_sum(team, n, [&](index_t i) { return f(static_cast<Sum>(x(i))); });
+  };
+  return row_moments_by(sum_of, static_cast<Sum>(n), static_cast<Sum>(eps));
 }
 
 template <class Team, class X, class Affine, class Y>

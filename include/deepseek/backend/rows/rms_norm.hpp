@@ -3,6 +3,7 @@
 // A row is a rank-1 view; Sum is the type of the arithmetic.
 #pragma once
 
+#include "deepseek/backend/rows/large_row.hpp"
 #include "deepseek/backend/rows/row_sum.hpp"
 #include "deepseek/core/dtype.hpp"
 
@@ -10,15 +11,22 @@
 
 namespace deepseek {
 
-// 1 / sqrt(mean(x^2) + eps).
+// 1 / sqrt(mean(x^2) + eps); sum_of(f) is the sum of f(x_i), the same for every worker.
+template <class A, class SumOf>
+DEEPSEEK_HOST_DEVICE A inverse_rms_by(const SumOf& sum_of, A count, A eps) {
+  const A squares = sum_of([](A v) { return v * v; });
+  if (sum_holds(squares)) return A(1) / std::sqrt(squares / count + eps);
+  constexpr A unit = large_row_scale<A>;
+  const A scaled = sum_of([](A v) { return (v * unit) * (v * unit); });
+  return unit / std::sqrt(scaled / count + eps * unit * unit);
+}
 template <class Sum, class Team, class X>
 DEEPSEEK_HOST_DEVICE Sum rms_norm_scale(const Team& team, const X& x, double eps) {
   const index_t n = x.extent(0);
-  const Sum squares = row_sum(team, n, [&](index_t i) {
-    const Sum v = static_cast<Sum>(x(i));
-    return v * v;
-  });
-  return Sum(1) / std::sqrt(squares / static_cast<Sum>(n) + static_cast<Sum>(eps));
+  const auto sum_of = [&](const auto& f) {
+    return row_sum(team, n, [&](index_t i) { return f(static_cast<Sum>(x(i))); });
+  };
+  return inverse_rms_by(sum_of, static_cast<Sum>(n), static_cast<Sum>(eps));
 }
 
 template <class Team, class X, class W, class Y>

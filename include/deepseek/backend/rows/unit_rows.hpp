@@ -3,6 +3,7 @@
 #pragma once
 
 #include "deepseek/backend/rows/convert.hpp"
+#include "deepseek/backend/rows/large_row.hpp"
 #include "deepseek/core/team.hpp"
 #include "deepseek/core/view.hpp"
 
@@ -24,13 +25,23 @@ DEEPSEEK_HOST_DEVICE auto unit_row(const Team& team, const X& x, const Y& y, dou
   using T = typename Y::value_type;
   using A = accumulate_t<T>;
   const index_t n = x.extent(0);
-  const A squares = plain_row_sum<A>(
-      team, n, [&](index_t d) { return convert_to<A>(x(d)) * convert_to<A>(x(d)); });
-  const A least = static_cast<A>(eps), length = std::sqrt(squares);
+  A unit = 1;
+  const auto squares = [&] {
+    return plain_row_sum<A>(team, n, [&](index_t d) {
+      const A v = convert_to<A>(x(d)) * unit;
+      return v * v;
+    });
+  };
+  A sum = squares();
+  if (!sum_holds(sum)) {
+    unit = large_row_scale<A>;
+    sum = squares();
+  }
+  const A least = static_cast<A>(eps) * unit, length = std::sqrt(sum);
   const A by = length < least ? least : length;  // NaN stays
   for (index_t d = team.rank(); d < n; d += team.size())
-    y(d) = convert_to<T>(convert_to<A>(x(d)) / by);
-  return by;
+    y(d) = convert_to<T>(convert_to<A>(x(d)) * unit / by);
+  return by / unit;
 }
 
 template <class Team, class Y, class DY, class DX, class A>

@@ -47,6 +47,13 @@ struct packed_tiles {
 struct forward_memory;
 struct forward_operands;
 
+template <base B, class T, class Out>
+void write_log_sum(const Out& out, online_row<T> row, index_t token, index_t head) {
+  if constexpr (is_view<std::remove_cvref_t<decltype(out.lse)>>) {
+    out.lse(token, head) = log_sum<B>(row);
+  }
+}
+
 // The rows of one task and their thread's memory.
 template <class Form, class In, class Out, class P>
 class forward_tile {
@@ -59,19 +66,17 @@ class forward_tile {
     const index_t most = round_up(std::max(most_rows, group.heads), strip_rows<T>);
     const index_t strip = (strip_rows<T> + lanes<T>)*key_tile;
     constexpr index_t word = sizeof(std::uint64_t) / sizeof(T);
-    T* memory = kernels::scratch<forward_memory, T>(static_cast<std::size_t>(
-        most * (o_row() + lanes<T> + 1 + word) + strip + key_tile * lanes<T>));
+    T* memory = kernels::scratch<forward_memory, T>(
+        static_cast<std::size_t>(most * (o_row() + lanes<T> + 1 + word) + strip));
     bits_ = reinterpret_cast<std::uint64_t*>(memory);
     o_ = memory + most * word;
     s_ = o_ + most * o_row();
-    turned_scores_ = s_ + strip;
-    sums_ = turned_scores_ + key_tile * lanes<T>;
+    sums_ = s_ + strip;
     tops_ = sums_ + most * lanes<T>;
     q_ = kernels::scratch<forward_operands, element>(
-        static_cast<std::size_t>(most * q_row() + strip + tile_size() + Form::turned_size(d())));
+        static_cast<std::size_t>(most * q_row() + strip + tile_size()));
     own_tile_ = q_ + most * q_row();
-    turned_queries_ = own_tile_ + tile_size();
-    p_ = turned_queries_ + Form::turned_size(d());
+    p_ = own_tile_ + tile_size();
     if constexpr (std::is_same_v<element, T>) p_ = s_;
   }
 
@@ -80,14 +85,8 @@ class forward_tile {
     i0_ = i0;
     rows_ = (i1 - i0) * group_.heads;
     begin();
-    // As many as make it pay to read keys where they stand, and each key tile is read once.
-    const bool few = packed.memory == nullptr && rows_ > lanes<T> / 2 && rows_ <= lanes<T>;
-    if (few) Form::turn_queries(strip_at(0, rows_, nullptr, {}), turned_queries_);
     const auto visit = [&](index_t k0, coverage c, index_t next) {
       visible_rows(group_, {i0, i1}, k0, c, bits_);
-      if constexpr (Form::template as_they_are<In>) {
-        if (few && Form::in_place(in_, group_.range, k0)) return strip_in_place(k0, c);
-      }
       const element* const tile = tile_of(packed, k0);
       look_ahead(packed, i1, next);
       for (index_t r = 0, rows; r < rows_; r += rows) {
@@ -195,52 +194,20 @@ class forward_tile {
     for (index_t r = 0; r < at.rows; ++r) Form::add_visible(at, r, bits_[r0 + r]);
   }
 
-  // All rows against keys and values where they stand: the bits of strip.
-  void strip_in_place(index_t k0, coverage c) {
-    const std::uint64_t any = any_bit(0, rows_);
-    if (any == 0) return;
-    const key_tile_of tile{kv_head(), k0};
-    auto at = strip_at(0, rows_, own_tile_, range_of(any));
-    Form::turned_scores(in_, group_.range, tile, turned_queries_, scale_, turned_scores_);
-    turn_scores();
-    weigh(at, 0, k0);
-    if (c == coverage::partial && !Form::values_finite_in_place(in_, group_.range, tile, at.keys)) {
-      Form::pack(in_, group_.range, tile, own_tile_);
-      if (!Form::values_finite(at)) return add_visible(at, 0);
-    }
-    Form::add_values_in_place(in_, group_.range, tile, at);
-  }
-  void turn_scores() {
-    constexpr index_t w = lanes<T>;
-    for (index_t j = 0; j < key_tile; j += w) {
-      simd::pack<T> block[w];
-      for (index_t i = 0; i < w; ++i) block[i] = simd::pack<T>::load(turned_scores_ + (j + i) * w);
-      simd::transpose(block);
-      for (index_t i = 0; i < rows_; ++i) block[i].store(s_ + i * key_tile + j);
-    }
-  }
-
   void finish(index_t r) {
     T* o = o_ + r * o_row();
-    const T sum = state_of(r).sum(), last = *state_of(r).top;
-    const bool empty = sum == T(0);
-    const T share = empty ? T(0) : T(1) / sum;
-    for (index_t c = 0; c < dv(); ++c) o[c] = empty ? T(0) : o[c] * share;
+    divide_by_sum(state_of(r), std::span<T>(o, static_cast<std::size_t>(dv())));
     const index_t token = group_.range.query + query(r);
     write_row(o, dv(), row_of(out_.o, token, head(r)));
-    if constexpr (is_view<std::remove_cvref_t<decltype(out_.lse)>>) {
-      const T top = last == -std::numeric_limits<T>::infinity() ? T(0) : last;
-      out_.lse(token, head(r)) =
-          empty ? -std::numeric_limits<T>::infinity() : out_of_base<units>(top) + std::log(sum);
-    }
+    write_log_sum<units>(out_, state_of(r), token, head(r));
   }
 
   const In& in_;
   const Out& out_;
   head_group<P> group_;
   T scale_;
-  element *q_, *own_tile_, *turned_queries_, *p_;
-  T *o_, *s_, *turned_scores_, *sums_, *tops_;
+  element *q_, *own_tile_, *p_;
+  T *o_, *s_, *sums_, *tops_;
   std::uint64_t* bits_;
   line_stream ahead_;
   index_t i0_ = 0, rows_ = 0;

@@ -6,7 +6,7 @@
 // the bits it has alone. Few heads, and backward, visit the tiles that hold listed keys.
 #pragma once
 
-#include "deepseek/backend/cpu/attention/forward.hpp"
+#include "deepseek/backend/cpu/attention/few_rows.hpp"
 #include "deepseek/backend/cpu/context.hpp"
 #include "deepseek/pattern/band.hpp"
 #include "deepseek/pattern/index_set.hpp"
@@ -68,6 +68,19 @@ struct gathered_task {
   index_t i, kv, first, count;
 };
 
+struct gathered_state;
+
+template <class Form, class In, class Out, class T>
+void attend_few(const In& in, const Out& out, const head_group<everyone>& group, T scale) {
+  using rows_type = few_rows<Form, In, Out, everyone>;
+  constexpr auto kept = rows_type::scores_of::one_tile;
+  pieces counted;
+  rows_type(in, out, group, scale, kept, counted);
+  pieces memory{kernels::scratch<gathered_state, std::byte>(counted.used)};
+  rows_type rows(in, out, group, scale, kept, memory);
+  attend(std::span<rows_type>(&rows, 1));
+}
+
 template <class T, class In, class Out>
 void attend_gathered(const In& in, const Out& out, const index_set& pattern,
                      const attention_range& range, T scale, const gathered_task& task) {
@@ -91,7 +104,13 @@ void attend_gathered(const In& in, const Out& out, const index_set& pattern,
   const inputs near{in.q, keys, values};
   const everyone all;
   const head_group<everyone> rows{all, {range.query + task.i, 1, 0, n, 0}, task.first, task.count};
-  forward_tile<form_of<inputs, Out>, inputs, Out, everyone>(near, out, rows, scale).run(0, 1, {});
+  using form = form_of<inputs, Out>;
+  if constexpr (form::template as_they_are<inputs>) {
+    if (task.count <= lanes<T> && form::in_place(near, rows.range)) {
+      return attend_few<form>(near, out, rows, scale);
+    }
+  }
+  forward_tile<form, inputs, Out, everyone>(near, out, rows, scale).run(0, 1, {});
 }
 
 template <class In, class Out, class Spec>

@@ -154,14 +154,29 @@ struct pair_form {
     }
   }
 
-  // Few rows: see wide_form. Values are interleaved all the same.
+  // Few rows, by keys and values where they stand; see wide_form.
   template <class In>
   static constexpr bool as_they_are = true;
   template <class In>
-  static bool in_place(const In& in, const attention_range& range, index_t k0) {
-    return in.k.stride(2) == 1 && in.k.extent(2) % 2 == 0 &&
-           range.run_of_keys(k0) >= std::min(key_tile, range.keys - k0);
+  static bool in_place(const In& in, const attention_range& range) {
+    return in.k.stride(2) == 1 && in.v.stride(2) == 1 && in.k.extent(2) % 2 == 0 &&
+           in.v.extent(2) % columns == 0 && runs_fit<float>(range);
   }
+  template <class In>
+  static void scores_in_place(const In& in, const attention_range& range, key_tile_of tile,
+                              const strip& at, float scale) {
+    using words = kernels::bf16_pairs;
+    const kernels::turned_left queries{bytes(at.q), at.q_row * 2, kernels::left_word_bytes<words>,
+                                       0};
+    for_each_run(in.k, range, tile, at.registers(), [&](index_t j, const row_run& run) {
+      multiply_turned_run<words>(queries, at.rows, run, 2 * at.d, [&](index_t r, index_t i) {
+        return scaled_scores{at.s + r * key_tile + j + i, key_tile,
+                             simd::pack<float>::broadcast(scale)};
+      });
+    });
+  }
+  template <class In>
+  static constexpr bool turns_queries = true;
   static index_t turned_size(index_t d) { return d * lanes<float>; }
   static void turn_queries(const strip& at, element* turned) {
     for (index_t c = 0; c < at.d; ++c) {
@@ -174,36 +189,16 @@ struct pair_form {
   template <class In>
   static void turned_scores(const In& in, const attention_range& range, key_tile_of at,
                             const element* queries, float scale, float* out) {
-    const auto* const k =
-        reinterpret_cast<const std::byte*>(row_of(in.k, range.key_row(at.k0), at.kv).data);
-    const index_t count = std::min(key_tile, range.keys - at.k0), row = 2 * in.k.stride(0);
-    for (index_t j = 0, rows; j < count; j += rows) {
-      rows = exact_rows<float>(count - j);
-      if (range.run_of_keys(at.k0) > key_tile) {
-        fetch_rows(k + (key_tile + j) * row, row, rows, 2 * in.k.extent(2));
-      }
-      const kernels::dot_operands o{k + j * row, row, bytes(queries), 4 * lanes<float>,
-                                    in.k.extent(2) / 2};
+    const index_t pairs = in.k.extent(2) / 2;
+    for_each_strip<float>(in.k, range, at, [&](index_t j, const row_run& run) {
+      const kernels::dot_operands o{run.first, run.row, bytes(queries), 4 * lanes<float>, pairs};
       kernels::multiply_dots_of<turned_pairs, 0>(
-          static_cast<int>(rows), o, nullptr,
+          static_cast<int>(run.count), o, nullptr,
           scaled_scores{out + j * lanes<float>, lanes<float>, simd::pack<float>::broadcast(scale)});
-    }
+    });
   }
-  template <class In>
-  static bool values_finite_in_place(const In&, const attention_range&, key_tile_of, key_range) {
-    return false;  // asked of the packed ones
-  }
-  template <class In>
-  static void add_values_in_place(const In& in, const attention_range& range, key_tile_of tile,
-                                  const strip& at) {
-    auto* const values = kernels::scratch<shown_values, element>(
-        static_cast<std::size_t>(key_tile * round_up(at.dv, columns)));
-    pack_row_pairs(in.v, range, tile, values);
-    for (index_t r = 0, rows; r < at.rows; r += rows) {
-      rows = exact_rows<float>(next_strip<float>(at.rows - r));
-      add(at, r, rows, values);
-    }
-  }
+  template <class>
+  using value_step = value_pairs;
 
   template <base B>
   static void weigh(const strip& at, index_t r, std::uint64_t bits, online_row<float> row) {

@@ -93,6 +93,21 @@ void raise_top(online_row<T> row, T top, std::span<T> o) {
   (pack::load(row.sums) * scale).store(row.sums);
 }
 
+// At a row's end: o over the sum, 0 where it saw nothing; and m + log l.
+template <class T>
+void divide_by_sum(online_row<T> row, std::span<T> o) {
+  const T sum = row.sum();
+  const bool empty = sum == T(0);
+  const T share = empty ? T(0) : T(1) / sum;
+  for (T& x : o) x = empty ? T(0) : x * share;
+}
+template <base B, class T>
+T log_sum(online_row<T> row) {
+  constexpr T infinity = std::numeric_limits<T>::infinity();
+  const T sum = row.sum(), top = *row.top == -infinity ? T(0) : *row.top;
+  return sum == T(0) ? -infinity : out_of_base<B>(top) + std::log(sum);
+}
+
 // Turns the 64 scores of a row into weights, 0 where its bit is not set: store(i, p) gets register
 // i. Scales o to the new maximum. The tile's registers are written out, so that rows do not wait
 // for each other.

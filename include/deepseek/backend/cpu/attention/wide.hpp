@@ -4,47 +4,22 @@
 // they are packed. The other: pairs.hpp.
 #pragma once
 
-#include "deepseek/backend/cpu/attention/pack.hpp"
+#include "deepseek/backend/cpu/attention/in_place.hpp"
 #include "deepseek/backend/cpu/attention/softmax.hpp"
 
 namespace deepseek::cpu_attention {
 
-// Some rows of a query tile and one key tile; scores s and weights p: [rows][64].
-template <class Form>
-struct strip_of {
-  using element = typename Form::element;
-  using sum = typename Form::sum;
-  const element* q;
-  index_t q_row;
-  const element* tile;
-  index_t d, dv;
-  sum* s;
-  element* p;
-  sum* o;
-  index_t o_row, rows;
-  key_range keys;  // what some row sees
-
-  std::span<sum> o_of(index_t r) const {
-    return {o + r * o_row, static_cast<std::size_t>(round_up(dv, lanes<sum>))};
-  }
-};
-
-// The largest compiled number of rows that is at most `left`: nothing beyond is read.
-template <class T>
-constexpr index_t exact_rows(index_t left) {
-  constexpr index_t most = strip_rows<T>;
-  if (left >= most) return most;
-  return most > 8 && left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
-}
-
-// Towards the cache: rows that stand a tile further on (beyond the last one it does nothing).
-template <class E>
-void fetch_rows(const E* first, index_t row, index_t rows, index_t width) {
-  constexpr index_t line = 64 / static_cast<index_t>(sizeof(E));
-  for (index_t i = 0; i < rows; ++i) {
-    for (index_t c = 0; c < width; c += line) __builtin_prefetch(first + i * row + c, 0, 2);
-  }
-}
+// How keys are multiplied as they turn: one T of a query by one element of a key.
+template <class E, class T>
+using turning_words = std::conditional_t<
+    std::is_same_v<E, T>, kernels::element_words<T>,
+    std::conditional_t<std::is_same_v<E, f16>, kernels::f16_steps, kernels::bf16_pairs>>;
+// Elements that in_place.hpp reads where sums are in T.
+template <class E, class T>
+inline constexpr bool read_in_place = std::is_same_v<E, T> ||
+                                      (std::is_same_v<T, float> &&
+                                       (std::is_same_v<E, f16> ||
+                                        (std::is_same_v<E, bf16> && !simd::has_dot_pairs)));
 
 template <class T>
 struct wide_form {
@@ -89,16 +64,35 @@ struct wide_form {
     multiply_strip(p, at.rows, at.keys.low, at.keys.high, kernels::start::zero);
   }
 
-  // Few rows: keys are the rows of the product and are read where they stand, queries its columns,
-  // turned: [d][a register]. The same chains.
+  // Few rows, by keys and values where they stand.
   template <class In>
-  static constexpr bool as_they_are = std::is_same_v<typename decltype(In::k)::value_type, T>&&
-      std::is_same_v<typename decltype(In::v)::value_type, T>;
+  static constexpr bool as_they_are = read_in_place<typename decltype(In::k)::value_type, T>&&
+      read_in_place<typename decltype(In::v)::value_type, T>;
   template <class In>
-  static bool in_place(const In& in, const attention_range& range, index_t k0) {
-    return in.k.stride(2) == 1 && in.v.stride(2) == 1 && in.v.extent(2) % lanes<T> == 0 &&
-           range.run_of_keys(k0) >= std::min(key_tile, range.keys - k0);
+  static bool in_place(const In& in, const attention_range& range) {
+    return in.k.stride(2) == 1 && in.v.stride(2) == 1 && in.k.extent(2) % 2 == 0 &&
+           in.v.extent(2) % lanes<T> == 0 && runs_fit<T>(range);
   }
+  template <class In>
+  static void scores_in_place(const In& in, const attention_range& range, key_tile_of tile,
+                              const strip& at, T) {
+    using K = typename decltype(In::k)::value_type;
+    using words = turning_words<K, T>;
+    const kernels::turned_left queries{kernels::as_bytes(at.q),
+                                       at.q_row * static_cast<index_t>(sizeof(T)),
+                                       kernels::left_word_bytes<words>, 0};
+    const auto bytes = at.d * static_cast<index_t>(sizeof(K));
+    for_each_run(in.k, range, tile, at.registers(), [&](index_t j, const row_run& run) {
+      multiply_turned_run<words>(queries, at.rows, run, bytes, [&](index_t r, index_t i) {
+        return kernels::sums_in_c<T>{at.s + r * key_tile + j + i, key_tile, key_tile,
+                                     kernels::start::zero};
+      });
+    });
+  }
+  // More rows: keys are the rows of the product and queries its columns, turned: [d][a register].
+  // The same chains.
+  template <class In>
+  static constexpr bool turns_queries = std::is_same_v<typename decltype(In::k)::value_type, T>;
   static index_t turned_size(index_t d) { return d * lanes<T>; }
   static void turn_queries(const strip& at, T* turned) {
     for (index_t c = 0; c < at.d; ++c) {
@@ -110,62 +104,23 @@ struct wide_form {
   template <class In>
   static void turned_scores(const In& in, const attention_range& range, key_tile_of at,
                             const T* queries, T, T* out) {
-    const T* const k = row_of(in.k, range.key_row(at.k0), at.kv).data;
-    const index_t count = std::min(key_tile, range.keys - at.k0), row = in.k.stride(0);
-    for (index_t j = 0, rows; j < count; j += rows) {
-      rows = exact_rows<T>(count - j);
-      if (range.run_of_keys(at.k0) > key_tile) {
-        fetch_rows(k + (key_tile + j) * row, row, rows, in.k.extent(2));
-      }
-      const kernels::tile_operands<T> o{k + j * row,
-                                        row,
+    const index_t d = in.k.extent(2);
+    constexpr auto size = static_cast<index_t>(sizeof(T));
+    for_each_strip<T>(in.k, range, at, [&](index_t j, const row_run& run) {
+      const kernels::tile_operands<T> o{reinterpret_cast<const T*>(run.first),
+                                        run.row / size,
                                         1,
                                         queries,
                                         lanes<T>,
-                                        in.k.extent(2),
+                                        d,
                                         out + j * lanes<T>,
                                         lanes<T>,
                                         kernels::start::zero};
-      kernels::multiply_padded_rows<T, 1>(o, static_cast<int>(rows));
-    }
+      kernels::multiply_padded_rows<T, 1>(o, static_cast<int>(run.count));
+    });
   }
   template <class In>
-  static bool values_finite_in_place(const In& in, const attention_range& range, key_tile_of at,
-                                     key_range keys) {
-    const T* const v = row_of(in.v, range.key_row(at.k0), at.kv).data;
-    auto sum = simd::pack<T>::zero();
-    for (index_t j = keys.low; j < keys.high; ++j) {
-      for (index_t c = 0; c < in.v.extent(2); c += lanes<T>) {
-        sum = fma(simd::pack<T>::load(v + j * in.v.stride(0) + c), simd::pack<T>::zero(), sum);
-      }
-    }
-    return reduce_sum(sum) == T(0);
-  }
-  template <class In>
-  static void add_values_in_place(const In& in, const attention_range& range, key_tile_of tile,
-                                  const strip& at) {
-    const index_t row = in.v.stride(0), steps = at.keys.high - at.keys.low;
-    const T* const v = row_of(in.v, range.key_row(tile.k0), tile.kv).data + at.keys.low * row;
-    for (index_t c = 0; c < at.dv; c += panel<T>) {
-      for (index_t r = 0, rows; r < at.rows; r += rows) {
-        rows = exact_rows<T>(next_strip<T>(at.rows - r));
-        const kernels::tile_operands<T> o{at.p + r * key_tile + at.keys.low,
-                                          key_tile,
-                                          1,
-                                          v + c,
-                                          row,
-                                          steps,
-                                          at.o + r * at.o_row + c,
-                                          at.o_row,
-                                          kernels::start::from_c};
-        if (at.dv - c > lanes<T>) {
-          kernels::multiply_padded_rows<T, 2>(o, static_cast<int>(rows));
-        } else {
-          kernels::multiply_padded_rows<T, 1>(o, static_cast<int>(rows));
-        }
-      }
-    }
-  }
+  using value_step = value_steps<T, typename decltype(In::v)::value_type>;
 
   template <base B>
   static void weigh(const strip& at, index_t r, std::uint64_t bits, online_row<T> row) {

@@ -4,6 +4,8 @@
 //   bf16_pairs  two bf16 of a row by two of a column, sums in float (simd::dot_pairs); where the
 //               processor does not multiply pairs, two floats of a row by two bf16, one by one
 //   f16_steps   one float of a row by one f16 of a column, sums in float, fused
+//   float_steps one float of a row by one of a column, fused: what the two before become where many
+//               rows meet a panel
 //   byte_fours  four unsigned bytes of a row by four signed of a column, sums in exact int32; with
 //               AVX2 alone the bytes of a row lie as words, the two even ones of four first
 // A step is done in `parts`: one `left` of a row by what the form makes of a column's word. B: step
@@ -26,6 +28,13 @@ namespace deepseek::kernels {
 // Rows of a tile of float sums: what the registers hold beside the columns.
 inline constexpr int dot_tile_rows = simd::register_count == 32 ? 8 : simd::has_fma ? 6 : 4;
 
+template <class Raw>
+DEEPSEEK_INLINE Raw load_register(const std::byte* p) {
+  Raw r;
+  __builtin_memcpy(&r, p, sizeof r);
+  return r;
+}
+
 struct bf16_pairs {
   using sum = float;
   using left = std::conditional_t<simd::has_dot_pairs, std::int32_t, float>;  // what is broadcast
@@ -34,22 +43,24 @@ struct bf16_pairs {
   static constexpr int parts = simd::has_dot_pairs ? 1 : 2;
   static constexpr int vectors = simd::register_count == 32 ? 3 : 2;
   static constexpr int rows = dot_tile_rows;
-  // Elements of k; steps whose rows and columns are in the first cache at once.
-  static constexpr std::ptrdiff_t steps = 2, chunk = parts == 1 ? 1024 : 256;
+  // Elements of k; bytes of a step in one column of a panel; steps whose rows and columns are in
+  // the first cache at once; tiles of rows from which on panels are widened to float_steps first
+  // (0: never).
+  static constexpr std::ptrdiff_t steps = 2, column_bytes = 4, chunk = parts == 1 ? 1024 : 256;
+  static constexpr std::ptrdiff_t widened_strips = parts == 1 ? 0 : 6;
 
-  static DEEPSEEK_INLINE raw load(const std::byte* p) {
-    raw r;
-    __builtin_memcpy(&r, p, sizeof r);
-    return r;
-  }
+  static DEEPSEEK_INLINE raw load(const std::byte* p) { return load_register<raw>(p); }
   template <int Part>
   static DEEPSEEK_INLINE right part(raw word) {
     if constexpr (simd::has_dot_pairs) {
       return std::bit_cast<right>(word);
     } else {
-      // Shifted down and up: a mask would take the last register.
-      if constexpr (Part == 1) word = simd::native::rounded(word >> 16);
-      return std::bit_cast<right>(word << 16);
+      if constexpr (Part == 0) return std::bit_cast<right>(word << 16);
+      if constexpr (simd::register_count == 32) {
+        return std::bit_cast<right>(word & static_cast<std::int32_t>(0xffff0000U));
+      } else {  // shifted down and up: a mask would take the last register
+        return std::bit_cast<right>(simd::native::rounded(word >> 16) << 16);
+      }
     }
   }
   static DEEPSEEK_INLINE right spread(left x) { return x - right{}; }
@@ -61,7 +72,8 @@ struct bf16_pairs {
       return simd::fma_in_place(std::bit_cast<floats>(a), std::bit_cast<floats>(b), acc);
     }
   }
-  // Two neighbours of each column against those of a row.
+  // Two neighbours of each column against those of a row, `word_lefts` numbers.
+  static constexpr int word_lefts = parts;
   static DEEPSEEK_INLINE simd::vector<float> add_word(simd::vector<float> acc, const left* x,
                                                       simd::vector<std::int32_t> word) {
     simd::unrolled<parts>([&](auto p) __attribute__((always_inline)) {
@@ -78,13 +90,10 @@ struct f16_steps {
   using right = simd::vector<float>;
   static constexpr int parts = 1;
   static constexpr int vectors = bf16_pairs::vectors, rows = dot_tile_rows;
-  static constexpr std::ptrdiff_t steps = 1, chunk = simd::register_count == 32 ? 1024 : 512;
+  static constexpr std::ptrdiff_t steps = 1, column_bytes = 2, widened_strips = 6;
+  static constexpr std::ptrdiff_t chunk = simd::register_count == 32 ? 1024 : 512;
 
-  static DEEPSEEK_INLINE raw load(const std::byte* p) {
-    raw h;
-    __builtin_memcpy(&h, p, sizeof h);
-    return h;
-  }
+  static DEEPSEEK_INLINE raw load(const std::byte* p) { return load_register<raw>(p); }
   template <int>
   static DEEPSEEK_INLINE right part(raw h) {
     return simd::widen_f16(h).v;
@@ -93,11 +102,33 @@ struct f16_steps {
   static DEEPSEEK_INLINE right add(right acc, right a, right b) {
     return simd::native::fma(a, b, acc);
   }
+  static constexpr int word_lefts = 2;
   static DEEPSEEK_INLINE right add_word(right acc, const left* x, simd::vector<std::int32_t> word) {
     const auto low = __builtin_convertvector(word, simd::half_words);
     const auto high = __builtin_convertvector(word >> 16, simd::half_words);
     acc = add(acc, spread(x[0]), simd::widen_f16(low).v);
     return add(acc, spread(x[1]), simd::widen_f16(high).v);
+  }
+};
+
+struct float_steps {
+  using sum = float;
+  using left = float;
+  using raw = simd::vector<float>;
+  using right = raw;
+  static constexpr int parts = 1;
+  static constexpr int vectors = bf16_pairs::vectors, rows = dot_tile_rows;
+  static constexpr std::ptrdiff_t steps = 1, column_bytes = 4, widened_strips = 0;
+  static constexpr std::ptrdiff_t chunk = f16_steps::chunk;
+
+  static DEEPSEEK_INLINE raw load(const std::byte* p) { return load_register<raw>(p); }
+  template <int>
+  static DEEPSEEK_INLINE right part(raw r) {
+    return r;
+  }
+  static DEEPSEEK_INLINE right spread(left x) { return f16_steps::spread(x); }
+  static DEEPSEEK_INLINE right add(right acc, right a, right b) {
+    return simd::fma_in_place(a, b, acc);
   }
 };
 
@@ -109,9 +140,9 @@ struct byte_fours {
   static constexpr int parts = simd::prefers_dot_words ? 2 : 1;
   static constexpr int vectors = 2;
   static constexpr int rows = simd::register_count == 32 ? 8 : simd::prefers_dot_words ? 6 : 4;
-  static constexpr std::ptrdiff_t steps = 4, chunk = PTRDIFF_MAX;
+  static constexpr std::ptrdiff_t steps = 4, column_bytes = 4, chunk = PTRDIFF_MAX;
 
-  static DEEPSEEK_INLINE raw load(const std::byte* p) { return bf16_pairs::load(p); }
+  static DEEPSEEK_INLINE raw load(const std::byte* p) { return load_register<raw>(p); }
   template <int Part>
   static DEEPSEEK_INLINE right part(raw four) {
     if constexpr (parts == 1) return four;
@@ -128,8 +159,7 @@ template <class Form>
 struct dot_size {
   static constexpr int width = simd::pack<float>::width;  // columns of a register of sums
   static constexpr int columns = Form::vectors * width, rows = Form::rows;
-  static constexpr std::ptrdiff_t right_bytes = 4 / (Form::steps == 1 ? 2 : 1);  // of one column
-  static constexpr std::ptrdiff_t step_bytes = columns * right_bytes;
+  static constexpr std::ptrdiff_t step_bytes = columns * Form::column_bytes;
   static constexpr int lines = static_cast<int>((step_bytes + 63) / 64);
   static constexpr std::ptrdiff_t left_bytes = Form::parts * sizeof(typename Form::left);
 };
@@ -180,7 +210,7 @@ __attribute__((noinline)) void multiply_dots(const dot_operands& o, const std::b
                                              const Sums& sums) {
   using left = typename Form::left;
   constexpr int vectors = Form::vectors;
-  constexpr std::ptrdiff_t bytes = dot_size<Form>::right_bytes * dot_size<Form>::width;
+  constexpr std::ptrdiff_t bytes = Form::column_bytes * dot_size<Form>::width;
   using sums_type = simd::vector<typename Form::sum>;
   sums_type acc[Rows * vectors];
   constexpr int fours = (Rows - 1) / 4;  // whole groups of four rows before the last group

@@ -16,4 +16,18 @@ constexpr std::ptrdiff_t stream_ahead(bool waits_for_memory) {
   return waits_for_memory ? 4096 : 8192;
 }
 
+// Strips of rows that share the fetching of what comes next: memory that brings 14 GB/s to a core
+// (Emerald Rapids) stalls fewer strips that ask for more (int8, 32 rows: 2 of 4 strips 2.7 ms, all
+// of them 1.9).
+constexpr std::ptrdiff_t fetching_strips(std::ptrdiff_t strips) {
+  return strips < 8 ? strips : 8;
+}
+
+// How far ahead rows that turn in registers are asked for, in bytes: short rows are soon over, then
+// it is rows further on that come next (one row by [128, 512] in bf16, heads side by side: 16 -> 26
+// GB/s).
+constexpr std::ptrdiff_t turned_ahead(std::ptrdiff_t row) {
+  return row > 0 && row <= 4096 ? 48 * row : 512;
+}
+
 }  // namespace deepseek::kernels

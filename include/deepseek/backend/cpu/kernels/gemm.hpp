@@ -17,7 +17,7 @@
 #include "deepseek/backend/cpu/kernels/gemm_rows.hpp"
 #include "deepseek/backend/cpu/kernels/gemm_tile.hpp"
 #include "deepseek/backend/cpu/kernels/scratch.hpp"
-#include "deepseek/backend/cpu/kernels/turned_floats.hpp"
+#include "deepseek/backend/cpu/kernels/turned_rows.hpp"
 #include "deepseek/backend/cpu/thread_pool.hpp"
 
 namespace deepseek::kernels {
@@ -106,11 +106,16 @@ void tile_gemm_rows(gemm_shape s, operand<T> a, operand<T> b, gemm_output<T> c) 
   }
 }
 
-// At most most_rows_turned rows, columns of B contiguous along k.
+// At most most_turned_rows rows, columns of B contiguous along k.
 template <class T>
 void turned_gemm(gemm_shape s, operand<T> a, operand<T> b, gemm_output<T> c) {
-  multiply_turned_block<T>({a.data, a.row, a.column, b.data, b.column, s.k, c.data, c.row, c.from},
-                           static_cast<int>(s.m), s.n);
+  constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(T));
+  const std::ptrdiff_t column = b.column * size;
+  multiply_turned_rows<element_words<T>>(
+      {as_bytes(a.data), a.row * size, a.column * size, static_cast<int>(s.m)},
+      {as_bytes(b.data), column, s.n, s.k * size, turned_ahead(column)}, [&](std::ptrdiff_t j) {
+        return sums_in_c<T>{c.data + j, c.row, s.n - j, c.from};
+      });
   finish(c.data, c.row, s.m, s.n, c.then);
 }
 
@@ -120,7 +125,7 @@ void tile_gemm(gemm_shape s, operand<T> a, operand<T> b, gemm_output<T> c) {
   constexpr std::ptrdiff_t columns = tile_size<T>::columns, most_k = gemm_blocks<T>::k;
   if (s.m <= 0 || s.n <= 0) return;
   if (s.m > tile_size<T>::rows) return tile_gemm_rows(s, a, b, c);
-  if (s.m <= most_rows_turned && b.row == 1 && b.column != 1) return turned_gemm(s, a, b, c);
+  if (s.m <= most_turned_rows && b.row == 1 && b.column != 1) return turned_gemm(s, a, b, c);
   const std::ptrdiff_t most_n = s.m <= tile_size<T>::rows ? columns : gemm_blocks<T>::n;
   T* const panels = scratch<packed_columns, T>(static_cast<std::size_t>(
       std::min(s.k, most_k) * columns * panels_of<T>(std::min(s.n, most_n))));

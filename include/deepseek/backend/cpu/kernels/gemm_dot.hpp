@@ -4,7 +4,10 @@
 // while a panel is multiplied the next one is fetched. A problem P has
 //   form, shape; left(m): row m of A in steps, row_bytes(): from row to row
 //   weights(n0, k0, steps): those steps of the panel that begins at column n0, weight_step(n0):
-//   bytes from one to the next, fetches: whether they lie in memory rather than in a cache
+//   bytes from one to the next
+//   fetches: whether memory has to bring them; stored(n0, k0): from where, stored_step(n0) bytes a
+//   step
+//   widened(): the same problem where many rows meet a panel, if that is another one
 //   open(m0, m1, n0, n): where the sums of these rows and n columns go: .sums(row, k0) for
 //   multiply_dots, .close() when all of k was added
 // k in steps of the form. The order of every sum is that of k: same bits for all cuts and thread
@@ -39,31 +42,29 @@ constexpr std::ptrdiff_t dot_steps(std::ptrdiff_t k) {
   return (k + Form::steps - 1) / Form::steps;
 }
 
-// One strip fetches ahead of itself; of two or more the first ones fetch what comes next, a cache
-// line of every step each.
+// One strip fetches ahead of itself; of two or more the first ones fetch what comes next, `stored`
+// bytes a step in all, in equal shares of at most a cache line a step.
 template <class Form>
 line_fetch dot_fetch(const dot_operands& o, std::ptrdiff_t rows, std::ptrdiff_t strip,
-                     const std::byte* next) {
+                     const std::byte* next, std::ptrdiff_t stored) {
   const std::ptrdiff_t strips = dot_strips<Form>(rows);
-  constexpr int lines = dot_size<Form>::lines;
-  if (strips == 1) return {lines, o.b + stream_ahead(rows <= 4), o.b_step};
+  if (strips == 1) return {dot_size<Form>::lines, o.b + stream_ahead(rows <= 4), o.b_step};
   if (next == nullptr) return {};
-  if (lines == 1 && o.b_step <= 64) {
-    // A line each step is more than memory brings: up to four strips share the panel.
-    const std::ptrdiff_t sharing = std::min<std::ptrdiff_t>(strips, 4);
+  const std::ptrdiff_t sharing = fetching_strips(strips);
+  if (stored <= sharing * line_bytes) {
     if (strip >= sharing) return {};
-    return {1, next + strip * (o.steps * o.b_step / sharing), o.b_step / sharing};
+    return {1, next + strip * (o.steps * stored / sharing), stored / sharing};
   }
-  if (strips < lines) return strip == 0 ? line_fetch{lines, next, o.b_step} : line_fetch{};
-  return strip < lines ? line_fetch{1, next + strip * o.steps * 64, 64} : line_fetch{};
+  constexpr int lines = dot_size<Form>::lines;
+  return strip == 0 ? line_fetch{lines, next, o.b_step} : line_fetch{};
 }
 
 // What the memory has to bring after these steps.
 template <class P>
 const std::byte* dot_next(const P& p, gemm_part part, std::ptrdiff_t n0, std::ptrdiff_t k1) {
   constexpr std::ptrdiff_t columns = dot_size<typename P::form>::columns;
-  if (k1 < dot_steps<typename P::form>(p.shape.k)) return p.weights(n0, k1, 0);
-  return n0 + columns < part.n1 ? p.weights(n0 + columns, 0, 0) : nullptr;
+  if (k1 < dot_steps<typename P::form>(p.shape.k)) return p.stored(n0, k1);
+  return n0 + columns < part.n1 ? p.stored(n0 + columns, 0) : nullptr;
 }
 
 // Steps k0 .. of one panel against rows m0 .. m1; o: the panel.
@@ -77,14 +78,16 @@ void multiply_dot_panel(const P& p, gemm_part rows, std::ptrdiff_t k0, dot_opera
     o.a = p.left(m) + k0 * dot_size<form>::left_bytes;
     o.missing = static_cast<int>(std::max<std::ptrdiff_t>(height - (rows.m1 - m), 0));
     line_fetch fetch;
-    if constexpr (P::fetches) fetch = dot_fetch<form>(o, rows.m1 - rows.m0, strip, next);
+    if constexpr (P::fetches) {
+      fetch = dot_fetch<form>(o, rows.m1 - rows.m0, strip, next, p.stored_step(rows.n0));
+    }
     multiply_dots<form>(height, o, fetch, target.sums(m - rows.m0, k0));
     m += height;
   }
 }
 
 template <class P>
-void multiply_dot_part(const P& p, gemm_part part) {
+void multiply_dot_panels(const P& p, gemm_part part) {
   using form = typename P::form;
   constexpr std::ptrdiff_t columns = dot_size<form>::columns;
   const std::ptrdiff_t steps = dot_steps<form>(p.shape.k);
@@ -106,6 +109,16 @@ void multiply_dot_part(const P& p, gemm_part part) {
       target.close();
     }
   }
+}
+
+template <class P>
+void multiply_dot_part(const P& p, gemm_part part) {
+  if constexpr (requires { p.widened(); }) {
+    if (dot_strips<typename P::form>(part.m1 - part.m0) >= P::form::widened_strips) {
+      return multiply_dot_panels(p.widened(), part);
+    }
+  }
+  multiply_dot_panels(p, part);
 }
 
 template <class P>

@@ -9,7 +9,7 @@
 #include <cstddef>
 
 #include "deepseek/backend/cpu/kernels/gemm_tile.hpp"
-#include "deepseek/backend/cpu/simd.hpp"
+#include "deepseek/backend/cpu/simd_turn.hpp"
 
 namespace deepseek::kernels {
 

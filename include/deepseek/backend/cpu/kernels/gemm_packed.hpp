@@ -55,17 +55,12 @@ fetch_plan fetch_for(const T* panel, std::ptrdiff_t panel_elements, std::ptrdiff
   const char* const here = reinterpret_cast<const char*>(panel);
   if (strips.count == 1) return {most_fetched_lines, here + stream_ahead(strips.m <= 2)};
   const char* const next = here + panel_elements * static_cast<std::ptrdiff_t>(sizeof(T));
-  const std::ptrdiff_t wanted = steps * step_bytes;
-  if constexpr (step_bytes <= line_bytes) {
-    // A line each step is more than memory brings: up to four strips share the panel.
-    const std::ptrdiff_t sharing = std::min<std::ptrdiff_t>(strips.count, 4);
-    if (last_panel || strip >= sharing) return {0, here};
-    return {1, next + strip * (wanted / sharing), step_bytes / sharing};
+  const std::ptrdiff_t sharing = fetching_strips(strips.count);
+  if (step_bytes > sharing * line_bytes) {
+    return {last_panel || strip > 0 ? 0 : most_fetched_lines, next};
   }
-  const int lines = strips.count == 2 ? most_fetched_lines : 1;
-  const std::ptrdiff_t done = strip * steps * lines * line_bytes;
-  if (last_panel || done >= wanted) return {0, here};
-  return {lines, next + done};
+  if (last_panel || strip >= sharing) return {0, here};
+  return {1, next + strip * (steps * step_bytes / sharing), step_bytes / sharing};
 }
 
 // On the calling thread.

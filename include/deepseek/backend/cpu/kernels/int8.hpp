@@ -112,6 +112,8 @@ struct int8_problem {
   std::ptrdiff_t weight_step(std::ptrdiff_t n0) const {
     return int8_layout{shape.n, shape.k}.group_step(n0);
   }
+  const std::byte* stored(std::ptrdiff_t n0, std::ptrdiff_t k0) const { return weights(n0, k0, 0); }
+  std::ptrdiff_t stored_step(std::ptrdiff_t n0) const { return weight_step(n0); }
   auto open(std::ptrdiff_t m0, std::ptrdiff_t, std::ptrdiff_t n0, std::ptrdiff_t) const;
 };
 

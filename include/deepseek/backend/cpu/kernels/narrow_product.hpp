@@ -90,9 +90,13 @@ struct packed_columns_of {
   std::ptrdiff_t deep;  // steps of k
 
   const std::byte* at(std::ptrdiff_t n0, std::ptrdiff_t k0, std::ptrdiff_t) const {
+    return stored(n0, k0);
+  }
+  const std::byte* stored(std::ptrdiff_t n0, std::ptrdiff_t k0) const {
     using size = dot_size<Form>;
     return panels + (n0 / size::columns * deep + k0) * size::step_bytes;
   }
+  static constexpr std::ptrdiff_t stored_step() { return dot_size<Form>::step_bytes; }
 };
 
 struct pair_panel;
@@ -119,6 +123,38 @@ struct loose_columns_of {
   }
 };
 
+struct float_panel;
+
+// Panels of 16-bit columns as floats, widened once for all rows that meet them.
+template <class Form, class Columns>
+struct widened_columns {
+  static constexpr bool fetches = Columns::fetches;
+  Columns from;
+
+  const std::byte* at(std::ptrdiff_t n0, std::ptrdiff_t k0, std::ptrdiff_t steps) const {
+    constexpr std::ptrdiff_t columns = dot_size<Form>::columns, width = dot_size<Form>::width;
+    const std::ptrdiff_t stored_steps = (steps + Form::steps - 1) / Form::steps;
+    const std::byte* in = from.at(n0, k0 / Form::steps, stored_steps);
+    auto* const floats =
+        scratch<float_panel, float>(static_cast<std::size_t>(stored_steps * Form::steps * columns));
+    float* out = floats;
+    for (std::ptrdiff_t k = 0; k < stored_steps; ++k, out += Form::steps * columns) {
+      simd::unrolled<Form::vectors>([&](auto j) __attribute__((always_inline)) {
+        const auto raw = Form::load(in + j * width * Form::column_bytes);
+        simd::unrolled<Form::parts>([&](auto p) __attribute__((always_inline)) {
+          simd::pack<float>{Form::template part<p>(raw)}.store(out + p * columns + j * width);
+        });
+      });
+      in += dot_size<Form>::step_bytes;
+    }
+    return reinterpret_cast<const std::byte*>(floats);
+  }
+  const std::byte* stored(std::ptrdiff_t n0, std::ptrdiff_t k0) const {
+    return from.stored(n0, k0 / Form::steps);
+  }
+  static constexpr std::ptrdiff_t stored_step() { return Columns::stored_step() / Form::steps; }
+};
+
 template <class Form, class Weights, class T>
 struct narrow_problem {
   using form = Form;
@@ -136,6 +172,12 @@ struct narrow_problem {
     return b.at(n0, k0, steps);
   }
   static constexpr std::ptrdiff_t weight_step(std::ptrdiff_t) { return dot_size<Form>::step_bytes; }
+  const std::byte* stored(std::ptrdiff_t n0, std::ptrdiff_t k0) const { return b.stored(n0, k0); }
+  static constexpr std::ptrdiff_t stored_step(std::ptrdiff_t) { return Weights::stored_step(); }
+  auto widened() const requires(Form::widened_strips > 0) {
+    using columns = widened_columns<Form, Weights>;
+    return narrow_problem<float_steps, columns, T>{shape, a, a_row, {b}, c};
+  }
   narrow_target<T> open(std::ptrdiff_t m0, std::ptrdiff_t m1, std::ptrdiff_t n0,
                         std::ptrdiff_t n) const {
     return open_target<Form>(c, {m0, m1, n0, n0 + n});

@@ -14,8 +14,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "deepseek/backend/cpu/kernels/fetch.hpp"
 #include "deepseek/backend/cpu/kernels/gemm_pack.hpp"
 #include "deepseek/backend/cpu/simd_narrow.hpp"
+#include "deepseek/backend/cpu/simd_turn.hpp"
 
 namespace deepseek::kernels {
 
@@ -43,12 +45,6 @@ struct byte_rows {
   const unsigned char* data;
   std::ptrdiff_t row;  // in bytes
 };
-
-// How far ahead turned rows are asked for, in bytes: short rows are soon over, then it is rows
-// further on that come next (one row by [128, 512] in bf16, heads side by side: 16 -> 26 GB/s).
-constexpr std::ptrdiff_t turned_ahead(std::ptrdiff_t row) {
-  return row > 0 && row <= 2048 ? 48 * row : 512;
-}
 
 // One register of each of `rows` rows, cut off after `bytes`, turned. Rows often lie a multiple of
 // 4 KiB apart: what is fetched ahead has room in the second cache level only.

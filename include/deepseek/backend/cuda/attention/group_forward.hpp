@@ -11,38 +11,16 @@
 // Sources: Shah et al. 2024 (FlashAttention-3), sections 3.1, 3.2; Dao 2023, section 3.
 #pragma once
 
-#include "deepseek/backend/cuda/attention/tensor_forward.hpp"
-#include "deepseek/backend/cuda/tile_ring.hpp"
+#include "deepseek/backend/cuda/attention/group_tasks.hpp"
 
 namespace deepseek::cuda_attention {
-
-// The consumers of a block as a block of eight warps, for what warps do on their own.
-template <class Machine>
-class consumer_warps {
- public:
-  DEEPSEEK_HOST_DEVICE explicit consumer_warps(const Machine& block) : block_(block) {}
-  DEEPSEEK_HOST_DEVICE int lane() const { return block_.lane(); }
-  DEEPSEEK_HOST_DEVICE int warp() const { return block_.warp() - 4; }
-  template <class X>
-  DEEPSEEK_HOST_DEVICE X shuffle(X x, int from) const {
-    return block_.shuffle(x, from);
-  }
-  template <class X>
-  DEEPSEEK_HOST_DEVICE X shuffle_xor(X x, int mask) const {
-    return block_.shuffle_xor(x, mask);
-  }
-  DEEPSEEK_HOST_DEVICE std::uint32_t ballot(bool yes) const { return block_.ballot(yes); }
-
- private:
-  const Machine& block_;
-};
 
 // Rows: a tensor_forward of eight warps of 16 rows.
 template <class Rows>
 struct group_forward {
   using T = typename Rows::T;
   using task = typename Rows::task;
-  static constexpr int threads = 3 * warp_group::size, value_width = Rows::v_tile::width;
+  static constexpr int threads = bulk::ring_threads, value_width = Rows::v_tile::width;
   static constexpr int width = Rows::q_tile::width, stages = width == 64 ? 4 : 3;
   static constexpr int group_rows = 64, block_rows = 2 * group_rows;
   static constexpr int producer_registers = 104, consumer_registers = 200;
@@ -58,9 +36,11 @@ struct group_forward {
   index_t blocks() const { return smaller{}(tasks, most_blocks); }
 
   struct control {
-    bulk::barrier q_full, q_empty, k_full[stages], v_full[stages], empty[stages];
-    index_t first_key[stages];     // of the tile there; -1: the task is over
-    std::uint32_t votes[2][2][4];  // of a group, in turns, of each warp
+    using place = bulk::ring_place<stages>;
+    bulk::barrier q_full[1], q_empty[1], k_full[stages], v_full[stages], empty[stages];
+    index_t first_key[stages];  // of the tile there; -1: the task is over
+    group_votes votes;
+    key_work<task> fetched;
   };
   static constexpr std::size_t between_bytes =
       std::size_t{256} * static_cast<std::size_t>(Rows::kept) * sizeof(float);
@@ -84,21 +64,16 @@ struct group_forward {
   DEEPSEEK_HOST_DEVICE void operator()(const Block& block) const {
     if constexpr (warp_group::compiled) {
       const shared_parts at = parts_of(block);
-      if (block.rank() == 0) make_barriers(block, *at.c);
-      block.sync();
-      if (block.shuffle(block.warp(), 0) < 4) {
-        warp_group::give_registers<producer_registers>(block);
-        if (block.warp() == 0) produce(block, at);
-      } else {
-        warp_group::take_registers<consumer_registers>(block);
-        consume(block, at);
-      }
+      bulk::deal_roles<producer_registers, consumer_registers>(
+          block, [&] { make_barriers(block, *at.c); }, [&] { produce(block, at); },
+          [&] { consume(block, at); });
     }
   }
 
  private:
   using seen_tile = typename Rows::seen_tile;
-  using place = bulk::ring_place<stages>;
+  using place = typename control::place;
+  using work = key_work<task>;
 
   template <class Block>
   DEEPSEEK_HOST_DEVICE static shared_parts parts_of(const Block& block) {
@@ -114,110 +89,58 @@ struct group_forward {
   }
   template <class Block>
   DEEPSEEK_HOST_DEVICE static void make_barriers(const Block& block, control& c) {
-    constexpr int consumers = 8;  // warps
-    bulk::make(block, c.q_full, 1);
-    bulk::make(block, c.q_empty, consumers);
-    for (int i = 0; i < stages; ++i) {
-      bulk::make(block, c.k_full[i], 1);
-      bulk::make(block, c.v_full[i], 1);
-      bulk::make(block, c.empty[i], consumers);
-    }
-    bulk::barriers_made(block);
-  }
-
-  // Task t, and the keys that it is about.
-  struct work {
-    task at;
-    index_t part, first, end;
-  };
-  DEEPSEEK_HOST_DEVICE work work_of(index_t t) const {
-    const index_t count = rows.parts.count, part = t % count;
-    const task at = rows.launch().task(t / count, tasks / count);
-    if (count == 1) return {at, part, 0, at.seq.keys};
-    const index_t first = part * range_keys;
-    return {at, part, first, smaller{}(first + range_keys, at.seq.keys)};
+    bulk::make_all(block, c.q_full, 1);
+    bulk::make_all(block, c.q_empty, bulk::reading_warps);
+    bulk::make_all(block, c.k_full, 1);
+    bulk::make_all(block, c.v_full, 1);
+    bulk::make_all(block, c.empty, bulk::reading_warps);
   }
 
   // One warp: has all tiles of the block's tasks fetched.
   template <class Block>
   DEEPSEEK_HOST_DEVICE void produce(const Block& block, const shared_parts& parts) const {
-    const warp_team<Block> warp(block);
-    const auto& pattern = rows.spec.pattern;
     control& c = *parts.c;
-    place next_stage;
-    int q_parity = 1;
-    for (index_t t = block.index(); t < tasks; t += block.count()) {
-      const work w = work_of(t);
-      if (!w.at.exists) continue;
-      index_t k0 = next_shared_tile(warp, pattern, w.at.seq, w.at.rows, w.first);
-      bool first = true;
-      for (; k0 < w.end; next_stage.advance(), first = false) {
-        const int stage = next_stage.stage;
-        bulk::wait(block, c.empty[stage], next_stage.parity ^ 1);
-        const index_t row = w.at.seq.key_row(k0);
-        if (block.lane() == 0) {
-          c.first_key[stage] = k0;
-          fetch(block, parts.keys(stage), k, {{0, w.at.kv, row}}, k_tiles::bytes, c.k_full[stage]);
-        }
-        if (first) {
-          bulk::wait(block, c.q_empty, q_parity);
-          q_parity ^= 1;
-          if (block.lane() == 0) fetch_queries(block, parts.q, w.at, c.q_full);
-        }
-        if (block.lane() == 0) {
-          fetch(block, parts.values(stage), v, {{0, w.at.kv, row}}, v_tiles::bytes,
-                c.v_full[stage]);
-        }
-        k0 = next_shared_tile(warp, pattern, w.at.seq, w.at.rows, k0 + key_tile);
-      }
-      bulk::wait(block, c.empty[next_stage.stage], next_stage.parity ^ 1);
-      if (block.lane() == 0) {
-        c.first_key[next_stage.stage] = -1;
-        bulk::arrive(block, c.k_full[next_stage.stage]);
-        bulk::arrive(block, c.v_full[next_stage.stage]);
-      }
-      next_stage.advance();
-    }
-  }
-  // One lane. bytes: of the boxes of all parts, which may be fewer than the tile has.
-  template <class Block, class Tiles>
-  DEEPSEEK_HOST_DEVICE static void fetch(const Block& block, const Tiles& to,
-                                         const bulk::tile_map& map, const bulk::tile_place& from,
-                                         int bytes, bulk::barrier& full) {
-    bulk::arrive_expecting(block, full, bytes);
-    bulk::copy_tiles(block, to, map, from, full);
-  }
-  template <class Block>
-  DEEPSEEK_HOST_DEVICE void fetch_queries(const Block& block, const q_tiles& to, const task& at,
-                                          bulk::barrier& full) const {
-    const head_parts cut = rows.launch().parts();
-    fetch(block, to, q, {{0, at.rows.first_head, at.seq.query + at.rows.first_query}},
-          q_tiles::parts * static_cast<int>(cut.queries) * cut.heads * warp_group::row_bytes, full);
+    const auto keys = [&](int stage, const task& at, index_t row) {
+      bulk::fetch(block, parts.keys(stage), k, {{0, at.kv, row}}, k_tiles::bytes, c.k_full[stage]);
+    };
+    const auto queries = [&](const task& at) {
+      fetch_queries(block, parts.q, q, rows.launch().parts(), at, c.q_full[0]);
+    };
+    const auto values = [&](int stage, const task& at, index_t row) {
+      bulk::fetch(block, parts.values(stage), v, {{0, at.kv, row}}, v_tiles::bytes,
+                  c.v_full[stage]);
+    };
+    const auto over = [&](int stage) {
+      bulk::arrive(block, c.k_full[stage]);
+      bulk::arrive(block, c.v_full[stage]);
+    };
+    produce_tiles(block, rows, tasks, c, tile_fetches{keys, queries, values, over});
   }
 
   // What a group keeps from tile to tile.
   struct group_work {
     typename Rows::warp_state state;
     place stage;
-    int q_parity = 0, turn = 0;
+    bulk::ring_place<1> queries;
+    int turn = 0;
   };
 
   template <class Block>
   DEEPSEEK_HOST_DEVICE void consume(const Block& block, const shared_parts& parts) const {
-    const consumer_warps<Block> own(block);
+    const consumer_warps<Block, bulk::reading_warps> own(block);
     control& c = *parts.c;
     group_work g;
     for (index_t t = block.index(); t < tasks; t += block.count()) {
-      const work w = work_of(t);
+      const work w = work::of(rows, t, tasks);
       if (!w.at.exists) continue;
       g.state = {};
       index_t last = -1;   // tile before this
       bool begun = false;  // some range has been put
       for (;; g.stage.advance()) {
-        bulk::wait(block, c.k_full[g.stage.stage], g.stage.parity);
+        bulk::wait_full(block, c.k_full, g.stage);
         const index_t k0 = c.first_key[g.stage.stage];
         if (k0 < 0) break;
-        if (last < 0) bulk::wait(block, c.q_full, g.q_parity);
+        if (last < 0) bulk::wait_full(block, c.q_full, g.queries);
         if (last >= 0 && k0 / range_keys != last / range_keys) {
           rows.put_range(own, g.state, parts.between, begun);
           begun = true;
@@ -229,8 +152,8 @@ struct group_forward {
       bulk::release(block, c.empty[g.stage.stage]);
       g.stage.advance();
       if (last >= 0) {
-        bulk::release(block, c.q_empty);
-        g.q_parity ^= 1;
+        bulk::release(block, c.q_empty[0]);
+        g.queries.advance();
       }
       rows.finish(own, w.at, w.part, g.state, begun ? parts.between : nullptr);
     }
@@ -242,50 +165,24 @@ struct group_forward {
     control& c = *parts.c;
     const std::uint64_t bits = rows.lane_bits(own, at, k0);
     const seen_tile seen{k0, bits, block.ballot(~bits != 0) == 0};
-    const std::uint32_t group =
-        vote(block, c, g, (block.ballot(bits != 0) != 0 ? 1U : 0U) | (seen.full ? 0U : 2U));
+    const std::uint32_t group = vote(
+        block, c.votes, g.turn, (block.ballot(bits != 0) != 0 ? 1U : 0U) | (seen.full ? 0U : 2U));
     if ((group & 1) == 0) {
-      bulk::wait(block, c.v_full[g.stage.stage], g.stage.parity);
+      bulk::wait_full(block, c.v_full, g.stage);
       return;
     }
     sums<T, 1, key_tile / 8> s;
-    scores(block, parts.q, parts.keys(g.stage.stage), s);
+    const std::ptrdiff_t mine = bulk::consumer_group(block) * group_rows * warp_group::row_bytes;
+    multiply_queries(block, parts.q, mine, parts.keys(g.stage.stage), s);
     rows.weigh(own, at, seen, s, g.state);
-    bulk::wait(block, c.v_full[g.stage.stage], g.stage.parity);
+    bulk::wait_full(block, c.v_full, g.stage);
     const v_tiles values = parts.values(g.stage.stage);
-    if ((group & 2) != 0 && vote(block, c, g, not_finite_here(block, values) ? 1U : 0U) != 0) {
+    if ((group & 2) != 0 &&
+        vote(block, c.votes, g.turn, not_finite_here(block, values) ? 1U : 0U) != 0) {
       add_seen_values(block, seen, s, values, g.state);
     } else {
       add_values(block, s, values, g.state);
     }
-  }
-  // The bits of all four warps, at one point of all their threads.
-  template <class Block>
-  DEEPSEEK_HOST_DEVICE static std::uint32_t vote(const Block& block, control& c, group_work& g,
-                                                 std::uint32_t mine) {
-    std::uint32_t(&all)[4] = c.votes[block.warp() / 4 - 1][g.turn];
-    g.turn ^= 1;
-    if (block.lane() == 0) all[block.warp() % 4] = mine;
-    warp_group::sync(block);
-    return all[0] | all[1] | all[2] | all[3];
-  }
-
-  template <class Block>
-  DEEPSEEK_HOST_DEVICE static void scores(const Block& block, const q_tiles& q, const k_tiles& k,
-                                          sums<T, 1, key_tile / 8>& s) {
-    const std::byte* const mine =
-        q.data + (block.warp() / 4 - 1) * group_rows * warp_group::row_bytes;
-    const warp_group::matrix left = warp_group::rows_of_sums(block, mine);
-    const warp_group::matrix right = warp_group::rows_of_sums(block, k.data);
-    warp_group::fence(block, s.part[0]);
-    DEEPSEEK_UNROLL
-    for (int i = 0; i < width / 16; ++i) {
-      const int within = i % 4 * 32;
-      warp_group::multiply_add(block, s.part[0], left + (i / 4 * q_tiles::part_bytes + within),
-                               right + (i / 4 * k_tiles::part_bytes + within), i > 0);
-    }
-    warp_group::commit(block);
-    warp_group::wait(block, s.part[0]);
   }
   template <class Block>
   DEEPSEEK_HOST_DEVICE static void add_values(const Block& block, const sums<T, 1, key_tile / 8>& p,

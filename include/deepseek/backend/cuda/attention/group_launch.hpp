@@ -52,7 +52,7 @@ bool launch_groups(const B& b, const In& in, const Out& out, const Spec& spec) {
     if (rows_of_head(in, spec) > 16) {
       b.launch(kernel_of({}));
     } else {
-      launch_few_rows(b, in, out, spec, kernel_of);
+      launch_few_rows(b, in, out, count_ranges(in, spec), kernel_of);
     }
     return true;
   } else {

@@ -2,14 +2,15 @@
 // Attention forward on tensor cores, bf16 and f16, where the values are the first elements of the
 // keys (latent attention: 576 and 512; shared keys and values: 512 and 512). A block has up to 64
 // rows (heads of one key row, of one or more queries) and reads each key row once, for both
-// products: tiles of 32 keys, the next one copied asynchronously while one is used. The scores of a
-// tile are computed once by all warps; eight lanes a row make weights of them, in shared memory;
-// then each warp adds its own columns of o, which stay in registers. The arithmetic of a row is the
-// same in every shape of block.
-// Keys are summed in ranges of 512 at fixed positions, then range by range: a block goes over all
-// of them, its sums between ranges in the workspace, or a decode step gives each to a block of its
-// own and merge_ranges makes one of them, with the same bits. Hidden values that are not finite are
-// treated as in tensor_forward.hpp.
+// products: tiles of 32 keys, the next one copied asynchronously while one is used. Which keys
+// those are, and where they stand, its source says (key_source.hpp): all, or those of a list. The
+// scores of a tile are computed once by all warps; eight lanes a row make weights of them, in
+// shared memory; then each warp adds its own columns of o, which stay in registers. The arithmetic
+// of a row is the same in every shape of block.
+// Keys are summed in ranges of 512 (positions, or entries of the list), then range by range: a
+// block goes over all of them, its sums between ranges in the workspace, or a decode step gives
+// each to a block of its own and merge_ranges makes one of them, with the same bits. Hidden values
+// that are not finite are treated as in tensor_forward.hpp.
 #pragma once
 
 #include "deepseek/backend/cuda/attention/latent_tiles.hpp"
@@ -21,11 +22,14 @@ struct tile_span {
   index_t first = 0, count = 0, all = 0;
 };
 
-template <class Shape, class In, class Out, class Spec>
+template <class Shape, class In, class Out, class Spec,
+          template <class, class, int> class Source = placed_keys>
 struct latent_forward {
   using T = typename Shape::type;
   using P = std::remove_cvref_t<decltype(Spec::pattern)>;
   using S = typename decltype(Spec::query_offsets)::space;
+  using source = Source<P, S, latent_keys>;
+  using key_tile_at = typename source::tile;
   using tile = row_tile<T, Shape::width>;
   using room = score_room<T, Shape::rows>;
   static constexpr int threads = Shape::warps * warp_size, M = Shape::m, N = Shape::column_blocks;
@@ -41,7 +45,8 @@ struct latent_forward {
   float* between;  // [count, kept, threads], for rows of more than one range
 
   DEEPSEEK_HOST_DEVICE auto launch() const {
-    return row_launch<Shape::rows, decltype(in.q), decltype(in.k), Spec>{in.q, in.k, spec, 1, 1};
+    return row_launch<Shape::rows, decltype(in.q), decltype(in.k), Spec, source::of_one_query>{
+        in.q, in.k, spec, 1, 1};
   }
   index_t blocks() const { return span.count * parts.count; }
   static constexpr std::size_t shared_bytes() {
@@ -72,84 +77,76 @@ struct latent_forward {
     const task at = launch().task(span.first + block.index() / parts.count, span.all);
     if (!at.exists) return;
     const shared_tiles tiles{reinterpret_cast<T*>(block.shared())};
+    const source keys{spec.pattern, at};
     const index_t first = parts.count == 1 ? 0 : part * range_keys;
-    const index_t end = parts.count == 1 ? at.seq.keys : smaller{}(first + range_keys, at.seq.keys);
+    const index_t end =
+        parts.count == 1 ? keys.count() : smaller{}(first + range_keys, keys.count());
     copy_wide_rows<Shape::rows>(block, tiles.q(), in.q.data(), [&](int r) -> const T* {
       return at.rows.holds(r) ? &in.q(at.seq.query + at.rows.query(r), at.rows.head(r), 0)
                               : nullptr;
     });
     state sum;
     for (int r = block.rank(); r < Shape::rows; r += threads) tiles.scores().before(r) = {};
-    const bool begun = add_tiles(block, at, tiles, sum, first, end);
+    const bool begun = add_tiles(block, at, keys, tiles, sum, {first, end});
     mma::wait_copies<0>(block);
     finish(block, at, part, tiles.scores(), sum, begun);
   }
 
  private:
-  // All tiles from `first` to `end`; whether sums of earlier ranges have been put aside.
+  // All tiles of a span; whether sums of earlier ranges have been put aside.
   template <class Block>
-  DEEPSEEK_HOST_DEVICE bool add_tiles(const Block& block, const task& at, const shared_tiles& tiles,
-                                      state& sum, index_t first, index_t end) const {
+  DEEPSEEK_HOST_DEVICE bool add_tiles(const Block& block, const task& at, const source& keys,
+                                      const shared_tiles& tiles, state& sum,
+                                      const key_span& walk) const {
     bool begun = false;
-    index_t k0 = next_shared_tile(block, spec.pattern, at.seq, at.rows, first);
-    if (k0 < end) copy_keys(block, at, tiles.k(0), k0);
+    const index_t end = walk.last;
+    key_tile_at now = keys.first(block, walk.first);
+    if (now.k0 < end) copy_keys(block, at, keys, tiles.k(0), now);
     mma::commit_copies(block);
-    for (int stage = 0; k0 < end; stage = 1 - stage) {
-      const index_t next = next_half(block, at, k0, end);
+    for (int stage = 0; now.k0 < end; stage = 1 - stage) {
+      const key_tile_at next = keys.after(block, now, end);
       const tile k = tiles.k(stage);
       mma::wait_copies<0>(block);
       block.sync();  // keys are here; nobody reads the last tile, its weights and notes
-      if (next < end) copy_keys(block, at, tiles.k(1 - stage), next);
+      if (next.k0 < end) copy_keys(block, at, keys, tiles.k(1 - stage), next);
       mma::commit_copies(block);
       multiply_halves<Shape>(block, tiles.q(), k, tiles.scores());
       block.sync();
-      weigh(block, at, k0, tiles.scores(), sum);
+      weigh(block, at, keys, now, tiles.scores(), sum);
       block.sync();
       add_values(block, tiles.scores(), k, sum.o);
-      if (next < end && next / range_keys != k0 / range_keys) {
+      if (next.k0 < end && next.k0 / range_keys != now.k0 / range_keys) {
         put_range(block, tiles.scores(), sum, begun);
         begun = true;
       }
-      k0 = next;
+      now = next;
     }
     return begun;
   }
   template <class Block>
-  DEEPSEEK_HOST_DEVICE index_t next_half(const Block& block, const task& at, index_t k0,
-                                         index_t end) const {
-    if (k0 % key_tile == 0 && k0 + latent_keys < end) return k0 + latent_keys;
-    return next_shared_tile(block, spec.pattern, at.seq, at.rows,
-                            k0 / key_tile * key_tile + key_tile);
-  }
-  template <class Block>
-  DEEPSEEK_HOST_DEVICE void copy_keys(const Block& block, const task& at, const tile& to,
-                                      index_t k0) const {
+  DEEPSEEK_HOST_DEVICE void copy_keys(const Block& block, const task& at, const source& keys,
+                                      const tile& to, const key_tile_at& from) const {
     copy_wide_rows<latent_keys>(block, to, in.k.data(), [&](int j) -> const T* {
-      return k0 + j < at.seq.keys ? &in.k(at.seq.key_row(k0 + j), at.kv, 0) : nullptr;
+      const index_t row = keys.memory_row(block, from, j);
+      return row >= 0 ? &in.k(row, at.kv, 0) : nullptr;
     });
   }
 
   DEEPSEEK_HOST_DEVICE static int own_row(int rank, int i) {
     return rank / row_threads + i * (threads / row_threads);
   }
-  // What row r sees of keys k0 .. k0 + 31; a row that does not exist sees all there is.
-  DEEPSEEK_HOST_DEVICE std::uint32_t seen(const task& at, const P& bound, int r, index_t k0) const {
-    const index_t word = k0 / key_tile * key_tile;
-    std::uint64_t bits = span_bits(0, at.seq.keys, word);
-    if (at.rows.holds(r)) bits &= row_bits(bound, at.seq.start + at.rows.query(r), word);
-    return static_cast<std::uint32_t>(k0 == word ? bits : bits >> latent_keys);
-  }
   // Scores of this thread's rows become weights; by what o is scaled is noted.
   template <class Block>
-  DEEPSEEK_HOST_DEVICE void weigh(const Block& block, const task& at, index_t k0,
-                                  const room& scores, state& sum) const {
+  DEEPSEEK_HOST_DEVICE void weigh(const Block& block, const task& at, const source& keys,
+                                  const key_tile_at& from, const room& scores, state& sum) const {
     DEEPSEEK_UNROLL
     for (int i = 0; i < own_rows; ++i) {
       const int r = own_row(block.rank(), i);
       const P bound = bind_pattern(spec.pattern, at.seq.scope(at.rows.head(r)));
-      const std::uint32_t bits = seen(at, bound, r, k0);
+      const std::uint32_t bits = keys.seen(bound, r, from);
       float s[row_each];
-      const float top = own_scores(block, at, bound, {r, bits}, k0, scores, s);
+      const auto position = [&](int j) { return keys.position(block, from, j); };
+      const float top = own_scores(block, at, bound, {r, bits}, position, scores, s);
       online& row = sum.row[i];
       const float highest = larger{}(row.top, top);
       const float shift = highest == nothing_seen ? 0.0F : highest;
@@ -173,10 +170,10 @@ struct latent_forward {
     std::uint32_t bits;
   };
   // This thread's scores of a row, times log2 e; gives the largest of the row.
-  template <class Block>
+  template <class Block, class Position>
   DEEPSEEK_HOST_DEVICE float own_scores(const Block& block, const task& at, const P& bound,
-                                        const seen_row& of, index_t k0, const room& scores,
-                                        float (&s)[row_each]) const {
+                                        const seen_row& of, const Position& position,
+                                        const room& scores, float (&s)[row_each]) const {
     const int j = block.rank() % row_threads * row_each;
     const float* const a = scores.sums(0, of.row) + j;
     const float* const b = scores.sums(1, of.row) + j;
@@ -187,7 +184,7 @@ struct latent_forward {
       float x = a[i] + b[i];
       if constexpr (modifies_scores<P>) {
         const index_t q = at.seq.start + at.rows.query(of.row);
-        x = log2_e * modify_score(bound, x * scale, q, k0 + j + i).score;
+        x = log2_e * modify_score(bound, x * scale, q, position(j + i)).score;
       } else {
         x *= scale * log2_e;
       }
@@ -210,7 +207,7 @@ struct latent_forward {
       const int row = part_row(block.lane(), r / 2, r % 2);
       factor[r] = p.first(row);
       changed = changed || factor[r] != 1.0F;  // a NaN changes all
-      hidden = hidden || ~p.bits(row) != 0;
+      if constexpr (source::hides) hidden = hidden || ~p.bits(row) != 0;
     }
     if (block.ballot(changed) != 0) {
       DEEPSEEK_UNROLL
@@ -220,12 +217,13 @@ struct latent_forward {
       }
     }
     const int column = block.warp() * N;
-    if (block.ballot(hidden) == 0 || !columns_not_finite<N>(block, v, column)) {
-      multiply_weights<false>(block, o, p, v, column);
-    } else {
-      multiply_weights<true>(block, o, p, v, column);
-      add_columns_not_finite(block, o, p, v, column);
+    if constexpr (source::hides) {
+      if (block.ballot(hidden) != 0 && columns_not_finite<N>(block, v, column)) {
+        multiply_weights<true>(block, o, p, v, column);
+        return add_columns_not_finite(block, o, p, v, column);
+      }
     }
+    multiply_weights<false>(block, o, p, v, column);
   }
 
   // This thread's number i between ranges.
@@ -290,20 +288,12 @@ struct latent_forward {
       const int row = part_row(block.lane(), r / 2, r % 2);
       if (!at.rows.holds(row)) continue;
       const finished_row done(scores.before(row));
-      const index_t token = at.seq.query + at.rows.query(row), head = at.rows.head(row);
+      const output_row to{part, at.seq.query + at.rows.query(row), at.rows.head(row)};
       DEEPSEEK_UNROLL
       for (int n = 0; n < N; ++n) {
         const auto& x = sum.o.part[r / 2][n].x;
-        const float low = x[r % 2 * 2], high = x[r % 2 * 2 + 1];
-        const int c = part_column(block.lane(), block.warp() * N + n, 0);
-        if (parts.count > 1) {
-          float* const to = &parts.o(part, token, head, c);
-          to[0] = low;
-          to[1] = high;
-        } else {
-          *reinterpret_cast<std::uint32_t*>(&out.o(token, head, c)) =
-              mma::pack<T>(done(low), done(high));
-        }
+        put_pair(out, parts, to, done, part_column(block.lane(), block.warp() * N + n, 0),
+                 x[r % 2 * 2], x[r % 2 * 2 + 1]);
       }
     }
   }
@@ -312,14 +302,7 @@ struct latent_forward {
                                        const room& scores) const {
     const int r = own_row(block.rank(), i);
     if (block.rank() % row_threads != 0 || !at.rows.holds(r)) return;
-    const online sum = scores.before(r);
-    const index_t token = at.seq.query + at.rows.query(r), head = at.rows.head(r);
-    if (parts.count > 1) {
-      parts.rows(part, token, head) = sum;
-    } else if constexpr (is_view<std::remove_cvref_t<decltype(out.lse)>>) {
-      out.lse(token, head) =
-          static_cast<typename decltype(out.lse)::value_type>(finished_row(sum).lse);
-    }
+    put_row(out, parts, {part, at.seq.query + at.rows.query(r), at.rows.head(r)}, scores.before(r));
   }
 };
 

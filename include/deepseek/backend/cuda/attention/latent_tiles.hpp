@@ -7,7 +7,7 @@
 
 namespace deepseek::cuda_attention {
 
-inline constexpr int latent_keys = 32;  // of a tile: half of a word of row_bits
+inline constexpr int latent_keys = 32;  // of a tile: half of a word of row_bits, or one a lane
 
 // How a block is made: M x 16 rows; all warps share the scores, each has its own columns of o.
 template <class T, int Width, int ValueWidth, int M>

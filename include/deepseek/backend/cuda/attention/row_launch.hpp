@@ -16,8 +16,9 @@ struct row_task {
 };
 
 // The launch of one block for each tile of `Rows` rows, key-value head, part of its query heads and
-// chunk of `chunk` columns; late queries first, which see most under a causal pattern.
-template <int Rows, class Q, class K, class Spec>
+// chunk of `chunk` columns; late queries first, which see most under a causal pattern. OneQuery:
+// a tile has heads of one query only.
+template <int Rows, class Q, class K, class Spec, bool OneQuery = false>
 struct row_launch {
   Q q;
   K k;
@@ -25,7 +26,9 @@ struct row_launch {
   index_t width, chunk;
 
   DEEPSEEK_HOST_DEVICE head_parts parts() const {
-    return head_parts::of(q.extent(1) / k.extent(1), Rows);
+    head_parts cut = head_parts::of(q.extent(1) / k.extent(1), Rows);
+    if constexpr (OneQuery) cut.queries = 1;
+    return cut;
   }
   DEEPSEEK_HOST_DEVICE index_t chunks() const {
     return width <= chunk ? 1 : (width + chunk - 1) / chunk;

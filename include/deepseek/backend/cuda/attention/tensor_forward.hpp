@@ -8,12 +8,13 @@
 // Keys are summed in ranges of 512 at fixed positions, then range by range: a block goes over all
 // of them, or a decode step, which has few rows, gives each to a block of its own and merge_ranges
 // makes one of them, with the same bits.
+// Which keys a block goes over its source says (key_source.hpp): all, or those of a list.
 // Source: Dao 2023 (FlashAttention-2), section 3.
 #pragma once
 
 #include "deepseek/backend/cuda/attention/fragments.hpp"
-
-#include <cmath>
+#include "deepseek/backend/cuda/attention/key_source.hpp"
+#include "deepseek/backend/cuda/attention/ranges.hpp"
 
 namespace deepseek::cuda_attention {
 
@@ -25,53 +26,15 @@ struct tensor_shape {
   static constexpr int rows = Warps * M * 16;
 };
 
-inline constexpr index_t range_keys = 512;
-
-inline constexpr float nothing_seen = -std::numeric_limits<float>::infinity();
-
-// The running maximum (of scores times log2 e) and sum of a row.
-struct online {
-  float top = nothing_seen, total = 0;
-};
-// Two ranges of one row: o = o_1 first + o_2 second, for sums that are not divided yet.
-struct merged_ranges {
-  online row;
-  float first, second;
-
-  DEEPSEEK_HOST_DEVICE float operator()(float o_1, float o_2) const {
-    return std::fma(o_1, first, o_2 * second);
-  }
-};
-DEEPSEEK_HOST_DEVICE inline merged_ranges merge_ranges_of(const online& a, const online& b) {
-  const float top = larger{}(a.top, b.top), shift = top == nothing_seen ? 0.0F : top;
-  const float first = std::exp2(a.top - shift), second = std::exp2(b.top - shift);
-  return {{top, std::fma(a.total, first, b.total * second)}, first, second};
-}
-// Of a whole row: o divided, and lse.
-struct finished_row {
-  bool empty;
-  float total, lse;
-
-  DEEPSEEK_HOST_DEVICE explicit finished_row(const online& row)
-      : empty(row.total == 0), total(row.total), lse(nothing_seen) {
-    if (!empty) lse = (row.top + std::log2(total)) * 0.69314718055994530942F;
-  }
-  DEEPSEEK_HOST_DEVICE float operator()(float o) const { return empty ? 0.0F : o / total; }
-};
-
-// Where ranges that have blocks of their own are written. count 1: there are none.
-template <class S>
-struct range_parts {
-  index_t count = 1;
-  view<float, S, dyn, dyn, dyn, dyn> o = {};  // [ranges, queries, heads, dv]
-  view<online, S, dyn, dyn, dyn> rows = {};   // [ranges, queries, heads]
-};
-
-template <class Shape, class In, class Out, class Spec>
+template <class Shape, class In, class Out, class Spec,
+          template <class, class, int> class Source = placed_keys>
 struct tensor_forward {
   using T = typename Shape::type;
   using P = std::remove_cvref_t<decltype(Spec::pattern)>;
   using S = typename decltype(Spec::query_offsets)::space;
+  using source = Source<P, S, key_tile>;
+  using key_place = typename source::tile;
+  static_assert(source::hides || !modifies_scores<P>, "positions are those of placed keys");
   using q_tile = row_tile<T, Shape::width>;
   using v_tile = row_tile<T, Shape::value_width>;
   static constexpr int threads = Shape::warps * warp_size, M = Shape::m;
@@ -84,7 +47,8 @@ struct tensor_forward {
   range_parts<S> parts;
 
   DEEPSEEK_HOST_DEVICE auto launch() const {
-    return row_launch<Shape::rows, decltype(in.q), decltype(in.k), Spec>{in.q, in.k, spec, 1, 1};
+    return row_launch<Shape::rows, decltype(in.q), decltype(in.k), Spec, source::of_one_query>{
+        in.q, in.k, spec, 1, 1};
   }
   index_t blocks() const { return launch().blocks() * parts.count; }
   static constexpr std::size_t tile_bytes =
@@ -92,8 +56,8 @@ struct tensor_forward {
       static_cast<std::size_t>(q_tile::size(Shape::rows + key_tile) + v_tile::size(key_tile));
   static constexpr std::size_t most_bytes = tile_bytes + threads * kept * sizeof(float);
   std::size_t shared_bytes() const {
-    const index_t keys = spec.pages.size > 0 ? spec.keys : in.k.extent(0);
-    return parts.count == 1 && keys > range_keys ? most_bytes : tile_bytes;
+    const bool cut = source::most(in, spec) > range_keys;
+    return parts.count == 1 && cut ? most_bytes : tile_bytes;
   }
 
   // A warp's rows: lane / 4 + 8 h + 16 m for h = 0, 1. row.total: this lane's part of the sum.
@@ -119,38 +83,40 @@ struct tensor_forward {
     warp_state state;
     float* const between = reinterpret_cast<float*>(block.shared() + tile_bytes);
     bool begun = false;  // some range has been put there
+    const source keys{spec.pattern, at};
     const index_t first = parts.count == 1 ? 0 : part * range_keys;
-    const index_t end = parts.count == 1 ? at.seq.keys : smaller{}(first + range_keys, at.seq.keys);
+    const index_t end =
+        parts.count == 1 ? keys.count() : smaller{}(first + range_keys, keys.count());
     copy_rows<Shape::rows>(block, tiles.q, in.q.data(), [&](int r) -> const T* {
       return at.rows.holds(r) ? &in.q(at.seq.query + at.rows.query(r), at.rows.head(r), 0)
                               : nullptr;
     });
-    index_t k0 = next_shared_tile(block, spec.pattern, at.seq, at.rows, first);
-    if (k0 < end) copy_keys(block, at, in.k, tiles.k, k0);
+    key_place now = keys.first(block, first);
+    if (now.k0 < end) copy_keys(block, at, keys, in.k, tiles.k, now);
     mma::commit_copies(block);
-    while (k0 < end) {
+    while (now.k0 < end) {
       mma::wait_copies<0>(block);
       block.sync();  // keys are here; nobody reads the values of the last tile
-      copy_keys(block, at, in.v, tiles.v, k0);
+      copy_keys(block, at, keys, in.v, tiles.v, now);
       mma::commit_copies(block);
-      const index_t next = next_shared_tile(block, spec.pattern, at.seq, at.rows, k0 + key_tile);
-      const std::uint64_t seen = lane_bits(block, at, k0);
+      const key_place next = keys.after(block, now, end);
+      const std::uint64_t seen = bits_of(block, at, now);
       const bool some = block.ballot(seen != 0) != 0, full = block.ballot(~seen != 0) == 0;
       sums<T, M, key_blocks> s;
       if (some) {
         multiply_rows(block, s, tiles.q, block.warp() * M * 16, tiles.k);
-        weigh(block, at, {k0, seen, full}, s, state);
+        weigh(block, at, {now.k0, seen, full}, s, state);
       }
       mma::wait_copies<0>(block);
       block.sync();  // values are here; nobody reads these keys any more
-      if (next < end) copy_keys(block, at, in.k, tiles.k, next);
+      if (next.k0 < end) copy_keys(block, at, keys, in.k, tiles.k, next);
       mma::commit_copies(block);
-      if (some) add_values(block, {k0, seen, full}, s, tiles.v, state);
-      if (next < end && next / range_keys != k0 / range_keys) {
+      if (some) add_values(block, {now.k0, seen, full}, s, tiles.v, state);
+      if (next.k0 < end && next.k0 / range_keys != now.k0 / range_keys) {
         put_range(block, state, between, begun);
         begun = true;
       }
-      k0 = next;
+      now = next;
     }
     mma::wait_copies<0>(block);
     finish(block, at, part, state, begun ? between : nullptr);
@@ -167,11 +133,22 @@ struct tensor_forward {
   };
 
   template <class Block, class View, class Tile>
-  DEEPSEEK_HOST_DEVICE void copy_keys(const Block& block, const task& at, const View& from,
-                                      const Tile& to, index_t k0) const {
+  DEEPSEEK_HOST_DEVICE void copy_keys(const Block& block, const task& at, const source& keys,
+                                      const View& from, const Tile& to,
+                                      const key_place& which) const {
     copy_rows<key_tile>(block, to, from.data(), [&](int j) -> const T* {
-      return k0 + j < at.seq.keys ? &from(at.seq.key_row(k0 + j), at.kv, 0) : nullptr;
+      const index_t row = keys.memory_row(block, which, j);
+      return row >= 0 ? &from(row, at.kv, 0) : nullptr;
     });
+  }
+  template <class Block>
+  DEEPSEEK_HOST_DEVICE std::uint64_t bits_of(const Block& block, const task& at,
+                                             const key_place& tile) const {
+    if constexpr (source::hides) {
+      return lane_bits(block, at, tile.k0);
+    } else {
+      return tile.bits;
+    }
   }
 
   // What row `lane` of the warp sees; a row that does not exist sees all there is.
@@ -185,52 +162,55 @@ struct tensor_forward {
     return there & row_bits(bound, at.seq.start + at.rows.query(r), k0);
   }
 
-  // Scores of one row become weights; what was summed is scaled to the new maximum.
+  // Scores of the warp's rows become weights; what was summed is scaled to the new maximum.
   template <class Block>
   DEEPSEEK_HOST_DEVICE void weigh(const Block& block, const task& at, const seen_tile& tile,
                                   sums<T, M, key_blocks>& s, warp_state& state) const {
     DEEPSEEK_UNROLL
-    for (int m = 0; m < M; ++m) {
+    for (int r = 0; r < 2 * M; ++r) {
+      const int m = r / 2, h = r % 2;
+      const float factor = weigh_row(block, at, tile, r, s.part[m], state.row[m][h]);
       DEEPSEEK_UNROLL
-      for (int h = 0; h < 2; ++h) {
-        const int r = part_row(block.lane(), m, h);
-        const std::uint64_t bits = tile.full ? ~std::uint64_t{0} : block.shuffle(tile.bits, r);
-        float top = nothing_seen;
-        scale_row(block, at, tile.k0, block.warp() * M * 16 + r, s.part[m], h);
+      for (int n = 0; n < value_blocks; ++n) {
         DEEPSEEK_UNROLL
-        for (int n = 0; n < key_blocks; ++n) {
-          DEEPSEEK_UNROLL
-          for (int i = 0; i < 2; ++i) {
-            float& x = s.part[m][n].x[2 * h + i];
-            if (!tile.full && (bits >> part_column(block.lane(), n, i) & 1) == 0) x = nothing_seen;
-            top = larger{}(top, x);
-          }
-        }
-        top = larger{}(top, block.shuffle_xor(top, 1));
-        top = larger{}(top, block.shuffle_xor(top, 2));
-        online& row = state.row[m][h];
-        top = larger{}(row.top, top);
-        const float shift = top == nothing_seen ? 0.0F : top;
-        const float factor = std::exp2(row.top - shift);
-        float sum = 0;
-        DEEPSEEK_UNROLL
-        for (int n = 0; n < key_blocks; ++n) {
-          DEEPSEEK_UNROLL
-          for (int i = 0; i < 2; ++i) {
-            float& x = s.part[m][n].x[2 * h + i];
-            x = std::exp2(x - shift);
-            sum += x;
-          }
-        }
-        row.top = top;
-        row.total = row.total * factor + sum;
-        DEEPSEEK_UNROLL
-        for (int n = 0; n < value_blocks; ++n) {
-          DEEPSEEK_UNROLL
-          for (int i = 0; i < 2; ++i) state.o.part[m][n].x[2 * h + i] *= factor;
-        }
+        for (int i = 0; i < 2; ++i) state.o.part[m][n].x[2 * h + i] *= factor;
       }
     }
+  }
+  // The same of rows r / 2, r % 2 alone: gives by what their earlier sums are to be scaled.
+  template <class Block>
+  DEEPSEEK_HOST_DEVICE float weigh_row(const Block& block, const task& at, const seen_tile& tile,
+                                       int r, mma::c_part<T> (&s)[key_blocks], online& row) const {
+    const int h = r % 2, place = part_row(block.lane(), r / 2, h);
+    const std::uint64_t bits = tile.full ? ~std::uint64_t{0} : block.shuffle(tile.bits, place);
+    float top = nothing_seen;
+    scale_row(block, at, tile.k0, block.warp() * M * 16 + place, s, h);
+    DEEPSEEK_UNROLL
+    for (int n = 0; n < key_blocks; ++n) {
+      DEEPSEEK_UNROLL
+      for (int i = 0; i < 2; ++i) {
+        float& x = s[n].x[2 * h + i];
+        if (!tile.full && (bits >> part_column(block.lane(), n, i) & 1) == 0) x = nothing_seen;
+        top = larger{}(top, x);
+      }
+    }
+    top = larger{}(top, block.shuffle_xor(top, 1));
+    top = larger{}(top, block.shuffle_xor(top, 2));
+    top = larger{}(row.top, top);
+    const float shift = top == nothing_seen ? 0.0F : top;
+    const float factor = std::exp2(row.top - shift);
+    float sum = 0;
+    DEEPSEEK_UNROLL
+    for (int n = 0; n < key_blocks; ++n) {
+      DEEPSEEK_UNROLL
+      for (int i = 0; i < 2; ++i) {
+        float& x = s[n].x[2 * h + i];
+        x = std::exp2(x - shift);
+        sum += x;
+      }
+    }
+    row = {top, row.total * factor + sum};
+    return factor;
   }
   // Products become scores times log2 e.
   template <class Block>
@@ -334,57 +314,15 @@ struct tensor_forward {
       const int row = block.warp() * M * 16 + part_row(block.lane(), r / 2, r % 2);
       if (!at.rows.holds(row)) continue;
       const online& sum = state.row[r / 2][r % 2];
+      const output_row to{part, at.seq.query + at.rows.query(row), at.rows.head(row)};
       const finished_row done(sum);
-      const index_t token = at.seq.query + at.rows.query(row), head = at.rows.head(row);
       DEEPSEEK_UNROLL
       for (int n = 0; n < value_blocks; ++n) {
         const auto& x = state.o.part[r / 2][n].x;
-        const float low = x[r % 2 * 2], high = x[r % 2 * 2 + 1];
-        const int c = part_column(block.lane(), n, 0);
-        if (parts.count > 1) {
-          float* const to = &parts.o(part, token, head, c);
-          to[0] = low;
-          to[1] = high;
-        } else {
-          *reinterpret_cast<std::uint32_t*>(&out.o(token, head, c)) =
-              mma::pack<T>(done(low), done(high));
-        }
+        put_pair(out, parts, to, done, part_column(block.lane(), n, 0), x[r % 2 * 2],
+                 x[r % 2 * 2 + 1]);
       }
-      if (block.lane() % 4 != 0) continue;
-      if (parts.count > 1) {
-        parts.rows(part, token, head) = sum;
-      } else if constexpr (is_view<std::remove_cvref_t<decltype(out.lse)>>) {
-        out.lse(token, head) = static_cast<typename decltype(out.lse)::value_type>(done.lse);
-      }
-    }
-  }
-};
-
-// The ranges of one query of one head become one, in order.
-template <class Out, class S>
-struct merge_ranges {
-  using T = typename decltype(Out::o)::value_type;
-  Out out;
-  range_parts<S> parts;
-  template <class Team>
-  DEEPSEEK_HOST_DEVICE void operator()(const Team& team, index_t i) const {
-    const index_t token = i / out.o.extent(1), head = i % out.o.extent(1);
-    for (index_t c = 2 * team.rank(); c < out.o.extent(2); c += 2 * team.size()) {
-      online row;
-      float sum[2] = {};
-      for (index_t s = 0; s < parts.count; ++s) {
-        const merged_ranges merged = merge_ranges_of(row, parts.rows(s, token, head));
-        row = merged.row;
-        for (int e = 0; e < 2; ++e) sum[e] = merged(sum[e], parts.o(s, token, head, c + e));
-      }
-      const finished_row done(row);
-      *reinterpret_cast<std::uint32_t*>(&out.o(token, head, c)) =
-          mma::pack<T>(done(sum[0]), done(sum[1]));
-      if constexpr (is_view<std::remove_cvref_t<decltype(out.lse)>>) {
-        if (c == 0) {
-          out.lse(token, head) = static_cast<typename decltype(out.lse)::value_type>(done.lse);
-        }
-      }
+      if (block.lane() % 4 == 0) put_row(out, parts, to, sum);
     }
   }
 };

@@ -41,31 +41,46 @@ index_t rows_of_head(const In& in, const Spec& spec) {
          (in.q.extent(1) / in.k.extent(1));
 }
 
-// Ranges of the keys as blocks of their own, where the rows of one sequence are few.
-template <class B, class In, class Out, class Spec>
-auto make_ranges(const B& b, const In& in, const Out& out, const Spec& spec) {
+// Ranges of the keys as blocks of their own, where the rows of one sequence are few; keys: that a
+// row may see. 1: the keys are not cut.
+template <class Spec>
+index_t count_ranges(const Spec& spec, index_t keys) {
+  return spec.query_offsets.extent(0) > 0 || keys <= range_keys ? 1 : blocks_of(keys, range_keys);
+}
+template <class In, class Spec>
+index_t count_ranges(const In& in, const Spec& spec) {
+  return count_ranges(spec, spec.pages.size > 0 ? spec.keys : in.k.extent(0));
+}
+template <class B, class In, class Out>
+auto make_ranges(const B& b, const In& in, const Out& out, index_t count) {
   range_parts<typename B::space> parts;
-  const index_t keys = spec.pages.size > 0 ? spec.keys : in.k.extent(0);
-  if (spec.query_offsets.extent(0) > 0 || keys <= range_keys) return parts;
-  parts.count = blocks_of(keys, range_keys);
+  if (count == 1) return parts;
+  parts.count = count;
   auto& memory = b.workspace();
   const index_t queries = in.q.extent(0), heads = in.q.extent(1);
-  parts.o =
-      memory.template make<float, dyn, dyn, dyn, dyn>(parts.count, queries, heads, out.o.extent(2));
-  parts.rows = memory.template make<online, dyn, dyn, dyn>(parts.count, queries, heads);
+  parts.o = memory.template make<float, dyn, dyn, dyn, dyn>(count, queries, heads, out.o.extent(2));
+  parts.rows = memory.template make<online, dyn, dyn, dyn>(count, queries, heads);
   return parts;
 }
 
 // A launch of kernel_of(parts), then, where the keys are cut, of what makes one of the parts.
-template <class B, class In, class Out, class Spec, class KernelOf>
-void launch_few_rows(const B& b, const In& in, const Out& out, const Spec& spec,
+template <class B, class In, class Out, class KernelOf>
+void launch_few_rows(const B& b, const In& in, const Out& out, index_t ranges,
                      const KernelOf& kernel_of) {
   const scope freed(b.workspace());
-  const auto parts = make_ranges(b, in, out, spec);
+  const auto parts = make_ranges(b, in, out, ranges);
   b.launch(kernel_of(parts));
   if (parts.count == 1) return;
   using merge = merge_ranges<Out, typename B::space>;
   b.launch(each_short_row<merge>{in.q.extent(0) * in.q.extent(1), merge{out, parts}});
+}
+
+// Ranges get blocks of their own where the rows alone would leave the device idle and the sums of
+// all ranges stay small (256 MiB).
+template <class In, class Spec>
+bool splits_keys(const In& in, const Spec& spec, index_t tiles, index_t ranges) {
+  return spec.query_offsets.extent(0) == 0 && tiles <= 264 &&
+         in.q.extent(0) * in.q.extent(1) * ranges <= index_t{1} << 17;
 }
 
 // Shared memory that a block may have; what every GPU since sm_86 gives, where the backend does not
