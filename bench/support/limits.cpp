@@ -2,6 +2,7 @@
 #include "limits.hpp"
 
 #include "deepseek/backend/cpu/simd_narrow.hpp"
+#include "deepseek/backend/cpu/simd_tiles.hpp"
 #include "deepseek/core/tensor.hpp"
 
 #include <benchmark/benchmark.h>
@@ -53,7 +54,31 @@ double multiply_adds() {
   return 2.0 * steps * chains * floats::width;
 }
 
+// Whole tiles, four sums at once: of bf16, or of bytes.
+template <bool Bytes>
+double tile_products() {
+  constexpr int steps = 1000;
+  const simd::tile_scope given_back;
+  simd::shape_tiles(1, [] {
+    simd::tile_shapes shapes;
+    for (int t = 0; t < 8; ++t) shapes.set(t, simd::tile_rows, simd::tile_words);
+    return shapes;
+  });
+  for (int step = 0; step < steps; ++step) {
+    simd::unrolled<4>([&](auto i) {
+      if constexpr (Bytes) {
+        simd::dot_byte_tiles<i, 4 + i / 2, 6 + i % 2>();
+      } else {
+        simd::dot_pair_tiles<i, 4 + i / 2, 6 + i % 2>();
+      }
+    });
+  }
+  constexpr double products = Bytes ? 4 : 2;  // of a word
+  return 2.0 * products * steps * 4 * simd::tile_rows * simd::tile_words * simd::tile_words;
+}
+
 double pair_dot_products() {
+  if constexpr (simd::has_tiles) return tile_products<false>();
   if constexpr (!simd::has_dot_pairs) return multiply_adds();  // bf16 is multiplied as floats
   constexpr int steps = 1000;
   floats sum[chains] = {};
@@ -68,6 +93,7 @@ double pair_dot_products() {
 
 // Four bytes at once, or two words where that is the fastest exact form.
 double byte_dot_products() {
+  if constexpr (simd::has_tiles) return tile_products<true>();
   constexpr int steps = 1000;
   words sum[chains] = {};
   words u = words{} + 0x01020304, s = words{} + 0x02010201;

@@ -6,6 +6,7 @@
 
 #include "deepseek/backend/cpu/kernels/gemm.hpp"
 #include "deepseek/backend/cpu/simd.hpp"
+#include "deepseek/backend/cpu/simd_tiles.hpp"
 #include "deepseek/backend/cpu/thread_pool.hpp"
 #include "deepseek/backend/reference/context.hpp"
 
@@ -42,6 +43,7 @@ struct cpu : reference {
  private:
   static std::unique_ptr<thread_pool> make_pool(cpu_config config) {
     simd::check_processor();
+    simd::request_tiles();
     require(config.threads >= 1 && config.threads <= thread_pool::most_threads,
             error_code::invalid_argument, "cpu: threads is ", config.threads,
             "; write a number from 1 to ", thread_pool::most_threads);

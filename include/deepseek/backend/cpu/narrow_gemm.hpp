@@ -44,7 +44,9 @@ template <class X>
 narrow_rows pair_rows(const cpu& b, const X& x, index_t there) {
   const kernels::operand<std::uint16_t> from = words_of(x);
   const index_t m = x.extent(0), k = x.extent(1), words = (k + 1) / 2;
-  if (from.column == 1 && k % 2 == 0 && there == m) {
+  // Many rows a large power of two apart would evict each other.
+  const bool scattered = simd::has_tiles && m > 32 && from.row % 256 == 0;
+  if (from.column == 1 && k % 2 == 0 && there == m && !scattered) {
     return {reinterpret_cast<const std::byte*>(from.data), 2 * from.row};
   }
   const index_t pitch = words + 16;
@@ -80,9 +82,9 @@ narrow_rows float_rows(const cpu& b, const X& x, index_t there) {
   std::fill(to + m * pitch, to + there * pitch, 0.0F);
   return {reinterpret_cast<const std::byte*>(to), 4 * pitch};
 }
+using bf16_form = std::conditional_t<simd::has_tiles, kernels::bf16_tiles, kernels::bf16_pairs>;
 template <class T>
-using narrow_form =
-    std::conditional_t<std::is_same_v<T, bf16>, kernels::bf16_pairs, kernels::f16_steps>;
+using narrow_form = std::conditional_t<std::is_same_v<T, bf16>, bf16_form, kernels::f16_steps>;
 template <class X>
 narrow_rows left_rows(const cpu& b, const X& x, index_t there) {
   if constexpr (std::is_same_v<typename narrow_form<typename X::value_type>::left, std::int32_t>) {
@@ -125,13 +127,17 @@ requires(C::rank == 2 && narrow_product<A, W, C> &&
   const scope freed(b.workspace());
   using form = narrow_form<typename A::value_type>;
   const index_t m = c.extent(0);
-  const bool few = m <= kernels::most_turned_rows && (w.stride(0) == 1 || w.extent(0) == 1);
+  const bool few = !kernels::TiledForm<form> && m <= kernels::most_turned_rows &&
+                   (w.stride(0) == 1 || w.extent(0) == 1);
   const kernels::loose_columns_of<form> columns{{words_of(w), w.extent(0), w.extent(1)}};
   const narrow_rows rows = left_rows(b, a, m);
   auto p = narrow_problem_of<form>(rows, columns, a.extent(1), c);
   p.c.then = {float_bias(b, epilogue.bias), kernel_activation(epilogue.act)};
   p.c.adds = epilogue.how == update::add;
-  few ? kernels::gemm_turned(b.pool(), p) : kernels::gemm_dot(b.pool(), p);
+  if constexpr (!kernels::TiledForm<form>) {
+    if (few) return kernels::gemm_turned(b.pool(), p);
+  }
+  kernels::gemm_dot(b.pool(), p);
 }
 
 }  // namespace deepseek

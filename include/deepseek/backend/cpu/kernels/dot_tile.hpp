@@ -155,9 +155,17 @@ struct byte_fours {
   }
 };
 
+// Forms that whole tiles multiply (tile_dots.hpp).
+template <class Form>
+concept TiledForm = requires {
+  requires Form::tiled;
+};
+
 template <class Form>
 struct dot_size {
-  static constexpr int width = simd::pack<float>::width;  // columns of a register of sums
+  static constexpr int tile_words = 16;
+  // Columns of a register of sums.
+  static constexpr int width = TiledForm<Form> ? tile_words : simd::pack<float>::width;
   static constexpr int columns = Form::vectors * width, rows = Form::rows;
   static constexpr std::ptrdiff_t step_bytes = columns * Form::column_bytes;
   static constexpr int lines = static_cast<int>((step_bytes + 63) / 64);
@@ -273,10 +281,13 @@ __attribute__((noinline)) void multiply_dots(const dot_operands& o, const std::b
 
 // The compiled tile for the first of `left` rows: where a few are missing the next taller one, for
 // low tiles have too few sums at once, which wait for each other. (8 rows are better two tiles of 4
-// than of 6 and 2.)
+// than of 6 and 2.) Tiles are as low as the rows that are there.
 template <class Form>
 constexpr int dot_rows(std::ptrdiff_t left) {
   constexpr int most = Form::rows;
+  if constexpr (TiledForm<Form>) {
+    return static_cast<int>(left >= most ? most : std::min<std::ptrdiff_t>(left, most / 2));
+  }
   if (most == 6 && (left == 7 || left == 8)) return 4;
   if (left > 8) return most;
   if (left > 4) return std::min(most, 8);
@@ -291,6 +302,21 @@ constexpr std::ptrdiff_t dot_strips(std::ptrdiff_t rows) {
   }
   return strips;
 }
+
+template <class Form>
+constexpr std::ptrdiff_t dot_steps(std::ptrdiff_t k) {
+  return (k + Form::steps - 1) / Form::steps;
+}
+
+// Rows that meet a panel at once: at most so many, in blocks of nearly one height, whole tiles.
+inline constexpr std::ptrdiff_t most_dot_rows = 1008;
+
+constexpr std::ptrdiff_t dot_block(std::ptrdiff_t rows, std::ptrdiff_t most = most_dot_rows,
+                                   std::ptrdiff_t tile = 24) {  // a multiple of a tile's rows
+  const std::ptrdiff_t blocks = std::max<std::ptrdiff_t>((rows + most - 1) / most, 1);
+  return std::max<std::ptrdiff_t>(((rows + blocks - 1) / blocks + tile - 1) / tile * tile, tile);
+}
+static_assert(dot_block(512) == 528 && dot_block(1009) == 528 && dot_block(0) == 24);
 
 template <class Form, int Lines, class Sums>
 void multiply_dots_of(int rows, const dot_operands& o, const std::byte* fetch, const Sums& sums) {

@@ -10,6 +10,7 @@
 //   widened(): the same problem where many rows meet a panel, if that is another one
 //   open(m0, m1, n0, n): where the sums of these rows and n columns go: .sums(row, k0) for
 //   multiply_dots, .close() when all of k was added
+// and what gemm_tiles.hpp says where its form is one of whole tiles.
 // k in steps of the form. The order of every sum is that of k: same bits for all cuts and thread
 // counts.
 #pragma once
@@ -21,26 +22,10 @@
 #include "deepseek/backend/cpu/kernels/dot_tile.hpp"
 #include "deepseek/backend/cpu/kernels/fetch.hpp"
 #include "deepseek/backend/cpu/kernels/gemm.hpp"
+#include "deepseek/backend/cpu/kernels/gemm_tiles.hpp"
 #include "deepseek/backend/cpu/thread_pool.hpp"
 
 namespace deepseek::kernels {
-
-// Rows that meet a panel at once: at most so many, in blocks of nearly one height, whole tiles.
-inline constexpr std::ptrdiff_t most_dot_rows = 1008;
-
-constexpr std::ptrdiff_t dot_block(std::ptrdiff_t rows) {
-  constexpr std::ptrdiff_t tiles = 24;  // a multiple of every tile's rows
-  const std::ptrdiff_t blocks =
-      std::max<std::ptrdiff_t>((rows + most_dot_rows - 1) / most_dot_rows, 1);
-  return std::max<std::ptrdiff_t>(((rows + blocks - 1) / blocks + tiles - 1) / tiles * tiles,
-                                  tiles);
-}
-static_assert(dot_block(512) == 528 && dot_block(1009) == 528 && dot_block(0) == 24);
-
-template <class Form>
-constexpr std::ptrdiff_t dot_steps(std::ptrdiff_t k) {
-  return (k + Form::steps - 1) / Form::steps;
-}
 
 // One strip fetches ahead of itself; of two or more the first ones fetch what comes next, `stored`
 // bytes a step in all, in equal shares of at most a cache line a step.
@@ -113,12 +98,16 @@ void multiply_dot_panels(const P& p, gemm_part part) {
 
 template <class P>
 void multiply_dot_part(const P& p, gemm_part part) {
-  if constexpr (requires { p.widened(); }) {
-    if (dot_strips<typename P::form>(part.m1 - part.m0) >= P::form::widened_strips) {
-      return multiply_dot_panels(p.widened(), part);
+  if constexpr (TiledForm<typename P::form>) {
+    multiply_tile_part(p, part);
+  } else {
+    if constexpr (requires { p.widened(); }) {
+      if (dot_strips<typename P::form>(part.m1 - part.m0) >= P::form::widened_strips) {
+        return multiply_dot_panels(p.widened(), part);
+      }
     }
+    multiply_dot_panels(p, part);
   }
-  multiply_dot_panels(p, part);
 }
 
 template <class P>

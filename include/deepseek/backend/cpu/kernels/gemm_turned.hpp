@@ -16,7 +16,7 @@ template <class P>
 void gemm_turned(thread_pool& pool, const P& p) {
   using form = typename P::form;
   constexpr std::ptrdiff_t width = 2 * simd::pack<float>::width, columns = 64;
-  const narrow_columns& b = p.b.from;
+  const auto& b = p.b.from;
   const turned_left left{p.left(0), p.row_bytes(), left_word_bytes<form>,
                          static_cast<int>(p.shape.m)};
   const auto part = [&](std::ptrdiff_t task) {

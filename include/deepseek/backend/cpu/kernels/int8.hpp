@@ -23,7 +23,10 @@ namespace deepseek::kernels {
 
 inline constexpr std::ptrdiff_t most_int8_depth = int8_layout::deepest;
 
-static_assert(int8_layout::panel % dot_size<byte_fours>::columns == 0);
+using int8_form = std::conditional_t<simd::has_tiles, byte_tiles, byte_fours>;
+
+static_assert(int8_layout::panel % dot_size<byte_fours>::columns == 0 &&
+              int8_layout::panel == dot_size<byte_tiles>::columns);
 
 // Bytes of a row of qx that the product reads: k filled up to whole groups of four (their value
 // does not matter).
@@ -78,7 +81,7 @@ struct row_quantization {
 };
 
 struct int8_problem {
-  using form = byte_fours;
+  using form = int8_form;
   static constexpr bool fetches = true;
 
   gemm_shape shape;
@@ -115,6 +118,7 @@ struct int8_problem {
   const std::byte* stored(std::ptrdiff_t n0, std::ptrdiff_t k0) const { return weights(n0, k0, 0); }
   std::ptrdiff_t stored_step(std::ptrdiff_t n0) const { return weight_step(n0); }
   auto open(std::ptrdiff_t m0, std::ptrdiff_t, std::ptrdiff_t n0, std::ptrdiff_t) const;
+  void finish(tile_memory<std::int32_t> sums, gemm_part at) const;
 };
 
 // A register of columns of y, from row m0 on: integers become floats. What all rows share is read
@@ -166,6 +170,17 @@ struct int8_sums {
 inline auto int8_problem::open(std::ptrdiff_t m0, std::ptrdiff_t, std::ptrdiff_t n0,
                                std::ptrdiff_t) const {
   return int8_sums{*this, m0, n0};
+}
+
+inline void int8_problem::finish(tile_memory<std::int32_t> sums, gemm_part at) const {
+  for (std::ptrdiff_t n = at.n0; n < at.n1; n += simd::pack<float>::width) {
+    const int8_column to{*this, at.m0, n};
+    for (std::ptrdiff_t i = 0; i < at.m1 - at.m0; ++i) {
+      simd::vector<std::int32_t> acc;
+      __builtin_memcpy(&acc, sums.data + i * sums.row + n - at.n0, sizeof acc);
+      to.end(static_cast<int>(i), acc);
+    }
+  }
 }
 
 // Of each four bytes the even ones as two words, then the odd ones: n bytes, whole fours.

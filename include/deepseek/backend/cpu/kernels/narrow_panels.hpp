@@ -62,12 +62,13 @@ inline void make_pair_rows(const operand<std::uint16_t>& x, gemm_shape s, std::p
   }
 }
 
-// B[k, n] of 16-bit elements with any strides; panels are made when they are needed.
+// B[k, n] of 16-bit elements with any strides; panels of Columns are made when they are needed.
+template <std::ptrdiff_t Columns>
 struct narrow_columns {
   operand<std::uint16_t> b;
   std::ptrdiff_t k, n;
 
-  static constexpr std::ptrdiff_t columns = dot_size<bf16_pairs>::columns;
+  static constexpr std::ptrdiff_t columns = Columns;
   // Words that a panel of `words` pairs of steps takes: blocks are written whole.
   static constexpr std::ptrdiff_t panel_words(std::ptrdiff_t words) {
     return (words + simd::pack<float>::width) * columns;

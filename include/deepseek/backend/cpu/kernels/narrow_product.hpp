@@ -33,6 +33,10 @@ struct narrow_output {
   std::ptrdiff_t row;
   bool adds = false;
   epilogue<float> then = {};
+
+  narrow_output at(std::ptrdiff_t m, std::ptrdiff_t n) const {
+    return {data + m * row + n, row, adds, then.from(m, n)};
+  }
 };
 
 // The sums of some rows and one panel: C's own place where it can hold them.
@@ -68,9 +72,7 @@ struct narrow_sums;
 template <class Form, class T>
 narrow_target<T> open_target(const narrow_output<T>& c, gemm_part at) {
   constexpr std::ptrdiff_t columns = dot_size<Form>::columns;
-  narrow_output<T> from = c;
-  from.data += at.m0 * c.row + at.n0;
-  from.then = c.then.from(at.m0, at.n0);
+  const narrow_output<T> from = c.at(at.m0, at.n0);
   narrow_target<T> target{from, at.m1 - at.m0, at.n1 - at.n0, nullptr, columns};
   if constexpr (std::is_same_v<T, float>) {
     if (!c.adds && target.n == columns) {
@@ -106,11 +108,11 @@ struct step_panel;
 template <class Form>
 struct loose_columns_of {
   static constexpr bool fetches = false;
-  narrow_columns from;
+  narrow_columns<dot_size<Form>::columns> from;
 
   const std::byte* at(std::ptrdiff_t n0, std::ptrdiff_t k0, std::ptrdiff_t steps) const {
     const std::ptrdiff_t words = (steps * Form::steps + 1) / 2;
-    const auto size = static_cast<std::size_t>(narrow_columns::panel_words(words));
+    const auto size = static_cast<std::size_t>(from.panel_words(words));
     auto* const pairs = scratch<pair_panel, std::int32_t>(size);
     if constexpr (Form::steps == 2) {
       from.make_pairs(n0, k0, steps, pairs);
@@ -122,6 +124,22 @@ struct loose_columns_of {
     }
   }
 };
+
+struct held_panels;
+
+// The columns n0 .. n1 of loose ones as panels in scratch.
+template <class Form>
+packed_columns_of<Form> hold_panels(const narrow_columns<dot_size<Form>::columns>& from,
+                                    std::ptrdiff_t n0, std::ptrdiff_t n1) {
+  constexpr std::ptrdiff_t columns = dot_size<Form>::columns;
+  const std::ptrdiff_t deep = dot_steps<Form>(from.k), panels = (n1 - n0 + columns - 1) / columns;
+  auto* const words = scratch<held_panels, std::int32_t>(
+      static_cast<std::size_t>(panels * deep * columns + from.panel_words(0)));
+  for (std::ptrdiff_t i = 0; i < panels; ++i) {
+    from.make_pairs(n0 + i * columns, 0, deep, words + i * deep * columns);
+  }
+  return {reinterpret_cast<const std::byte*>(words), deep};
+}
 
 struct float_panel;
 
@@ -181,6 +199,15 @@ struct narrow_problem {
   narrow_target<T> open(std::ptrdiff_t m0, std::ptrdiff_t m1, std::ptrdiff_t n0,
                         std::ptrdiff_t n) const {
     return open_target<Form>(c, {m0, m1, n0, n0 + n});
+  }
+  // Of whole tiles.
+  void finish(tile_memory<float> sums, gemm_part at) const {
+    narrow_target<T>{c.at(at.m0, at.n0), at.m1 - at.m0, at.n1 - at.n0, sums.data, sums.row}.close();
+  }
+  auto held(std::ptrdiff_t n0, std::ptrdiff_t n1) const requires(!fetches) {
+    const packed_columns_of<Form> panels = hold_panels<Form>(b.from, n0, n1);
+    return narrow_problem<Form, packed_columns_of<Form>, T>{
+        {shape.m, n1 - n0, shape.k}, a, a_row, panels, c.at(0, n0)};
   }
 };
 
