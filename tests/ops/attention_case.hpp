@@ -338,7 +338,8 @@ bool log_sums_agree(const std::vector<T>& y, const std::vector<double>& r) {
 // Where pairs of bf16 are multiplied a weight is rounded first: each term may err by that share.
 template <class T, class B>
 constexpr double weight_rounding() {
-  const bool pairs = std::is_same_v<T, bf16> && std::is_same_v<B, cpu> && simd::has_dot_pairs;
+  constexpr bool in_pairs = simd::has_dot_pairs || cpu_attention::multiplies_tiles;
+  const bool pairs = std::is_same_v<T, bf16> && std::is_same_v<B, cpu> && in_pairs;
   return pairs ? unit_roundoff<bf16> : 0;
 }
 

@@ -36,3 +36,6 @@ namespace deepseek::simd {
 inline constexpr bool has_dot_pairs = false;
 inline constexpr bool has_fma = true;  // what tests ask of the cpu's registers
 }  // namespace deepseek::simd
+namespace deepseek::cpu_attention {
+inline constexpr bool multiplies_tiles = false;
+}  // namespace deepseek::cpu_attention

@@ -24,6 +24,7 @@ class pair_backward : public backward_rows<pair_backward<In, Out, G, P>, float, 
   using base_class::token, base_class::units, base_class::wants_keys, base_class::wants_queries;
 
  public:
+  using strips = pair_form::strips;
   using base_class::base_class;
 
  private:
@@ -53,7 +54,7 @@ class pair_backward : public backward_rows<pair_backward<In, Out, G, P>, float, 
   index_t turned_row() const { return padded() + 2 * w; }
 
   void take_operands() {
-    const index_t turned = (key_tile + strip_rows<float>)*turned_row();
+    const index_t turned = (key_tile + strips::most) * turned_row();
     const index_t panels = panels_size(d(), padded()) + panels_size(dv(), padded());
     element* p = kernels::scratch<pair_backward_memory, element>(
         static_cast<std::size_t>(padded() * (q_row() + do_row() + key_tile) + panels + 2 * turned +
@@ -150,15 +151,15 @@ class pair_backward : public backward_rows<pair_backward<In, Out, G, P>, float, 
     add_queries(r0, count, operands_of(k0).keys, keys);
   }
   void add_queries(index_t r0, index_t count, const element* keys_panels, key_range keys) {
-    const index_t first = keys.low / 2, pairs = (keys.high + 1) / 2 - first;
+    const index_t first = first_pair(keys.low), pairs = end_of_pairs(keys.high) - first;
     pair_form::add_product({narrow_ds_ + r0 * key_tile + 2 * first, key_tile,
                             keys_panels + first * pair_form::step, key_tile, pairs},
                            count, {dq_ + r0 * d_row(), d_row()}, d());
   }
   void add_to_keys(index_t k0, key_range keys, index_t first, index_t last) {
     const auto sums = sums_of(k0);
-    const index_t j = keys.low, count = keys.high - keys.low, from = first / 2 * 2;
-    const index_t pairs = (last + 1) / 2 - first / 2, at = j * turned_row() + from;
+    const index_t j = keys.low, count = keys.high - keys.low, from = 2 * first_pair(first);
+    const index_t pairs = end_of_pairs(last) - from / 2, at = j * turned_row() + from;
     pair_form::add_product(
         {turned_p_ + at, turned_row(), do_panels_ + from / 2 * pair_form::step, padded(), pairs},
         count, {sums.dv + j * sums.dv_row, sums.dv_row}, dv());
@@ -191,7 +192,7 @@ class pair_backward : public backward_rows<pair_backward<In, Out, G, P>, float, 
         return panels;
       };
       const auto sums = sums_of(k0);
-      const index_t pairs = (rows() + 1) / 2, at = j * turned_row();
+      const index_t pairs = end_of_pairs(rows()), at = j * turned_row();
       element* const d_o = shown_copy(do_panels_, panels_size(dv(), padded()));
       pair_form::add_product({turned_p_ + at, turned_row(), hidden(d_o, dv()), padded(), pairs}, 1,
                              {sums.dv + j * sums.dv_row, sums.dv_row}, dv());

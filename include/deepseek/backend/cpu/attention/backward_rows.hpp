@@ -16,6 +16,7 @@
 #include "deepseek/backend/cpu/attention/score.hpp"
 #include "deepseek/backend/cpu/attention/softmax.hpp"
 #include "deepseek/backend/cpu/attention/tiles.hpp"
+#include "deepseek/backend/cpu/simd_tiles.hpp"
 
 #include <optional>
 
@@ -41,6 +42,7 @@ class backward_rows {
 
   // Query tiles first .. last - 1 against the keys of `among` (at tile edges).
   void run(index_t first, index_t last, key_range among, gradients_of wanted) {
+    const simd::tile_scope given_back;
     wanted_ = wanted;
     among_ = among;
     // In one pass over all, what is kept of a key tile is given up after its last visit.
@@ -65,7 +67,7 @@ class backward_rows {
   index_t dv() const { return in_.v.extent(2); }
   index_t d_row() const { return row_size<T>(d()); }
   index_t dv_row() const { return row_size<T>(dv()); }
-  index_t most() const { return round_up(std::max(most_rows, group_.heads), strip_rows<T>); }
+  index_t most() const { return round_up(std::max(most_rows, group_.heads), Self::strips::most); }
   index_t rows() const { return rows_; }
   index_t kv_head() const { return group_.first / group_.heads; }
   index_t token(index_t r) const { return group_.range.query + i0_ + r / group_.heads; }
@@ -198,13 +200,13 @@ class backward_rows {
   // a strip (of five; keys are about as many strips as rows).
   static constexpr index_t pieces_of_product = 8;
   void spread_ahead() {
-    const index_t strips = (rows_ + strip_rows<T> - 1) / strip_rows<T>;
+    const index_t strips = (rows_ + Self::strips::most - 1) / Self::strips::most;
     ahead_.spread_over(rows_ + 5 * pieces_of_product * strips);
   }
 
   void begin_rows() {
     self().begin_operands();
-    std::fill_n(dq_, round_up(rows_, strip_rows<T>) * d_row(), T(0));
+    std::fill_n(dq_, round_up(rows_, Self::strips::most) * d_row(), T(0));
     for (index_t r = 0; r < rows_; ++r) {
       lse_[r] = into_base<units>(static_cast<T>(out_.lse(token(r), head(r))));
       delta_[r] = dot_with_output(r);
@@ -241,7 +243,7 @@ class backward_rows {
       if (strip != 0) self().add_to_queries(r0, rows, k0, range_of(strip));
       fetch_ahead();
     });
-    const index_t first = keys.low / strip_rows<T> * strip_rows<T>;
+    const index_t first = keys.low / Self::strips::most * Self::strips::most;
     for_each_strip(first, wants_keys() ? keys.high : first, [&](index_t j, index_t count) {
       from_rows_that_see(k0, {j, j + count});
       fetch_ahead();
@@ -250,7 +252,7 @@ class backward_rows {
   template <class F>
   static void for_each_strip(index_t first, index_t last, F f) {
     for (index_t r = first, rows; r < last; r += rows) {
-      rows = next_strip<T>(last - r);
+      rows = Self::strips::next(last - r);
       f(r, rows);
     }
   }

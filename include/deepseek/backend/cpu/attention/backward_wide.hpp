@@ -22,6 +22,7 @@ class wide_backward : public backward_rows<wide_backward<T, In, Out, G, P>, T, I
   using base_class::wants_keys;
 
  public:
+  using strips = register_strips<T>;
   using base_class::base_class;
 
  private:
@@ -57,7 +58,7 @@ class wide_backward : public backward_rows<wide_backward<T, In, Out, G, P>, T, I
   }
   void begin_operands() {
     const T score_scale = into_base<units>(scale_);
-    for (index_t r = 0; r < round_up(rows(), strip_rows<T>); ++r) {
+    for (index_t r = 0; r < round_up(rows(), strips::most); ++r) {
       T *q = q_ + r * d_row(), *d_o = do_ + r * dv_row();
       std::fill_n(q, d_row(), T(0));
       std::fill_n(d_o, dv_row(), T(0));

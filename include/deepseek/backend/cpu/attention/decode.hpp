@@ -91,6 +91,7 @@ class decode_tasks {
     }
     const index_t parts = (tiles + tiles_per_task - 1) / tiles_per_task;
     b_.parallel(groups * parts, [&](index_t task) {
+      const simd::tile_scope given_back;
       const auto& at = all_[task / parts];
       const index_t first = task % parts * tiles_per_task;
       for (index_t t = first; t < std::min(first + tiles_per_task, at.tiles()); ++t) at.scores(t);
@@ -101,6 +102,7 @@ class decode_tasks {
     const index_t dv = in_.v.extent(2), columns = columns_per_task(dv * groups);
     const index_t slices = (dv + columns - 1) / columns;
     b_.parallel(groups * slices, [&](index_t task) {
+      const simd::tile_scope given_back;
       const index_t first = task % slices * columns;
       all_[task / slices].values(first, std::min(columns, dv - first));
     });

@@ -10,6 +10,7 @@
 #pragma once
 
 #include "deepseek/backend/cpu/attention/forward.hpp"
+#include "deepseek/backend/cpu/simd_tiles.hpp"
 
 #include <algorithm>
 #include <span>
@@ -170,10 +171,8 @@ class few_rows {
     Form::template weigh<units>(at, r, bits_of(t)[r], state_of(r));
   }
   void add_values(const strip_of<Form>& at, index_t t, index_t first_column) const {
-    using step = typename Form::template value_step<In>;
-    const values_in_place<step, decltype(in_.v), strip_of<Form>> values{
-        in_.v, group_.range, place_of(t), at, first_column};
-    values.add(tiles_[t].c == coverage::partial ? bits_of(t) : nullptr);
+    Form::add_standing_values(in_, group_.range, place_of(t), at, first_column,
+                              tiles_[t].c == coverage::partial ? bits_of(t) : nullptr);
   }
   void raise(T* o, const T* factors) const {
     for (index_t r = 0; r < rows(); ++r) {
@@ -207,6 +206,7 @@ class few_rows {
 // All of some heads of a sequence, tile after tile.
 template <class Rows>
 void attend(std::span<Rows> heads) {
+  const simd::tile_scope given_back;
   for (Rows& rows : heads) {
     rows.begin();
     rows.begin_sums();

@@ -13,6 +13,7 @@
 #include "deepseek/backend/cpu/attention/key_slots.hpp"
 #include "deepseek/backend/cpu/attention/pairs.hpp"
 #include "deepseek/backend/cpu/attention/wide.hpp"
+#include "deepseek/backend/cpu/simd_tiles.hpp"
 
 namespace deepseek::cpu_attention {
 
@@ -63,8 +64,8 @@ class forward_tile {
  public:
   forward_tile(const In& in, const Out& out, const head_group<P>& group, T scale)
       : in_(in), out_(out), group_(group), scale_(into_base<units>(scale)) {
-    const index_t most = round_up(std::max(most_rows, group.heads), strip_rows<T>);
-    const index_t strip = (strip_rows<T> + lanes<T>)*key_tile;
+    const index_t most = round_up(std::max(most_rows, group.heads), Form::strips::most);
+    const index_t strip = (Form::strips::most + lanes<T>)*key_tile;
     constexpr index_t word = sizeof(std::uint64_t) / sizeof(T);
     T* memory = kernels::scratch<forward_memory, T>(
         static_cast<std::size_t>(most * (o_row() + lanes<T> + 1 + word) + strip));
@@ -82,6 +83,7 @@ class forward_tile {
 
   // Queries i0 .. i1 - 1. `packed`: the sequence's key tiles, or none where each is read once.
   void run(index_t i0, index_t i1, const packed_tiles<Form>& packed) {
+    const simd::tile_scope given_back;
     i0_ = i0;
     rows_ = (i1 - i0) * group_.heads;
     begin();
@@ -90,7 +92,7 @@ class forward_tile {
       const element* const tile = tile_of(packed, k0);
       look_ahead(packed, i1, next);
       for (index_t r = 0, rows; r < rows_; r += rows) {
-        rows = next_strip<T>(rows_ - r);
+        rows = Form::strips::next(rows_ - r);
         strip(r, rows, {tile, k0, c});
       }
       packed.leave(k0, i0 / group_.queries_per_tile());
@@ -120,7 +122,7 @@ class forward_tile {
   online_row<T> state_of(index_t r) const { return {tops_ + r, sums_ + r * lanes<T>}; }
 
   void begin() {
-    const index_t padded = round_up(rows_, strip_rows<T>);
+    const index_t padded = round_up(rows_, Form::strips::most);
     for (index_t r = 0; r < padded; ++r) {
       element* q = q_ + r * q_row();
       if (r < rows_) {

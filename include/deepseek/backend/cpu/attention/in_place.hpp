@@ -78,13 +78,13 @@ constexpr index_t exact_rows(index_t left) {
   return most > 8 && left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
 }
 
-// f(j, run) for the keys of a tile in runs of compiled numbers of rows, as the rows of products.
-template <class T, class View, class F>
-void for_each_strip(const View& v, const attention_range& range, key_tile_of at, F f) {
+// f(j, run) for the keys of a tile in runs of next(how many are left), as the rows of products.
+template <class View, class Next, class F>
+void for_each_strip(const View& v, const attention_range& range, key_tile_of at, Next next, F f) {
   const index_t bytes = v.extent(2) * static_cast<index_t>(sizeof(typename View::value_type));
   for_each_run(v, range, at, {0, key_tile}, [&](index_t j, const row_run& run) {
     for (index_t i = 0, rows; i < run.count; i += rows) {
-      rows = exact_rows<T>(run.count - i);
+      rows = next(run.count - i);
       for (index_t r = i; run.ahead != 0 && r < i + rows; ++r) {
         for (index_t c = 0; c < bytes; c += 64) {
           __builtin_prefetch(run.at(r) + run.ahead + c, 0, 2);
@@ -322,7 +322,8 @@ struct values_in_place {
 // Whether queries turn, not keys.
 template <class Form, class In>
 bool queries_turn(index_t rows) {
-  return Form::template turns_queries<In> && rows > lanes<typename Form::sum> / 2;
+  constexpr index_t most = Form::always_turns ? 0 : lanes<typename Form::sum> / 2;
+  return Form::template turns_queries<In> && rows > most;
 }
 
 // The scores of a strip. queries: turned ones, where queries_turn says so.

@@ -25,6 +25,11 @@ constexpr index_t next_strip(index_t left) {
   return most > 8 && left < most + 8 ? 8 : most;
 }
 template <class T>
+struct register_strips {
+  static constexpr index_t most = strip_rows<T>;
+  static constexpr index_t next(index_t left) { return next_strip<T>(left); }
+};
+template <class T>
 inline constexpr index_t lanes = simd::pack<T>::width;
 
 constexpr index_t round_up(index_t n, index_t step) {

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The form of bf16 operands where the processor multiplies pairs of them (simd::dot_pairs): q k and
-// p v from bf16, two steps at once, sums and softmax in float. Weights p are rounded to bf16 before
-// they meet v, l adds them up unrounded; scores are scaled after the product, so q is exact. Keys
-// lie in panels [d / 2][32 keys][2], values in panels [32 pairs of keys][32 columns][2]. Sources:
-// Dao et al. 2022 (weights in 16 bits); Micikevicius et al. 2018 (sums in float).
+// The form of bf16 operands where the processor multiplies pairs of them (simd::dot_pairs, or whole
+// tiles, tile_products.hpp): q k and p v from bf16, two steps at once, sums and softmax in float.
+// Weights p are rounded to bf16 before they meet v, l adds them up unrounded; scores are scaled
+// after the product, so q is exact. Keys lie in panels [d / 2][32 keys][2], values in panels [32
+// pairs of keys][32 columns][2]. Sources: Dao et al. 2022 (weights in 16 bits); Micikevicius et al.
+// 2018 (sums in float).
 #pragma once
 
+#include "deepseek/backend/cpu/attention/tile_products.hpp"
 #include "deepseek/backend/cpu/attention/wide.hpp"
 #include "deepseek/backend/cpu/kernels/dot_tile.hpp"
 
@@ -24,11 +26,16 @@ struct turned_pairs : attention_pairs {
 
 struct pair_rows;
 struct shown_values;
+struct standing_values;
+
+// Rows that are read once are asked for a tile ahead.
+enum class reading { again, once };
 
 struct pair_form {
   using sum = float;
   using element = std::uint16_t;
   using strip = strip_of<pair_form>;
+  using strips = pair_strips;
   static constexpr index_t columns = panel<float>, step = 2 * columns;  // of a panel, elements
 
   static index_t query_row(index_t d) { return round_up(d, 32) + 32; }
@@ -60,7 +67,7 @@ struct pair_form {
   // Pairs of its rows side by side: panels [32 pairs][32 columns][2], zero beyond the keys.
   template <class View>
   static void pack_row_pairs(const View& v, const attention_range& range, key_tile_of at,
-                             element* to) {
+                             element* to, reading how = reading::again) {
     const index_t count = std::min(key_tile, range.keys - at.k0), n = v.extent(2);
     const index_t row = round_up(n, columns);
     auto* const two = kernels::scratch<pair_rows, element>(static_cast<std::size_t>(2 * row));
@@ -75,6 +82,11 @@ struct pair_form {
           continue;
         }
         const auto from = row_of(v, range.key_row(at.k0 + j + i), at.kv);
+        if (const index_t later = at.k0 + j + i + key_tile;
+            how == reading::once && later < range.keys) {
+          const auto* const next = row_of(v, range.key_row(later), at.kv).data;
+          for (index_t c = 0; c < n; c += 32) __builtin_prefetch(next + c, 0, 2);
+        }
         if (from.stride == 1 && n % columns == 0) {
           of[i] = reinterpret_cast<const std::byte*>(from.data);
         } else {
@@ -152,6 +164,7 @@ struct pair_form {
       multiply({bytes(at.q), at.q_row * 2, bytes(at.tile + c * pairs * 2), step * 2, pairs},
                at.rows, scaled_scores{at.s + c, key_tile, simd::pack<float>::broadcast(scale)});
     }
+    if constexpr (multiplies_tiles) scale_scores(at.s, at.rows, scale);
   }
 
   // Few rows, by keys and values where they stand; see wide_form.
@@ -177,6 +190,7 @@ struct pair_form {
   }
   template <class In>
   static constexpr bool turns_queries = true;
+  static constexpr bool always_turns = multiplies_tiles;
   static index_t turned_size(index_t d) { return d * lanes<float>; }
   static void turn_queries(const strip& at, element* turned) {
     for (index_t c = 0; c < at.d; ++c) {
@@ -189,16 +203,40 @@ struct pair_form {
   template <class In>
   static void turned_scores(const In& in, const attention_range& range, key_tile_of at,
                             const element* queries, float scale, float* out) {
+    if constexpr (multiplies_tiles) {
+      return multiply_standing_keys(in.k, range, at, bytes(queries), scale, out);
+    }
     const index_t pairs = in.k.extent(2) / 2;
-    for_each_strip<float>(in.k, range, at, [&](index_t j, const row_run& run) {
+    for_each_strip(in.k, range, at, exact_rows<float>, [&](index_t j, const row_run& run) {
       const kernels::dot_operands o{run.first, run.row, bytes(queries), 4 * lanes<float>, pairs};
       kernels::multiply_dots_of<turned_pairs, 0>(
           static_cast<int>(run.count), o, nullptr,
           scaled_scores{out + j * lanes<float>, lanes<float>, simd::pack<float>::broadcast(scale)});
     });
   }
-  template <class>
-  using value_step = value_pairs;
+  // Pairs of values for tiles are brought together first.
+  template <class In>
+  static void add_standing_values(const In& in, const attention_range& range, key_tile_of tile,
+                                  const strip& at, index_t first_column,
+                                  const std::uint64_t* bits) {
+    if constexpr (multiplies_tiles) {
+      using view_of = view<const typename decltype(In::v)::value_type, host, dyn, dyn, dyn>;
+      const view_of part{in.v.data() + first_column,
+                         {in.v.extent(0), in.v.extent(1), at.dv},
+                         {in.v.stride(0), in.v.stride(1), in.v.stride(2)}};
+      auto* const values = kernels::scratch<standing_values, element>(
+          static_cast<std::size_t>(key_tile * round_up(at.dv, columns)));
+      pack_row_pairs(part, range, tile, values, reading::once);
+      if (bits != nullptr && !values_finite(at, values)) {
+        for (index_t r = 0; r < at.rows; ++r) add_visible(at, r, bits[r], values);
+        return;
+      }
+      add(at, 0, at.rows, values);
+    } else {
+      values_in_place<value_pairs, decltype(in.v), strip>{in.v, range, tile, at, first_column}.add(
+          bits);
+    }
+  }
 
   template <base B>
   static void weigh(const strip& at, index_t r, std::uint64_t bits, online_row<float> row) {
@@ -209,12 +247,13 @@ struct pair_form {
           __builtin_memcpy(p + i * simd::pack<float>::width, &rounded, sizeof rounded);
         });
   }
-  static void add_values(const strip& at) { add(at, 0, at.rows, at.tile + key_size(at.d)); }
+  static void add_values(const strip& at) { add(at, 0, at.rows, values_of(at)); }
 
   // No NaN and no infinity in the pairs of keys that some row sees a key of.
-  static bool values_finite(const strip& at) {
-    const element* const values = at.tile + key_size(at.d);
-    const index_t first = first_pair(at) * step, count = last_pair(at) * step - first;
+  static bool values_finite(const strip& at) { return values_finite(at, values_of(at)); }
+  static bool values_finite(const strip& at, const element* values) {
+    const index_t first = first_pair(at.keys.low) * step;
+    const index_t count = end_of_pairs(at.keys.high) * step - first;
     for (index_t c = 0; c < at.dv; c += columns) {
       if (!words_finite(values + c * key_tile + first, count)) return false;
     }
@@ -222,11 +261,14 @@ struct pair_form {
   }
   // Row r alone, with zeros in place of the values it does not see.
   static void add_visible(const strip& at, index_t r, std::uint64_t bits) {
+    add_visible(at, r, bits, values_of(at));
+  }
+  static void add_visible(const strip& at, index_t r, std::uint64_t bits, const element* values) {
     if (bits == 0) return;
     const index_t size = key_tile * round_up(at.dv, columns);
     auto* const shown = kernels::scratch<shown_values, element>(static_cast<std::size_t>(size));
-    std::copy_n(at.tile + key_size(at.d), size, shown);
-    for (index_t j = at.keys.low / 2 * 2; j < round_up(at.keys.high, 2); ++j) {
+    std::copy_n(values, size, shown);
+    for (index_t j = 2 * first_pair(at.keys.low); j < 2 * end_of_pairs(at.keys.high); ++j) {
       if ((bits >> j & 1U) != 0) continue;
       for (index_t c = 0; c < round_up(at.dv, columns); ++c) shown[place_of(j, c)] = 0;
     }
@@ -234,12 +276,14 @@ struct pair_form {
   }
 
  private:
+  static const element* values_of(const strip& at) { return at.tile + key_size(at.d); }
   // What the product gives, times the scale.
   struct scaled_scores {
     float* s;
     index_t row;
     simd::pack<float> scale;
     static constexpr bool continues() { return false; }
+    kernels::tile_memory<float> memory() const { return {s, row}; }  // not yet scaled
     static DEEPSEEK_INLINE simd::vector<float> begin(int, int) { return simd::vector<float>{}; }
     DEEPSEEK_INLINE void end(int i, int j, simd::vector<float> x) const {
       (simd::pack<float>{x} * scale).store(s + i * row + j * simd::pack<float>::width);
@@ -249,6 +293,7 @@ struct pair_form {
     float* o;
     index_t o_row;
     static constexpr bool continues() { return true; }
+    kernels::tile_memory<float> memory() const { return {o, o_row}; }
     DEEPSEEK_INLINE float* at(int i, int j) const {
       return o + i * o_row + j * simd::pack<float>::width;
     }
@@ -260,15 +305,18 @@ struct pair_form {
     }
   };
 
-  static index_t first_pair(const strip& at) { return at.keys.low / 2; }
-  static index_t last_pair(const strip& at) { return (at.keys.high + 1) / 2; }
   template <class Sums>
   static void multiply(const kernels::dot_operands& o, index_t rows, const Sums& sums) {
-    const int padded = kernels::padded_rows<float>(static_cast<int>(rows));
-    kernels::multiply_dots_of<attention_pairs, 0>(padded, o, nullptr, sums);
+    if constexpr (multiplies_tiles) {
+      constexpr int vectors = static_cast<int>(columns) / simd::tile_words;
+      multiply_tile_rows<vectors>(o, rows, sums.continues(), sums.memory());
+    } else {
+      const int padded = kernels::padded_rows<float>(static_cast<int>(rows));
+      kernels::multiply_dots_of<attention_pairs, 0>(padded, o, nullptr, sums);
+    }
   }
   static void add(const strip& at, index_t r, index_t rows, const element* values) {
-    const index_t first = first_pair(at), pairs = last_pair(at) - first;
+    const index_t first = first_pair(at.keys.low), pairs = end_of_pairs(at.keys.high) - first;
     add_product({at.p + r * key_tile + 2 * first, key_tile, values + first * step, key_tile, pairs},
                 rows, {at.o + r * at.o_row, at.o_row}, at.dv);
   }
@@ -285,7 +333,7 @@ struct pair_form {
 };
 
 template <class... V>
-inline constexpr bool multiplies_pairs = simd::has_dot_pairs &&
+inline constexpr bool multiplies_pairs = (simd::has_dot_pairs || multiplies_tiles) &&
                                          (std::is_same_v<typename V::value_type, bf16> && ...);
 
 // What forward takes: pairs where everything read is bf16 and the processor has the instruction.

@@ -26,6 +26,7 @@ struct wide_form {
   using sum = T;
   using element = T;
   using strip = strip_of<wide_form>;
+  using strips = register_strips<T>;
 
   static index_t query_row(index_t d) { return row_size<T>(d); }
   // Of a packed key tile: keys turned, [d][64], and values, [64][dv].
@@ -93,6 +94,7 @@ struct wide_form {
   // The same chains.
   template <class In>
   static constexpr bool turns_queries = std::is_same_v<typename decltype(In::k)::value_type, T>;
+  static constexpr bool always_turns = false;
   static index_t turned_size(index_t d) { return d * lanes<T>; }
   static void turn_queries(const strip& at, T* turned) {
     for (index_t c = 0; c < at.d; ++c) {
@@ -106,7 +108,7 @@ struct wide_form {
                             const T* queries, T, T* out) {
     const index_t d = in.k.extent(2);
     constexpr auto size = static_cast<index_t>(sizeof(T));
-    for_each_strip<T>(in.k, range, at, [&](index_t j, const row_run& run) {
+    for_each_strip(in.k, range, at, exact_rows<T>, [&](index_t j, const row_run& run) {
       const kernels::tile_operands<T> o{reinterpret_cast<const T*>(run.first),
                                         run.row / size,
                                         1,
@@ -119,8 +121,14 @@ struct wide_form {
       kernels::multiply_padded_rows<T, 1>(o, static_cast<int>(run.count));
     });
   }
+  // bits: what each row sees; null: all see all.
   template <class In>
-  using value_step = value_steps<T, typename decltype(In::v)::value_type>;
+  static void add_standing_values(const In& in, const attention_range& range, key_tile_of tile,
+                                  const strip& at, index_t first_column,
+                                  const std::uint64_t* bits) {
+    using step = value_steps<T, typename decltype(In::v)::value_type>;
+    values_in_place<step, decltype(in.v), strip>{in.v, range, tile, at, first_column}.add(bits);
+  }
 
   template <base B>
   static void weigh(const strip& at, index_t r, std::uint64_t bits, online_row<T> row) {
