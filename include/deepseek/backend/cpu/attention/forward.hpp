@@ -65,7 +65,7 @@ class forward_tile {
   forward_tile(const In& in, const Out& out, const head_group<P>& group, T scale)
       : in_(in), out_(out), group_(group), scale_(into_base<units>(scale)) {
     const index_t most = round_up(std::max(most_rows, group.heads), Form::strips::most);
-    const index_t strip = (Form::strips::most + lanes<T>)*key_tile;
+    const index_t strip = (together * Form::strips::most + lanes<T>)*key_tile;
     constexpr index_t word = sizeof(std::uint64_t) / sizeof(T);
     T* memory = kernels::scratch<forward_memory, T>(
         static_cast<std::size_t>(most * (o_row() + lanes<T> + 1 + word) + strip));
@@ -91,10 +91,7 @@ class forward_tile {
       visible_rows(group_, {i0, i1}, k0, c, bits_);
       const element* const tile = tile_of(packed, k0);
       look_ahead(packed, i1, next);
-      for (index_t r = 0, rows; r < rows_; r += rows) {
-        rows = Form::strips::next(rows_ - r);
-        strip(r, rows, {tile, k0, c});
-      }
+      for (index_t r = 0; r < rows_;) r = strips(r, {tile, k0, c});
       packed.leave(k0, i0 / group_.queries_per_tile());
     };
     for_each_key_tile(group_, i0, i1, {0, group_.range.keys}, visit);
@@ -103,11 +100,16 @@ class forward_tile {
 
  private:
   static constexpr base units = base_of<P>;
+  static constexpr index_t together = Form::strips::together;
+  static constexpr bool scales_late = Form::scales_late && !modifies_scores<P>;
 
   struct visited_tile {
     const element* packed;
     index_t k0;
     coverage c;
+  };
+  struct row_range {
+    index_t first, count;
   };
 
   index_t d() const { return in_.q.extent(2); }
@@ -162,9 +164,11 @@ class forward_tile {
     ahead_.spread_over(rows_);
   }
 
-  strip_of<Form> strip_at(index_t r0, index_t rows, const element* tile, key_range keys) const {
-    return {q_ + r0 * q_row(), q_row(), tile, d(), dv(), s_, p_,
-            o_ + r0 * o_row(), o_row(), rows, keys};
+  // slot: where its scores are kept.
+  strip_of<Form> strip_at(row_range rows, index_t slot, const element* tile, key_range keys) const {
+    const index_t at = slot * Form::strips::most * key_tile;
+    return {q_ + rows.first * q_row(), q_row(), tile,       d(), dv(), s_ + at, p_ + at,
+            o_ + rows.first * o_row(), o_row(), rows.count, keys};
   }
   std::uint64_t any_bit(index_t r0, index_t rows) const {
     std::uint64_t any = 0;
@@ -172,13 +176,27 @@ class forward_tile {
     return any;
   }
 
-  void strip(index_t r0, index_t rows, const visited_tile& tile) {
-    const std::uint64_t any = any_bit(r0, rows);
-    if (any == 0) return;
-    const auto at = strip_at(r0, rows, tile.packed, range_of(any));
-    Form::scores(at, scale_);
-    weigh(at, r0, tile.k0);
-    if (tile.c == coverage::partial && !Form::values_finite(at)) return add_visible(at, r0);
+  // The next strips from row r on, step by step; returns the row after them.
+  index_t strips(index_t r, const visited_tile& tile) {
+    row_range rows[together];
+    strip_of<Form> at[together];
+    index_t count = 0;
+    for (index_t taken = 0; taken < together && r < rows_; ++taken) {
+      const row_range next{r, Form::strips::next(rows_ - r)};
+      r += next.count;
+      const std::uint64_t any = any_bit(next.first, next.count);
+      if (any == 0) continue;
+      rows[count] = next;
+      at[count] = strip_at(next, count, tile.packed, range_of(any));
+      ++count;
+    }
+    for (index_t i = 0; i < count; ++i) Form::scores(at[i], scales_late ? T(1) : scale_);
+    for (index_t i = 0; i < count; ++i) weigh(at[i], rows[i].first, tile.k0);
+    for (index_t i = 0; i < count; ++i) add_values(at[i], rows[i].first, tile.c);
+    return r;
+  }
+  void add_values(const strip_of<Form>& at, index_t r0, coverage c) {
+    if (c == coverage::partial && !Form::values_finite(at)) return add_visible(at, r0);
     Form::add_values(at);
   }
   // From scores to weights.
@@ -187,9 +205,13 @@ class forward_tile {
       ahead_.fetch();
       if constexpr (modifies_scores<P>) {
         modify_row<units, T>(group_.bound((r0 + r) % group_.heads),
-                             {s_ + r * key_tile, nullptr, at.keys, position(r0 + r), k0});
+                             {at.s + r * key_tile, nullptr, at.keys, position(r0 + r), k0});
       }
-      Form::template weigh<units>(at, r, bits_[r0 + r], state_of(r0 + r));
+      if constexpr (scales_late) {
+        Form::template weigh_unscaled<units>(at, r, bits_[r0 + r], state_of(r0 + r), scale_);
+      } else {
+        Form::template weigh<units>(at, r, bits_[r0 + r], state_of(r0 + r));
+      }
     }
   }
   void add_visible(const strip_of<Form>& at, index_t r0) {

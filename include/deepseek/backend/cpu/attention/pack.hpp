@@ -26,7 +26,7 @@ constexpr index_t next_strip(index_t left) {
 }
 template <class T>
 struct register_strips {
-  static constexpr index_t most = strip_rows<T>;
+  static constexpr index_t most = strip_rows<T>, together = 1;  // strips whose scores are kept
   static constexpr index_t next(index_t left) { return next_strip<T>(left); }
 };
 template <class T>

@@ -158,6 +158,8 @@ struct pair_form {
     copy_words(from, d, to);
   }
 
+  // Whether weigh_unscaled() saves a pass over the scores.
+  static constexpr bool scales_late = multiplies_tiles;
   static void scores(const strip& at, float scale) {
     const index_t pairs = round_up(at.d, 2) / 2;
     for (index_t c = at.keys.low / columns * columns; c < at.keys.high; c += columns) {
@@ -239,13 +241,13 @@ struct pair_form {
   }
 
   template <base B>
-  static void weigh(const strip& at, index_t r, std::uint64_t bits, online_row<float> row) {
-    element* const p = at.p + r * key_tile;
-    weigh_row<B, weights_are::narrowed>(
-        at.s + r * key_tile, bits, row, at.o_of(r), [p](auto i, simd::pack<float> x) {
-          const auto rounded = simd::narrow_normal_bf16(x);
-          __builtin_memcpy(p + i * simd::pack<float>::width, &rounded, sizeof rounded);
-        });
+  static void weigh(const strip& at, index_t r, std::uint64_t bits, const online_row<float>& row) {
+    weigh_scores<B>(plain_scores<float>{at.s + r * key_tile}, at, r, bits, row);
+  }
+  template <base B>
+  static void weigh_unscaled(const strip& at, index_t r, std::uint64_t bits,
+                             const online_row<float>& row, float scale) {
+    weigh_scores<B>(unscaled_scores<float>{at.s + r * key_tile, scale}, at, r, bits, row);
   }
   static void add_values(const strip& at) { add(at, 0, at.rows, values_of(at)); }
 
@@ -276,6 +278,15 @@ struct pair_form {
   }
 
  private:
+  template <base B, class Scores>
+  static DEEPSEEK_INLINE void weigh_scores(const Scores& s, const strip& at, index_t r,
+                                           std::uint64_t bits, const online_row<float>& row) {
+    element* const p = at.p + r * key_tile;
+    weigh_row<B, weights_are::narrowed>(s, bits, row, at.o_of(r), [p](auto i, simd::pack<float> x) {
+      const auto rounded = simd::narrow_normal_bf16(x);
+      __builtin_memcpy(p + i * simd::pack<float>::width, &rounded, sizeof rounded);
+    });
+  }
   static const element* values_of(const strip& at) { return at.tile + key_size(at.d); }
   // What the product gives, times the scale.
   struct scaled_scores {

@@ -82,7 +82,7 @@ inline constexpr int top_slack = 8;
 
 // o and sum of a row brought to a new maximum.
 template <base B, class T>
-void raise_top(online_row<T> row, T top, std::span<T> o) {
+void raise_top(const online_row<T>& row, T top, std::span<T> o) {
   using pack = simd::pack<T>;
   const T last = std::exchange(*row.top, top);
   if (last == -std::numeric_limits<T>::infinity()) return;  // o is 0
@@ -112,14 +112,28 @@ T log_sum(online_row<T> row) {
 // i. Scales o to the new maximum. The tile's registers are written out, so that rows do not wait
 // for each other.
 enum class rows_see { all_keys, some_keys };
-template <base B, weights_are W, rows_see See, class T, class Store>
-DEEPSEEK_INLINE void online_softmax(const T* s, std::uint64_t bits, online_row<T> row,
+// Scores as they are, or to be multiplied by one factor first.
+template <class T>
+struct plain_scores {
+  const T* s;
+  DEEPSEEK_INLINE simd::pack<T> at(int j) const { return simd::pack<T>::load(s + j); }
+};
+template <class T>
+struct unscaled_scores {
+  const T* s;
+  T scale;
+  DEEPSEEK_INLINE simd::pack<T> at(int j) const {
+    return simd::pack<T>::load(s + j) * simd::pack<T>::broadcast(scale);
+  }
+};
+template <base B, weights_are W, rows_see See, class T, class Scores, class Store>
+DEEPSEEK_INLINE void online_softmax(const Scores& s, std::uint64_t bits, const online_row<T>& row,
                                     std::span<T> o, const Store& store) {
   using pack = simd::pack<T>;
   constexpr int w = static_cast<int>(lanes<T>), registers = static_cast<int>(key_tile) / w;
   constexpr T infinity = std::numeric_limits<T>::infinity();
   const auto score = [&](auto i) __attribute__((always_inline)) {
-    const pack x = pack::load(s + i * w);
+    const pack x = s.at(i * w);
     if constexpr (See == rows_see::all_keys) return x;
     return select_bits(bits >> (i * w), x, pack::broadcast(-infinity));
   };
@@ -140,9 +154,9 @@ DEEPSEEK_INLINE void online_softmax(const T* s, std::uint64_t bits, online_row<T
 }
 
 // The same for a row of any kind.
-template <base B, weights_are W, class T, class Store>
-DEEPSEEK_INLINE void weigh_row(const T* s, std::uint64_t bits, online_row<T> row, std::span<T> o,
-                               const Store& store) {
+template <base B, weights_are W, class T, class Scores, class Store>
+DEEPSEEK_INLINE void weigh_row(const Scores& s, std::uint64_t bits, const online_row<T>& row,
+                               std::span<T> o, const Store& store) {
   if (bits == 0) {
     simd::unrolled<static_cast<int>(key_tile / lanes<T>)>([&](
         auto i) __attribute__((always_inline)) { store(i, simd::pack<T>::zero()); });

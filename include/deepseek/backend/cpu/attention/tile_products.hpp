@@ -20,8 +20,9 @@ struct attention_tiles : kernels::bf16_tiles {
   static constexpr int vectors = Vectors;
 };
 
+// Two strips take each step together: tiles wait for what was just written row by row.
 struct tile_strips {
-  static constexpr index_t most = kernels::bf16_tiles::rows;
+  static constexpr index_t most = kernels::bf16_tiles::rows, together = 2;
   static constexpr index_t next(index_t left) { return std::min(left, most); }
 };
 using pair_strips = std::conditional_t<multiplies_tiles, tile_strips, register_strips<float>>;

@@ -60,6 +60,7 @@ struct wide_form {
     for (index_t c = 0; c < d; ++c) to[c] *= scale;
   }
 
+  static constexpr bool scales_late = false;
   static void scores(const strip& at, T) {
     const product<T> p{at.q, at.q_row, 1, at.tile, at.d, at.d, at.s, key_tile};
     multiply_strip(p, at.rows, at.keys.low, at.keys.high, kernels::start::zero);
@@ -131,10 +132,10 @@ struct wide_form {
   }
 
   template <base B>
-  static void weigh(const strip& at, index_t r, std::uint64_t bits, online_row<T> row) {
+  static void weigh(const strip& at, index_t r, std::uint64_t bits, const online_row<T>& row) {
     T* const p = at.p + r * key_tile;
     weigh_row<B, weights_are::kept>(
-        at.s + r * key_tile, bits, row, at.o_of(r),
+        plain_scores<T>{at.s + r * key_tile}, bits, row, at.o_of(r),
         [p](auto i, simd::pack<T> x) { x.store(p + i * simd::pack<T>::width); });
   }
   static bool values_finite(const strip& at) {
