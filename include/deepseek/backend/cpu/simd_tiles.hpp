@@ -13,41 +13,24 @@
 // built on tiles. Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2.
 #pragma once
 
-#include <bit>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 
 #include "deepseek/backend/cpu/simd.hpp"
+#include "deepseek/backend/cpu/simd_tiles_emulated.hpp"
 #include "deepseek/config.hpp"
 #include "deepseek/core/error.hpp"
 
-#if defined(__AMX_TILE__) && defined(__AMX_BF16__) && defined(__AMX_INT8__) && \
-    defined(__AVX512F__) && defined(__linux__) && !defined(DEEPSEEK_EMULATED_TILES)
+#if defined(__AMX_TILE__) && defined(__AMX_BF16__) && defined(__AMX_INT8__) && defined(__linux__)
+#if defined(__AVX512F__) && !defined(DEEPSEEK_EMULATED_TILES)
 #define DEEPSEEK_HARDWARE_TILES
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
+#endif
 
 namespace deepseek::simd {
-
-inline constexpr int tile_rows = 16, tile_words = 16;
-
-// Laid out as LDTILECFG reads it.
-struct alignas(64) tile_shapes {
-  std::uint8_t palette = 1, start = 0;
-  std::uint8_t reserved[14] = {};
-  std::uint16_t bytes[16] = {};  // of a row
-  std::uint8_t rows[16] = {};
-
-  constexpr tile_shapes& set(int tile, int of_rows, int of_words) {
-    rows[tile] = static_cast<std::uint8_t>(of_rows);
-    bytes[tile] = static_cast<std::uint16_t>(4 * of_words);
-    return *this;
-  }
-};
-static_assert(sizeof(tile_shapes) == 64);
 
 // Which shapes the tiles of this thread have, by a number of the caller's; 0: they are given back.
 inline std::uint32_t& shapes_of_thread() {
@@ -103,98 +86,32 @@ DEEPSEEK_INLINE void dot_byte_tiles() {
 #elif defined(DEEPSEEK_EMULATED_TILES)
 inline constexpr bool has_tiles = true;
 
-struct emulated_tile {
-  std::int32_t words[tile_rows][tile_words] = {};
-};
-inline emulated_tile& tile_of_thread(int tile) {
-  thread_local emulated_tile tiles[8];
-  return tiles[tile];
-}
-inline tile_shapes& emulated_shapes() {
-  thread_local tile_shapes shapes;
-  return shapes;
-}
-inline void load_shapes(const tile_shapes& shapes) {
-  emulated_shapes() = shapes;
-  for (int t = 0; t < 8; ++t) tile_of_thread(t) = {};
-}
-inline void release_shapes() {}
 inline void request_tiles() {}
-
+inline void load_shapes(const tile_shapes& shapes) {
+  emulated::load_shapes(shapes);
+}
+inline void release_shapes() {
+  emulated::load_shapes({0, 0, {}, {}, {}});
+}
 template <int Tile>
 void zero_tile() {
-  tile_of_thread(Tile) = {};
+  emulated::of_thread().tiles[Tile] = {};
 }
 template <int Tile>
 void load_tile(const void* p, std::ptrdiff_t row) {
-  const tile_shapes& s = emulated_shapes();
-  zero_tile<Tile>();
-  for (int i = 0; i < s.rows[Tile]; ++i) {
-    __builtin_memcpy(tile_of_thread(Tile).words[i], static_cast<const std::byte*>(p) + i * row,
-                     s.bytes[Tile]);
-  }
+  emulated::load(Tile, p, row);
 }
 template <int Tile>
 void store_tile(void* p, std::ptrdiff_t row) {
-  const tile_shapes& s = emulated_shapes();
-  for (int i = 0; i < s.rows[Tile]; ++i) {
-    __builtin_memcpy(static_cast<std::byte*>(p) + i * row, tile_of_thread(Tile).words[i],
-                     s.bytes[Tile]);
-  }
-}
-
-inline float flushed(float x) {
-  return std::fabs(x) < 0x1p-126F ? std::copysign(0.0F, x) : x;
-}
-// One of the two bf16 of a word.
-inline float half_of(std::int32_t word, bool upper) {
-  const auto bits = static_cast<std::uint32_t>(word);
-  return flushed(std::bit_cast<float>(upper ? bits & 0xffff0000U : bits << 16));
-}
-inline std::int32_t add_pairs(std::int32_t sum, const std::int32_t* a, const emulated_tile& b,
-                              int n, int words) {
-  float chain[2] = {};
-  for (int w = 0; w < words; ++w) {
-    for (int half = 0; half < 2; ++half) {
-      const float x = half_of(a[w], half == 1), y = half_of(b.words[w][n], half == 1);
-      chain[half] = flushed(std::fma(x, y, chain[half]));
-    }
-  }
-  const float added = flushed(chain[0] + chain[1]);
-  return std::bit_cast<std::int32_t>(flushed(flushed(std::bit_cast<float>(sum)) + added));
-}
-inline std::int32_t add_bytes(std::int32_t sum, const std::int32_t* a, const emulated_tile& b,
-                              int n, int words) {
-  auto total = static_cast<std::uint32_t>(sum);
-  for (int w = 0; w < words; ++w) {
-    for (int byte = 0; byte < 32; byte += 8) {
-      const int x = static_cast<std::uint8_t>(a[w] >> byte);
-      const int y = static_cast<std::int8_t>(b.words[w][n] >> byte);
-      total += static_cast<std::uint32_t>(x * y);
-    }
-  }
-  return static_cast<std::int32_t>(total);
-}
-// The shapes fit each other, as the processor demands.
-template <int C, int A, int B, class F>
-void add_tiles(F&& f) {
-  const tile_shapes& s = emulated_shapes();
-  require(s.rows[C] == s.rows[A] && s.bytes[C] == s.bytes[B] && s.bytes[A] == 4 * s.rows[B],
-          error_code::invalid_argument, "emulated tiles: ", C, ", ", A, ", ", B, " do not fit");
-  for (int m = 0; m < s.rows[C]; ++m) {
-    for (int n = 0; n < s.bytes[C] / 4; ++n) {
-      std::int32_t& sum = tile_of_thread(C).words[m][n];
-      sum = f(sum, tile_of_thread(A).words[m], tile_of_thread(B), n, s.rows[B]);
-    }
-  }
+  emulated::store(Tile, p, row);
 }
 template <int C, int A, int B>
 void dot_pair_tiles() {
-  add_tiles<C, A, B>(add_pairs);
+  emulated::add(C, A, B, emulated::add_pairs);
 }
 template <int C, int A, int B>
 void dot_byte_tiles() {
-  add_tiles<C, A, B>(add_bytes);
+  emulated::add(C, A, B, emulated::add_bytes);
 }
 
 #else
@@ -227,3 +144,5 @@ struct tile_scope {
 };
 
 }  // namespace deepseek::simd
+
+#undef DEEPSEEK_HARDWARE_TILES
