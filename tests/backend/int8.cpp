@@ -112,6 +112,14 @@ TEST_CASE("int8: exact at every tile edge, scale per row or for all, with and wi
   }
 }
 
+TEST_CASE("int8: exact over several blocks of rows and of k") {
+  thread_pool pool(2);
+  int8_case c({530, 100, 2203});
+  c.pack(pool);
+  k::gemm_int8(pool, c.problem(1, c.bias.data()));
+  CHECK(c.wrong(1, c.bias.data()) == 0);
+}
+
 TEST_CASE("int8: the deepest product with the largest bytes fits 32 bits; one more is an error") {
   thread_pool pool(1);
   CHECK(k::most_int8_depth == 66311);

@@ -84,6 +84,7 @@ TEST_CASE_TEMPLATE("narrow_gemm: sizes, layouts and epilogues", T, ds::bf16, ds:
     check_narrow<T, T>({45, 200, 2301, layout::contiguous, b});
     check_narrow<T, float>({520, 100, 70, layout::transposed, b});
     check_narrow<T, T>({8, 300, 700, layout::padded, b});
+    check_narrow<T, T>({600, 70, 1100, layout::contiguous, b});  // several blocks of rows and of k
   }
   facets("narrow_gemm", {"forward", "strides", "zero"});
   support::not_applicable("narrow_gemm", "gradient");
@@ -107,8 +108,9 @@ TEST_CASE_TEMPLATE("narrow_gemm: a row of a batch has the bits of the row alone"
                    ds::f16) {
   const ds::cpu& b = cpus()[2];
   for (layout how : {layout::contiguous, layout::transposed}) {
-    for (std::size_t m : {3u, 8u, 37u, 45u}) {
-      for (std::size_t k : {5u, 64u, 701u}) {
+    for (std::size_t m : {3u, 8u, 37u, 45u, 600u}) {
+      for (std::size_t k : {5u, 64u, 701u, 1100u}) {
+        if ((m == 600) != (k == 1100)) continue;
         const gemm_case g{m, 70, k, layout::contiguous, how};
         const operands in = draw<T>(g);
         const auto all = product<T, T>(b, g, in);
