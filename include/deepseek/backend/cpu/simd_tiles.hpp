@@ -83,8 +83,12 @@ DEEPSEEK_INLINE void dot_byte_tiles() {
   asm volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(C), "i"(A), "i"(B));
 }
 
-#elif defined(DEEPSEEK_EMULATED_TILES)
+#else
+#if defined(DEEPSEEK_EMULATED_TILES)
 inline constexpr bool has_tiles = true;
+#else
+inline constexpr bool has_tiles = false;  // nothing calls what follows
+#endif
 
 inline void request_tiles() {}
 inline void load_shapes(const tile_shapes& shapes) {
@@ -114,12 +118,6 @@ void dot_byte_tiles() {
   emulated::add(C, A, B, emulated::add_bytes);
 }
 
-#else
-inline constexpr bool has_tiles = false;
-
-inline void request_tiles() {}
-inline void load_shapes(const tile_shapes&) {}
-inline void release_shapes() {}
 #endif
 
 // make() returns the shapes of this name; nothing happens where the tiles have them already.
