@@ -4,7 +4,7 @@
 // every shape, with subnormal numbers, infinities and NaN.
 #include "deepseek/backend/cpu/simd_tiles.hpp"
 
-#include "support/cases.hpp"
+#include <doctest/doctest.h>
 
 #include <cmath>
 #include <cstring>
@@ -63,7 +63,7 @@ double half(std::int32_t word, int i) {
   return static_cast<double>(emulated::half_of(word, i == 1));
 }
 
-bool both_nan(std::int32_t x, std::int32_t y) {
+[[maybe_unused]] bool both_nan(std::int32_t x, std::int32_t y) {
   return std::isnan(std::bit_cast<float>(x)) && std::isnan(std::bit_cast<float>(y));
 }
 
