@@ -4,10 +4,10 @@
 // (stride 0 broadcasts). Transposed operands are views: transposed(w).
 // Types: any floating types; accumulated in accumulate_t of c over k = 0 .. K-1 in order, rounded
 // once. K = 0 gives act(bias). On cpu (float, double, float by bf16 weights, f16 by f16) every
-// element is one chain of fused multiply-adds, of bf16 by bf16 one of sums of pairs of products, so
-// its bits do not depend on M, N, threads or position. c must not overlap a, b or bias
-// (core/apart.hpp). Errors: shape_mismatch, invalid_argument, aliasing. Cost: 2 M N K
-// flops.
+// element is one chain of fused multiply-adds, of bf16 by bf16 one of sums of pairs of products
+// (AMX: of blocks of 32), so its bits do not depend on M, N, threads or position. c must not
+// overlap a, b or bias (core/apart.hpp). Errors: shape_mismatch, invalid_argument, aliasing. Cost:
+// 2 M N K flops.
 #pragma once
 
 #include "deepseek/ops/argument.hpp"

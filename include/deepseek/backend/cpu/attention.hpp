@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // attention on the cpu, any strides: flash tiles in registers' size on the thread pool; see
 // ops/attention.hpp and attention/tiles.hpp. Sums in float for elements of 32 and 16 bits, which
-// may differ, in double for double. Forward of bf16 multiplies pairs where the processor can
-// (attention/pairs.hpp); else 16-bit elements are widened in tiles.
+// may differ, in double for double. Those of bf16 are multiplied in pairs or whole tiles where
+// the processor can (attention/pairs.hpp); else 16-bit elements are widened in tiles.
 // Tasks: one key-value head of one sequence, or one tile of it where those are few, or some of the
 // query heads where even tiles are few (a decoding step with one key-value head); the bits are the
 // same. Listed keys of many heads are gathered (attention/gathered.hpp). Memory: packed keys and

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // gemm on the cpu for bf16 or f16 activations and weights of the same type, results in that type or
 // float: sums in float over ascending k, rounded once, by the tiles of kernels/dot_tile.hpp.
-//   bf16: pairs of products with AVX-512 BF16 where that is fast (simd::has_dot_pairs: subnormal
-//   numbers count as zero)
+//   bf16: whole tiles with AMX (kernels/tile_dots.hpp), else pairs of products with AVX-512 BF16
+//   where that is fast (simd::has_dot_pairs); subnormal numbers count as zero in both
 //   f16, and bf16 elsewhere: operands widen to float exactly; fused multiply-adds. Panels that many
 //   rows meet are widened once
-// Weights of any strides become panels on the way; up to 8 rows meet those of a layer, [out, in]
-// seen transposed, in registers. Same bits for any number of rows and threads and as with packed
-// weights (weight_gemm.hpp). An output with contiguous rows instead of columns, and no bias or
-// function, is computed transposed; other outputs take the reference loops. Experts' products run
-// one after the other.
+// Weights of any strides become panels on the way; without tiles up to 8 rows meet those of a
+// layer, [out, in] seen transposed, in registers. Same bits for any number of rows and threads and
+// as with packed weights (weight_gemm.hpp). An output with contiguous rows instead of columns, and
+// no bias or function, is computed transposed; other outputs take the reference loops. Experts'
+// products run one after the other.
 #pragma once
 
 #include "deepseek/backend/cpu/kernels/gemm_turned.hpp"

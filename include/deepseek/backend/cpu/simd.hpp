@@ -25,6 +25,9 @@
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
 #include <immintrin.h>
 #define DEEPSEEK_SIMD 512
+#if defined(__AMX_TILE__) && defined(__AMX_BF16__) && defined(__AMX_INT8__) && defined(__linux__)
+#define DEEPSEEK_AMX
+#endif
 #elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #include <immintrin.h>
 #define DEEPSEEK_SIMD 256
@@ -298,9 +301,18 @@ DEEPSEEK_INLINE pack<float> lookup(pack<float> entries, vector<std::int32_t> ind
 #endif
 }
 
+// Whether tiles of AMX may be used (simd_tiles.hpp).
+#if defined(DEEPSEEK_AMX)
+inline constexpr bool compiled_for_amx = true;
+#else
+inline constexpr bool compiled_for_amx = false;
+#endif
+
 // What the kernels were compiled for.
 constexpr std::string_view instruction_set() {
-#if DEEPSEEK_SIMD == 512 && defined(__AVX512VNNI__) && defined(__AVX512BF16__)
+#if defined(DEEPSEEK_AMX)
+  return "avx512 with vnni, bf16 and amx";
+#elif DEEPSEEK_SIMD == 512 && defined(__AVX512VNNI__) && defined(__AVX512BF16__)
   return "avx512 with vnni and bf16";
 #elif DEEPSEEK_SIMD == 512 && defined(__AVX512VNNI__)
   return "avx512 with vnni";
@@ -317,7 +329,9 @@ constexpr std::string_view instruction_set() {
 
 // The processor features that the kernels of this build use, as text.
 constexpr std::string_view required() {
-#if DEEPSEEK_SIMD == 512 && defined(__AVX512VNNI__) && defined(__AVX512BF16__)
+#if defined(DEEPSEEK_AMX)
+  return "avx512f avx512bw avx512dq avx512vl avx512vnni avx512bf16 amx_tile amx_bf16 amx_int8";
+#elif DEEPSEEK_SIMD == 512 && defined(__AVX512VNNI__) && defined(__AVX512BF16__)
   return "avx512f avx512bw avx512dq avx512vl avx512vnni avx512bf16";
 #elif DEEPSEEK_SIMD == 512 && defined(__AVX512VNNI__)
   return "avx512f avx512bw avx512dq avx512vl avx512vnni";
@@ -360,4 +374,5 @@ inline void check_processor() {
 
 }  // namespace deepseek::simd
 
+#undef DEEPSEEK_AMX
 #undef DEEPSEEK_SIMD

@@ -22,7 +22,7 @@
 #include "deepseek/core/error.hpp"
 
 #if defined(__AMX_TILE__) && defined(__AMX_BF16__) && defined(__AMX_INT8__) && defined(__linux__)
-#if defined(__AVX512F__) && !defined(DEEPSEEK_EMULATED_TILES)
+#if defined(__AVX512DQ__) && !defined(DEEPSEEK_EMULATED_TILES)
 #define DEEPSEEK_HARDWARE_TILES
 #include <cpuid.h>
 #include <sys/syscall.h>
@@ -40,6 +40,7 @@ inline std::uint32_t& shapes_of_thread() {
 
 #if defined(DEEPSEEK_HARDWARE_TILES)
 inline constexpr bool has_tiles = true;
+static_assert(compiled_for_amx);
 
 inline void request_tiles() {
   unsigned a = 0, b = 0, c = 0, d = 0;
