@@ -11,6 +11,7 @@
 #include <barrier>
 #include <chrono>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace bench {
@@ -160,16 +161,37 @@ double together(int threads, const Rate& rate) {
   return sum;
 }
 
+// What lies beyond every cache: a piece a time from `next` on, for all of it takes a tenth of a
+// second where the last cache is that of a large machine.
+double cold_rate(float* all, std::size_t count, traffic moves, std::size_t& next) {
+  constexpr std::size_t most = std::size_t{16} << 20;
+  const std::size_t here = std::min(count, most);
+  if (next + here > count) next = 0;
+  float* const from = all + std::exchange(next, next + here);
+  return moves == traffic::reads ? rate_of([&] { return read(from, here); })
+                                 : rate_of([&] { return update(from, here); });
+}
+
 double sweep_rate(const work& cost, int threads) {
   using floats_of_memory = deepseek::tensor<float, deepseek::host, deepseek::dyn>;
   static floats_of_memory memory({static_cast<std::int64_t>(cold_bytes()) / 4});  // touched: zeros
-  const double touched = std::max(cost.touched, cost.bytes), last_cache = cold_bytes() / 4;
+  // Of a last cache that many share no more than this is counted on.
+  const double touched = std::max(cost.touched, cost.bytes),
+               last_cache = std::min(cold_bytes() / 4, double{1 << 27});
   const double wanted = touched > last_cache ? cold_bytes() : std::max(touched, 32768.0 * threads);
   const std::size_t share = static_cast<std::size_t>(wanted) / sizeof(float) /
                             static_cast<std::size_t>(threads) / 1024 * 1024;
+  if (touched > last_cache) {
+    static std::vector<std::size_t> next;
+    next.resize(std::max(next.size(), static_cast<std::size_t>(threads)));
+    return together(threads, [&](int i) {
+      const auto at = static_cast<std::size_t>(i);
+      return cold_rate(memory.data() + at * share, share, cost.moves, next[at]);
+    });
+  }
   return together(threads, [&](int i) {
     float* const mine = memory.data() + static_cast<std::size_t>(i) * share;
-    if (touched <= last_cache) read(mine, share);  // brings it into the cache it fits
+    read(mine, share);  // brings it into the cache it fits
     return cost.moves == traffic::reads ? rate_of([&] { return read(mine, share); })
                                         : rate_of([&] { return update(mine, share); });
   });
