@@ -22,7 +22,7 @@ namespace deepseek::kernels {
 // Sizes, measured on a Granite Rapids core (2 MiB second cache): bytes of a block of A, rows of it,
 // bytes of sums that wait, and of panels that are made for rows of several blocks.
 struct tile_blocks {
-  static constexpr std::ptrdiff_t a = 1 << 20, rows = 512, sums = 8 << 20, panels = 4 << 20;
+  static constexpr std::ptrdiff_t a = 3 << 18, rows = 512, sums = 4 << 20, panels = 4 << 20;
   // Steps that meet a panel before the next strip comes: with many strips what the first cache
   // holds.
   static constexpr std::ptrdiff_t chunk(std::ptrdiff_t m) { return m >= 256 ? 128 : 1024; }
@@ -36,11 +36,11 @@ constexpr std::ptrdiff_t tile_block_rows(std::ptrdiff_t rows) {
 // Steps of k of a block.
 template <class Form>
 constexpr std::ptrdiff_t tile_block_steps(std::ptrdiff_t rows) {
-  constexpr std::ptrdiff_t least = 512;
+  constexpr std::ptrdiff_t least = 256;
   const std::ptrdiff_t steps = tile_blocks::a / (std::max(rows, std::ptrdiff_t{1}) * 4);
   return std::max(steps / least * least, least);
 }
-static_assert(tile_block_rows<bf16_tiles>(513) == 288 && tile_block_steps<bf16_tiles>(128) == 2048);
+static_assert(tile_block_rows<bf16_tiles>(513) == 288 && tile_block_steps<bf16_tiles>(128) == 1536);
 
 struct tile_sums;
 

@@ -142,12 +142,14 @@ struct int8_column {
       if (p.bias != nullptr) bias = pack::load_up_to(p.bias + n, rest);
     }
   }
+  template <bool PastCaches = false>
   DEEPSEEK_INLINE void end(int i, simd::vector<std::int32_t> acc) const {
     const std::ptrdiff_t m = m0 + i, r = m * p.rows.step;
     const pack value{__builtin_convertvector(acc - p.rows.zero[r] * sums, pack::raw)};
     const pack y = simd::fma(value, scales * pack::broadcast(p.rows.scale[r]), bias);
     if (rest >= pack::width) [[likely]] {
-      y.store(p.y + m * p.y_row + n);
+      float* const to = p.y + m * p.y_row + n;
+      PastCaches ? store_past_caches(to, y) : y.store(to);
     } else if (rest > 0) {
       y.store_up_to(p.y + m * p.y_row + n, rest);
     }
@@ -173,14 +175,16 @@ inline auto int8_problem::open(std::ptrdiff_t m0, std::ptrdiff_t, std::ptrdiff_t
 }
 
 inline void int8_problem::finish(tile_memory<std::int32_t> sums, gemm_part at) const {
+  const bool past_caches = passes_caches(at.m1 - at.m0, y_row);
   for (std::ptrdiff_t n = at.n0; n < at.n1; n += simd::pack<float>::width) {
     const int8_column to{*this, at.m0, n};
     for (std::ptrdiff_t i = 0; i < at.m1 - at.m0; ++i) {
       simd::vector<std::int32_t> acc;
       __builtin_memcpy(&acc, sums.data + i * sums.row + n - at.n0, sizeof acc);
-      to.end(static_cast<int>(i), acc);
+      past_caches ? to.end<true>(static_cast<int>(i), acc) : to.end(static_cast<int>(i), acc);
     }
   }
+  if (past_caches) simd::end_of_streams();
 }
 
 // Of each four bytes the even ones as two words, then the odd ones: n bytes, whole fours.

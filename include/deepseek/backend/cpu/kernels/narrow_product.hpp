@@ -50,7 +50,8 @@ struct narrow_target {
   float_sums sums(std::ptrdiff_t i, std::ptrdiff_t k0) const {
     return {at + i * at_row, at_row, k0 == 0 ? start::zero : start::from_c};
   }
-  void close() const {
+  // past_caches: results that are not read again soon (tile_dots.hpp).
+  void close(bool past_caches = false) const {
     using pack = simd::pack<float>;
     finish(at, at_row, m, n, c.then);
     if constexpr (std::is_same_v<T, float>) {
@@ -61,9 +62,16 @@ struct narrow_target {
       for (std::ptrdiff_t j = 0; j < n; j += pack::width) {
         pack x = pack::load(at + i * at_row + j);
         if (c.adds) x = x + simd::load_as_float(to + j, n - j);
+        if constexpr (std::is_same_v<T, float>) {
+          if (past_caches && n - j >= pack::width) {
+            store_past_caches(to + j, x);
+            continue;
+          }
+        }
         simd::store_from_float(to + j, x, n - j);
       }
     }
+    if (past_caches) simd::end_of_streams();
   }
 };
 
@@ -202,7 +210,8 @@ struct narrow_problem {
   }
   // Of whole tiles.
   void finish(tile_memory<float> sums, gemm_part at) const {
-    narrow_target<T>{c.at(at.m0, at.n0), at.m1 - at.m0, at.n1 - at.n0, sums.data, sums.row}.close();
+    narrow_target<T>{c.at(at.m0, at.n0), at.m1 - at.m0, at.n1 - at.n0, sums.data, sums.row}.close(
+        passes_caches(at.m1 - at.m0, c.row));
   }
   auto held(std::ptrdiff_t n0, std::ptrdiff_t n1) const requires(!fetches) {
     const packed_columns_of<Form> panels = hold_panels<Form>(b.from, n0, n1);

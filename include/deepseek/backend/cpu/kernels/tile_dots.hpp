@@ -50,6 +50,18 @@ struct tile_memory {
   std::ptrdiff_t row;
 };
 
+// Rows of results, `row` elements apart, that the second cache does not hold until they are read:
+// they are written past the caches where they lie on whole lines (512 rows by 4096 x 4096: 1.12
+// times as fast).
+constexpr bool passes_caches(std::ptrdiff_t rows, std::ptrdiff_t row) {
+  constexpr std::ptrdiff_t kept = 1 << 19;
+  return rows * row >= kept;
+}
+DEEPSEEK_INLINE void store_past_caches(float* to, simd::pack<float> x) {
+  if (reinterpret_cast<std::uintptr_t>(to) % sizeof x == 0) return simd::stream(to, x.v);
+  x.store(to);
+}
+
 // `lines` cache lines for every 16 steps, from `from` on.
 struct tile_fetch {
   int lines = 0;
