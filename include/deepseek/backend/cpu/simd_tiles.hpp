@@ -5,7 +5,8 @@
 //     two of B[w][n]. The first products of all words are one chain of fused multiply-adds from
 //     zero, the second ones another; their sum is added to C. Rounded to nearest even; subnormal
 //     numbers, given or made, are zero.
-//   dot_byte_tiles<C, A, B>: the same of four unsigned bytes (A) by four signed ones (B), exact.
+//   dot_byte_tiles<C, A, B>: the same of four unsigned bytes (A) by four signed ones (B), exact;
+//   dot_signed_tiles: signed (A) by unsigned (B).
 // The shapes of the tiles belong to a thread: shape_tiles() sets them, which empties all tiles, and
 // a tile_scope gives them back, so that switching threads does not carry tiles about.
 // request_tiles() asks the operating system for them, as the first shape_tiles() of a process does.
@@ -83,6 +84,10 @@ template <int C, int A, int B>
 DEEPSEEK_INLINE void dot_byte_tiles() {
   asm volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(C), "i"(A), "i"(B));
 }
+template <int C, int A, int B>
+DEEPSEEK_INLINE void dot_signed_tiles() {
+  asm volatile("tdpbsud %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(C), "i"(A), "i"(B));
+}
 
 #else
 #if defined(DEEPSEEK_EMULATED_TILES)
@@ -117,6 +122,10 @@ void dot_pair_tiles() {
 template <int C, int A, int B>
 void dot_byte_tiles() {
   emulated::add(C, A, B, emulated::add_bytes);
+}
+template <int C, int A, int B>
+void dot_signed_tiles() {
+  emulated::add(C, A, B, emulated::add_signed_bytes);
 }
 
 #endif

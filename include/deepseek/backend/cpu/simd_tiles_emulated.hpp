@@ -86,18 +86,21 @@ inline std::int32_t add_pairs(std::int32_t sum, const std::int32_t* a, const til
   const float added = flushed(chain[0] + chain[1]);
   return std::bit_cast<std::int32_t>(flushed(flushed(std::bit_cast<float>(sum)) + added));
 }
-inline std::int32_t add_bytes(std::int32_t sum, const std::int32_t* a, const tile& b, int n,
-                              int words) {
+template <class Left, class Right>
+std::int32_t add_bytes_of(std::int32_t sum, const std::int32_t* a, const tile& b, int n,
+                          int words) {
   auto total = static_cast<std::uint32_t>(sum);
   for (int w = 0; w < words; ++w) {
     for (int byte = 0; byte < 32; byte += 8) {
-      const int x = static_cast<std::uint8_t>(a[w] >> byte);
-      const int y = static_cast<std::int8_t>(b.words[w][n] >> byte);
+      const int x = static_cast<Left>(a[w] >> byte);
+      const int y = static_cast<Right>(b.words[w][n] >> byte);
       total += static_cast<std::uint32_t>(x * y);
     }
   }
   return static_cast<std::int32_t>(total);
 }
+inline constexpr auto add_bytes = add_bytes_of<std::uint8_t, std::int8_t>;
+inline constexpr auto add_signed_bytes = add_bytes_of<std::int8_t, std::uint8_t>;
 // The shapes fit each other, as the processor demands.
 template <class F>
 void add(int c, int a, int b, F&& f) {

@@ -2,10 +2,10 @@
 // y[m, n] = a[m] sum_g s[n, g] (sum over k in g of (q[n, k] - z[n, g]) p[m, k]) + bias[n]: codes q
 // of 4 bits in the order of int4_layout, p signed bytes. Few rows meet the words as they are stored
 // (int4_few.hpp); for many, a panel of q becomes bytes once, with AVX2 alone while it is multiplied
-// (int4_tile.hpp), and the next one is fetched meanwhile. A group's sum is exact (byte products,
-// then z times the sum of p, in floats below 2^24), one fma adds it to the element's. Bytes of a
-// row lie as words give them: of 8 neighbours the even ones first. Same bits for all cuts and
-// thread counts.
+// (int4_tile.hpp, int4_tiles.hpp), and the next one is fetched meanwhile. A group's sum is exact
+// (byte products, then z times the sum of p, in floats below 2^24), one fma adds it to the
+// element's. Bytes of a row lie as words give them: of 8 neighbours the even ones first. Same bits
+// for all cuts and thread counts.
 #pragma once
 
 #include <algorithm>
@@ -15,6 +15,7 @@
 
 #include "deepseek/backend/cpu/kernels/gemm_dot.hpp"
 #include "deepseek/backend/cpu/kernels/int4_few.hpp"
+#include "deepseek/backend/cpu/kernels/int4_tiles.hpp"
 #include "deepseek/backend/cpu/kernels/scratch.hpp"
 
 namespace deepseek::kernels {
@@ -22,7 +23,7 @@ namespace deepseek::kernels {
 // Rows of signed bytes, each `row` bytes from the next, whole words of 8; spare_rows more may be
 // read.
 struct signed_rows {
-  static constexpr std::ptrdiff_t spare_rows = std::max(int4_few::rows, int4_tile::rows) - 1;
+  static constexpr std::ptrdiff_t spare_rows = std::max(int4_few::rows - 1, int4_tile::spare_rows);
   const std::byte* codes;
   std::ptrdiff_t row;
   const float* scales;
@@ -91,13 +92,15 @@ void decode_int4(const Words& w, std::ptrdiff_t n0, int4_tile& t) {
 
 template <class Words>
 void finish_int4(const int4_problem<Words>& p, std::ptrdiff_t m, std::ptrdiff_t n,
-                 const float* sums) {
+                 const float* sums, bool past_caches = false) {
   using pack = simd::pack<float>;
   const pack scale = pack::broadcast(p.a.scales[m]);
   for (std::ptrdiff_t j = 0; j < std::min(int4_tile::columns, p.shape.n - n); j += pack::width) {
     const std::ptrdiff_t rest = p.shape.n - n - j;
     const pack bias = p.bias == nullptr ? pack::zero() : pack::load_up_to(p.bias + n + j, rest);
-    simd::fma(pack::load(sums + j), scale, bias).store_up_to(p.y + m * p.y_row + n + j, rest);
+    const pack y = simd::fma(pack::load(sums + j), scale, bias);
+    float* const to = p.y + m * p.y_row + n + j;
+    past_caches&& rest >= pack::width ? store_past_caches(to, y) : y.store_up_to(to, rest);
   }
 }
 
@@ -107,18 +110,25 @@ void multiply_int4_panel(const int4_problem<Words>& p, gemm_part at, int4_tile t
                          const std::byte* next) {
   alignas(64) float sums[int4_tile::rows * int4_tile::columns];
   t.a_row = p.a.row, t.row_sums_row = p.a.sums_row, t.sums = sums;
+  const bool past_caches = int4_tile::by_tiles && passes_caches(at.m1 - at.m0, p.y_row);
   for (std::ptrdiff_t m = at.m0; m < at.m1;) {
     const int rows = int4_rows(at.m1 - m);
     t.a = p.a.codes + m * p.a.row, t.row_sums = p.a.sums + m * p.a.sums_row;
-    if (next != nullptr && m == at.m0) {
-      multiply_int4_rows<1>(rows, t, next);
+    const std::byte* const fetch = m == at.m0 ? next : nullptr;
+    if constexpr (int4_tile::by_tiles) {
+      multiply_int4_by_tiles(t, rows, fetch);
+    } else if (fetch != nullptr) {
+      multiply_int4_rows<1>(rows, t, fetch);
     } else {
       multiply_int4_rows<0>(rows, t, nullptr);
     }
     const auto there = static_cast<int>(std::min<std::ptrdiff_t>(rows, at.m1 - m));
-    for (int i = 0; i < there; ++i) finish_int4(p, m + i, at.n0, sums + i * int4_tile::columns);
+    for (int i = 0; i < there; ++i) {
+      finish_int4(p, m + i, at.n0, sums + i * int4_tile::columns, past_caches);
+    }
     m += rows;
   }
+  if (past_caches) simd::end_of_streams();
 }
 
 template <class Words>
@@ -144,13 +154,22 @@ void multiply_int4_few_part(const int4_problem<Words>& p, gemm_part part) {
   }
 }
 
+// Rows that meet a decoded panel: for whole tiles those that stay in the second cache.
+constexpr std::ptrdiff_t int4_block(std::ptrdiff_t rows, std::ptrdiff_t row_bytes) {
+  if constexpr (!int4_tile::by_tiles) return dot_block(rows);
+  constexpr std::ptrdiff_t tile = int4_tile::rows;
+  const std::ptrdiff_t most = std::clamp(tile_blocks::a / row_bytes, 4 * tile, most_dot_rows);
+  return dot_block(rows, most / tile * tile, tile);
+}
+
 template <class Words>
 void multiply_int4_part(const int4_problem<Words>& p, gemm_part part) {
+  const simd::tile_scope given_back;
   constexpr std::ptrdiff_t columns = int4_tile::columns;
   if constexpr (int4_few::most > 0) {
     if (part.m1 - part.m0 <= int4_few::most) return multiply_int4_few_part(p, part);
   }
-  const std::ptrdiff_t block = dot_block(part.m1 - part.m0);
+  const std::ptrdiff_t block = int4_block(part.m1 - part.m0, p.a.row);
   for (std::ptrdiff_t m0 = part.m0; m0 < part.m1; m0 += block) {
     for (std::ptrdiff_t n0 = part.n0; n0 < part.n1; n0 += columns) {
       int4_tile t{};

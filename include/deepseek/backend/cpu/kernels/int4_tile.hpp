@@ -9,6 +9,7 @@
 
 #include "deepseek/backend/cpu/kernels/coded_weights.hpp"
 #include "deepseek/backend/cpu/kernels/dot_tile.hpp"
+#include "deepseek/backend/cpu/simd_tiles.hpp"
 
 namespace deepseek::kernels {
 
@@ -19,7 +20,11 @@ struct int4_tile {
   static_assert(!takes_words || columns == word_block::lanes);
   // Integers of a group and the element's sums of each stay in registers together; with AVX2 alone
   // the sums wait in memory while a group is multiplied.
-  static constexpr int rows = simd::register_count == 32 ? 6 : takes_words ? 4 : 2;
+  static constexpr int register_rows = simd::register_count == 32 ? 6 : takes_words ? 4 : 2;
+  // Whole tiles multiply 32, and read no row that is not there (int4_tiles.hpp).
+  static constexpr bool by_tiles = simd::has_tiles && simd::pack<float>::width == 16;
+  static constexpr int rows = by_tiles ? 32 : register_rows;
+  static constexpr int spare_rows = by_tiles ? 0 : rows - 1;
   const std::byte* a;
   std::ptrdiff_t a_row;
   const float* row_sums;  // of p over each group
@@ -171,6 +176,9 @@ __attribute__((noinline)) void multiply_int4_words(const int4_tile& t, const std
 // read behind the last one and belong to nobody.
 constexpr int int4_rows(std::ptrdiff_t left) {
   constexpr int most = int4_tile::rows;
+  if constexpr (int4_tile::by_tiles) {
+    return static_cast<int>(left >= most ? most : std::min<std::ptrdiff_t>(left, most / 2));
+  }
   return left > 4 ? most : left > 2 ? std::min(most, 4) : left > 1 ? 2 : 1;
 }
 
@@ -191,9 +199,9 @@ void multiply_int4_rows(int rows, const int4_tile& t, const std::byte* fetch) {
     case 2:
       return multiply_int4_tile<2, Lines>(t, fetch);
     case 4:
-      return multiply_int4_tile<std::min(int4_tile::rows, 4), Lines>(t, fetch);
+      return multiply_int4_tile<std::min(int4_tile::register_rows, 4), Lines>(t, fetch);
     default:
-      return multiply_int4_tile<int4_tile::rows, Lines>(t, fetch);
+      return multiply_int4_tile<int4_tile::register_rows, Lines>(t, fetch);
   }
 }
 
