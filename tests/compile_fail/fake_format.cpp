@@ -1,6 +1,9 @@
 // expects: deepseek::fake: this format has no learned steps
 // SPDX-License-Identifier: Apache-2.0
-#include <deepseek/deepseek.hpp>
+#include <deepseek/layers/linear.hpp>
+#include <deepseek/quant/fake.hpp>
+#include <deepseek/quant/fp8_blocks.hpp>
+#include <deepseek/quant/int8_channels.hpp>
 
 namespace ds = deepseek;
 

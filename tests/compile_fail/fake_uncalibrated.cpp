@@ -1,6 +1,11 @@
 // expects: deepseek::fake_quantize: this format rounds inputs; pass a calibration
 // SPDX-License-Identifier: Apache-2.0
-#include <deepseek/deepseek.hpp>
+#include <deepseek/backend/reference/reference.hpp>
+#include <deepseek/layers/fake_quantized.hpp>
+#include <deepseek/layers/linear.hpp>
+#include <deepseek/layers/model.hpp>
+#include <deepseek/quant/int4_groups.hpp>
+#include <deepseek/quant/int8.hpp>
 
 namespace ds = deepseek;
 
@@ -10,7 +15,7 @@ int main() {
 #else
   using format = ds::w8a8;
 #endif
-  ds::cpu b;
-  const ds::model<ds::linear<4, 4>, float, ds::cpu> m(b);
+  ds::reference b;
+  const ds::model<ds::linear<4, 4>, float, ds::reference> m(b);
   return ds::fake_quantize<format>(b, m).parameters().weight.value.size() == 16 ? 0 : 1;
 }

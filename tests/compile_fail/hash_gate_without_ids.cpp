@@ -1,6 +1,11 @@
 // expects: deepseek::call: this layer needs a value that the call does not carry
 // SPDX-License-Identifier: Apache-2.0
-#include <deepseek/deepseek.hpp>
+#include <deepseek/backend/reference/reference.hpp>
+#include <deepseek/layers/chain.hpp>
+#include <deepseek/layers/embedding.hpp>
+#include <deepseek/layers/hash_gate.hpp>
+#include <deepseek/layers/model.hpp>
+#include <deepseek/layers/moe.hpp>
 
 namespace ds = deepseek;
 
@@ -14,6 +19,6 @@ struct net : layer {};
 using input = ds::view<const float, ds::host, ds::dyn, 8>;
 #endif
 
-auto run(const ds::cpu& b, const ds::model<net, float, ds::cpu>& m, const input& x) {
+auto run(const ds::reference& b, const ds::model<net, float, ds::reference>& m, const input& x) {
   return m(b, x);
 }

@@ -1,6 +1,7 @@
 // expects: deepseek::int4_groups: the group is not 32, 64 or 128 weights
 // SPDX-License-Identifier: Apache-2.0
-#include <deepseek/deepseek.hpp>
+#include <deepseek/layers/linear.hpp>
+#include <deepseek/quant/int4_groups.hpp>
 
 namespace ds = deepseek;
 

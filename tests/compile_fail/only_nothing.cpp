@@ -1,6 +1,9 @@
 // expects: deepseek::only: no layers are listed
 // SPDX-License-Identifier: Apache-2.0
-#include <deepseek/deepseek.hpp>
+#include <deepseek/layers/chain.hpp>
+#include <deepseek/layers/linear.hpp>
+#include <deepseek/quant/int8_channels.hpp>
+#include <deepseek/quant/only.hpp>
 
 namespace ds = deepseek;
 

@@ -1,6 +1,10 @@
 // expects: deepseek::quantize: this format needs the range of the inputs; pass a calibration as
 // third argument or use w8a8_per_token SPDX-License-Identifier: Apache-2.0
-#include <deepseek/deepseek.hpp>
+#include <deepseek/backend/reference/reference.hpp>
+#include <deepseek/layers/linear.hpp>
+#include <deepseek/layers/model.hpp>
+#include <deepseek/layers/quantize.hpp>
+#include <deepseek/quant/int8.hpp>
 
 namespace ds = deepseek;
 
@@ -10,7 +14,7 @@ int main() {
 #else
   using format = ds::w8a8;
 #endif
-  ds::cpu b;
-  const ds::model<ds::linear<4, 4>, float, ds::cpu> m(b);
+  ds::reference b;
+  const ds::model<ds::linear<4, 4>, float, ds::reference> m(b);
   return ds::quantize<format>(b, m).parameters().weight.scale.size() == 4 ? 0 : 1;
 }

@@ -1,6 +1,8 @@
 // expects: deepseek::smoothed: the rule of this format does not follow when channels are scaled
 // SPDX-License-Identifier: Apache-2.0
-#include <deepseek/deepseek.hpp>
+#include <deepseek/layers/linear.hpp>
+#include <deepseek/quant/int8.hpp>
+#include <deepseek/quant/smoothed.hpp>
 
 namespace ds = deepseek;
 

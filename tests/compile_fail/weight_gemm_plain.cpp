@@ -1,11 +1,14 @@
 // expects: deepseek::weight_gemm: w is no operand of a weight-only format
 // SPDX-License-Identifier: Apache-2.0
-#include <deepseek/deepseek.hpp>
+#include <deepseek/backend/reference/reference.hpp>
+#include <deepseek/core/tensor.hpp>
+#include <deepseek/ops/weight_gemm.hpp>
+#include <deepseek/quant/int4_groups.hpp>
 
 namespace ds = deepseek;
 
 int main() {
-  const ds::cpu b;
+  const ds::reference b;
   ds::tensor<float, ds::host, 2, 8> x;
   ds::tensor<float, ds::host, 2, 4> y;
 #ifdef DEEPSEEK_POSITIVE

@@ -26,9 +26,23 @@ def read(build):
 
 
 def built(folders):
-    """The sources with an object in one of the folders."""
-    return {entry["file"] for folder in folders for entry in read(folder)
-            if pathlib.Path(entry["directory"], output_of(entry)).exists()}
+    """The sources with an object in one of the folders, also as a part of a batch of tests."""
+    done = set()
+    for folder in folders:
+        for entry in read(folder):
+            if pathlib.Path(entry["directory"], output_of(entry)).exists():
+                done |= {entry["file"], *parts_of(entry)}
+    return done
+
+
+def parts_of(entry):
+    """The tests that a batch includes, found where its command looks for them."""
+    if "/batches/" not in entry["file"]:
+        return []
+    folders = [word[2:] for word in shlex.split(entry["command"]) if word.startswith("-I")]
+    names = re.findall(r'^#include "(.*\.cpp)"$', pathlib.Path(entry["file"]).read_text(), re.M)
+    found = [pathlib.Path(folder, name) for name in names for folder in folders]
+    return [str(path) for path in found if path.exists()]
 
 
 def output_of(entry):
