@@ -282,7 +282,7 @@ def mla():
     g = cmp(lambda q, k, v, bm: flex_attention(q, k, v, block_mask=bm))
     row("mla_prefill", "flex", "B1 H128 S4096 192/128 causal", lambda: g(q, k, v, bm), fl)
     del q, k, v
-    for Bz, S in [(128, 4096), (32, 16384)]:
+    for Bz, S in [(1, 4096), (1, 32768), (128, 4096), (32, 16384), (16, 32768)]:
         q, kv = rn(Bz, H, 576), rn(Bz, S, 576)
         d = cmp(
             lambda q, kv: torch.bmm(

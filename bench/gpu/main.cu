@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// usage: gpu_bench [group ...]   groups: mem gemm attn moe gate (default: all)
+// usage: gpu_bench [group ...]   groups: mem gemm attn decode mla moe gate (default: all)
 // One JSON row a line; see timing.cuh. Ends with 77 when there is no device.
 #include "timing.cuh"
 
@@ -16,6 +16,8 @@ int main(int argc, char** argv) {
     group("mem", bench::memory_rows, b, t);
     group("gemm", bench::product_rows, b, t);
     group("attn", bench::attention_rows, b, t);
+    group("decode", bench::decode_rows, b, t);
+    group("mla", bench::latent_rows, b, t);
     group("moe", bench::expert_rows, b, t);
     group("gate", bench::choice_rows, b, t);
   } catch (const bench::ds::error& e) {

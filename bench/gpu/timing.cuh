@@ -122,11 +122,13 @@ class timer {
   cudaEvent_t from_ = nullptr, to_ = nullptr;
 };
 
-// Each file of bench/gpu defines one.
+// Each file of bench/gpu defines one or two.
 void memory_rows(const ds::cuda& b, timer& t);
 void product_rows(const ds::cuda& b, timer& t);
 void attention_rows(const ds::cuda& b, timer& t);
 void expert_rows(const ds::cuda& b, timer& t);
 void choice_rows(const ds::cuda& b, timer& t);
+void decode_rows(const ds::cuda& b, timer& t);
+void latent_rows(const ds::cuda& b, timer& t);
 
 }  // namespace bench

@@ -29,7 +29,7 @@ using attention = ds::multi_head_attention<heads, ds::causal>;
 using normed = ds::residual<
     ds::chain<ds::rms_norm<4>, ds::called<"other", ds::layer_norm<4>>, ds::linear<4, 4>>>;
 inline constexpr ds::moe_config three{.dim = 4, .routed = 3, .active = 2};
-inline constexpr ds::moe_config all{.dim = 4, .routed = 3, .active = 3};
+inline constexpr ds::moe_config all_three{.dim = 4, .routed = 3, .active = 3};
 template <class Expert, ds::moe_config C = three>
 using layer = ds::moe<C, ds::softmax_top_k<>, Expert>;
 using different = ds::expert_list<attention, ds::swiglu<4, 3>, normed>;
@@ -171,7 +171,7 @@ TEST_CASE("a list of different experts") {
     return with(std::type_identity<normed>{}, ds::field_of<2>(t.p.experts));
   });
   judge("expert_list", t.forward(b, x.view(), packed({})), want);
-  layer_test::expect_layer_gradient<layer<different, all>>(b, "expert_list", x.rows(0, 5));
+  layer_test::expect_layer_gradient<layer<different, all_three>>(b, "expert_list", x.rows(0, 5));
   rows_of<float, dim> many(60);
   layer_test::trial<net, float> one, again;
   const auto dx = one.backward(ds::cpu{}, many.view());

@@ -20,7 +20,7 @@ namespace {
 
 constexpr std::size_t dim = 5, experts = 4, hidden = 6;
 inline constexpr ds::moe_config two{.dim = 5, .hidden = 3, .routed = 4, .active = 2};
-inline constexpr ds::moe_config all{.dim = 5, .hidden = 3, .routed = 4, .active = 4};
+inline constexpr ds::moe_config all_four{.dim = 5, .hidden = 3, .routed = 4, .active = 4};
 inline constexpr ds::dynamic_config narrow{.hidden = 6};
 template <ds::moe_config C>
 using faithful = ds::moe<C, ds::dynamic_router<narrow>>;
@@ -89,10 +89,10 @@ TEST_CASE("dynamic_router: gradients") {
   rows_of<double, dim> x(3);
   const auto prepare = [](auto& p) { raise(p); };
   // All experts active: no choice can flip.
-  layer_test::expect_layer_gradient<faithful<all>>(b, "dynamic_router", x.view(), layer_test::train,
-                                                   prepare);
-  layer_test::expect_layer_gradient<sound<all>>(b, "dynamic_router", x.view(), layer_test::train,
-                                                prepare);
+  layer_test::expect_layer_gradient<faithful<all_four>>(b, "dynamic_router", x.view(),
+                                                        layer_test::train, prepare);
+  layer_test::expect_layer_gradient<sound<all_four>>(b, "dynamic_router", x.view(),
+                                                     layer_test::train, prepare);
 }
 
 TEST_CASE("dynamic_router: two softmaxes are flat, one is not; noise in training only") {
@@ -114,8 +114,8 @@ TEST_CASE("dynamic_router: two softmaxes are flat, one is not; noise in training
 
   // Logits as sharp as they can be: the double softmax caps the weight at e / (e + E - 1).
   rows_of<double, dim> x(1);
-  layer_test::trial<faithful<all>, double> f;
-  layer_test::trial<sound<all>, double> s;
+  layer_test::trial<faithful<all_four>, double> f;
+  layer_test::trial<sound<all_four>, double> s;
   const auto largest = [&](auto& t) {
     for (ds::index_t i = 0; i < t.p.gate.b2.size(); ++i) t.p.gate.b2.data()[i] = i == 2 ? 300 : 0;
     std::vector<double> l(experts);

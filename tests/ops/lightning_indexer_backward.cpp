@@ -16,8 +16,8 @@ namespace {
 constexpr const char* op = "lightning_indexer_backward";
 
 struct every_third {
-  bool visible(ds::index_t q, ds::index_t k) const { return (q + k) % 3 != 0; }
-  ds::coverage cover(const ds::tile&) const { return ds::coverage::partial; }
+  DEEPSEEK_HOST_DEVICE bool visible(ds::index_t q, ds::index_t k) const { return (q + k) % 3 != 0; }
+  DEEPSEEK_HOST_DEVICE ds::coverage cover(const ds::tile&) const { return ds::coverage::partial; }
 };
 using gaps = ds::both<ds::causal, every_third>;
 

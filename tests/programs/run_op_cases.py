@@ -80,6 +80,15 @@ def products(oracle, kind):
     case.give("offsets", [0, 2, 2, 5], "I64")
     case.expect("out", oracle.gemm(x[:2], w[0]) + oracle.gemm(x[2:], w[2]))
     yield case
+    case = Case("masked_grouped_gemm", kind, {}, 16)
+    x, w = normal(1, 3, 2, 3), case.give("w", normal(2, 3, 3, 4))
+    x[0][1] = x[1][0] = x[1][1] = [math.nan] * 3  # rows that are not there
+    x = case.give("x", x)
+    case.give("counts", [1, 0, 2], "I64")
+    none = [0.0] * 4
+    case.expect("out", [oracle.gemm(x[0][:1], w[0]) + [none], [none, none],
+                        oracle.gemm(x[2], w[2])])
+    yield case
     case = Case("add_column_sums", kind, {}, 16)
     case.expect("out", [math.fsum(c) for c in zip(*case.give("x", normal(1, 7, 5)))])
     yield case
@@ -554,6 +563,12 @@ def refusals():
     case.give("w", normal(1, 2, 2, 2))
     case.give("offsets", [0, 9, 4], "I64")
     yield "offsets", case, 2, "offsets", ("offsets[3]",)
+    for count in (-1, 3):
+        case = Case("masked_grouped_gemm", "f32", {})
+        case.give("x", normal(1, 2, 2, 2))
+        case.give("w", normal(1, 2, 2, 2))
+        case.give("counts", [2, count], "I64")
+        yield "counts", case, 2, "index_range", (f"counts[1] is {count}",)
     for attrs, code, word in (({"score": "other"}, "config", "other"),
                               ({"groups": 3}, "config", "groups 3"),
                               ({"groups": 2, "top_groups": 3}, "config", "top_groups 3"),

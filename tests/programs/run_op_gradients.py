@@ -54,6 +54,13 @@ def cases(oracle):
                   lambda x, w: oracle.gemm(x[:1], w[0]) + oracle.gemm(x[1:], w[2]),
                   {"x": x, "w": stack}, {"dx": "x", "dw": "w"},
                   fixed=(("offsets", [0, 1, 1, 4], "I64"),))
+    places = [normal(7, 2, 6), normal(8, 2, 6), normal(9, 2, 6)]
+    none = [0.0, 0.0]
+    yield case_of("masked_grouped_gemm_backward",
+                  lambda x, w: [oracle.gemm(x[0][:1], w[0]) + [none], [none, none],
+                                oracle.gemm(x[2], w[2])],
+                  {"x": places, "w": stack}, {"dx": "x", "dw": "w"},
+                  fixed=(("counts", [1, 0, 2], "I64"),))
     yield case_of("rmsnorm_backward", lambda x, w: [oracle.rms_norm_row(r, w, 1e-5) for r in x],
                   {"x": x, "w": w}, {"dx": "x", "dw": "w"}, {"eps": 1e-5})
     norm = case_of("layer_norm_backward",

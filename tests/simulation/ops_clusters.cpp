@@ -1,47 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows that the blocks of a cluster share (held_rows.hpp): softmax, cross-entropy and norms of
+// Rows that the blocks of a cluster share (held_rows.hpp): softmax, cross-entropy, divergences of
 // 16385 to 131072 elements against the oracle, in every type; rows of one element more and devices
 // without clusters read them again. A row has the same bits at any address, in any batch and run.
 // On a GPU the device decides.
 #include "deepseek/ops/cross_entropy.hpp"
 #include "deepseek/ops/distillation.hpp"
 #include "deepseek/ops/kl_divergence.hpp"
-#include "deepseek/ops/layer_norm.hpp"
-#include "deepseek/ops/rms_norm.hpp"
 #include "deepseek/ops/softmax.hpp"
 
-#include "simulation/with_clusters.hpp"
+#include "simulation/cluster_rows.hpp"
 
-#include "ops/row_case.hpp"
-#include "ops/table.hpp"
 #include "oracle/loss.hpp"
-#include "oracle/norm.hpp"
 
 #include <limits>
 
-using namespace table;
-using simulation::clusters;
+using namespace cluster_rows;
 
 namespace {
 
-constexpr std::size_t rows = 2;
 constexpr double inf = std::numeric_limits<double>::infinity();
 
 // Of the largest cluster, of the others; odd lengths; a row that no cluster holds.
 const std::vector<std::size_t> lengths = {16385, 16391, 32768, 32769, 65537, 102400, 131072};
-
-template <class T>
-std::string named(std::size_t n) {
-  return support::text(std::string(ds::to_string(type_of<T>)), n);
-}
-
-// How many launches of clusters f() made: `want` on the simulated device.
-template <class F>
-void expect_clusters(const clusters& b, ds::index_t want, const F& f) {
-  const ds::index_t before = simulation::launched(b);
-  f();
-  if (simulation::counts_clusters) CHECK(simulation::launched(b) - before == want);
-}
 
 // Logits with whole stretches of -inf, the maximum in the last stretch.
 reals logits_of(std::size_t n) {
@@ -51,10 +31,6 @@ reals logits_of(std::size_t n) {
     if (i % n / 512 % 5 == 3) x[i] = -inf;
   }
   return x;
-}
-template <class T>
-reals rounded(const reals& x) {
-  return support::to_double(support::as<T>(x));
 }
 support::limits sparse(support::limits l) {  // -inf gives zeros
   l.zeros = 0.5;
@@ -151,42 +127,6 @@ void check_loss(const clusters& b, std::size_t n, layout how) {
   }
 }
 
-// Values of size 1, other in each row; never near zero where a norm would not be telling.
-template <class T>
-reals plain_rows(std::size_t count, double shift) {
-  reals x(count);
-  for (std::size_t i = 0; i < count; ++i)
-    x[i] = std::sin(3.0 * static_cast<double>(i) + shift) + shift;
-  return rounded<T>(x);
-}
-
-template <class T>
-void check_norms(const clusters& b, std::size_t n, layout how) {
-  constexpr double eps = 1e-6;
-  const reals x = plain_rows<T>(rows * n, 0.25), w = plain_rows<T>(n, 1.5),
-              g = plain_rows<T>(rows * n, 0.5);
-  sheet<T> in(rows, n, how, x), weight(1, n, how, w), dy(rows, n, how, g), y(rows, n, how),
-      dx(rows, n, how), z(rows, n, how), dw(1, n, how, reals(n));
-  expect_clusters(b, 3, [&] {
-    ds::ops::rms_norm(b, in.matrix(), weight.vector(), y.matrix(), eps);
-    ds::ops::rms_norm_backward(b, ds::rms_norm_inputs{in.matrix(), weight.vector()}, dy.matrix(),
-                               ds::rms_norm_gradients{dx.matrix(), dw.vector()}, eps);
-    ds::ops::layer_norm(b, in.matrix(), ds::layer_norm_affine{weight.vector(), weight.vector()},
-                        z.matrix(), eps);
-  });
-  const std::string where = named<T>(n);
-  const auto near = row_cases::element_limits(type_of<T>, 16);
-  const auto compared = [&](const char* op, const sheet<T>& got, const reals& want) {
-    support::limits l = near;
-    l.c = -1;
-    support::expect(op, where, support::compare(l, got.values(), want, n));
-    CHECK(got.clean());
-  };
-  compared("rms_norm", y, oracle::rms_norm(x, w, n, eps));
-  compared("rms_norm", dx, oracle::rms_norm_backward(x, w, g, eps).dx);
-  compared("layer_norm", z, oracle::layer_norm(x, w, w, eps));
-}
-
 // Of kl_divergence and distillation: p of rows that add up to 1, -inf in both rows alike.
 template <class T>
 struct pair_of_rows {
@@ -242,16 +182,9 @@ void check_divergences(const clusters& b, std::size_t n, layout how) {
                   support::compare(l, got.second, gradients, gradients.size() / 2));
   for (std::size_t i = 0; i < losses.size(); ++i) {
     const bool near = std::fabs(got.first[i] - losses[i]) <= 1e-4 * std::fabs(losses[i]);
-    CHECK_MESSAGE(near, named<T>(n), " loss ", i, ": ", got.first[i], ", expected ", losses[i]);
+    CHECK_MESSAGE(
+        near, support::text(named<T>(n) + " loss", i, "is", got.first[i], "expected", losses[i]));
   }
-}
-
-template <class F>
-void every_type(std::size_t i, const F& f) {
-  f(float{}, layout::contiguous);
-  f(float{}, layout::offset);
-  if (i % 2 == 0) f(ds::bf16{}, layout::padded);
-  if (i % 2 == 1) f(ds::f16{}, layout::padded);
 }
 
 }  // namespace
@@ -271,14 +204,6 @@ TEST_CASE("clusters: the gradient of cross-entropy") {
     every_type(i, [&](auto type, layout how) { check_loss<decltype(type)>(b, lengths[i], how); });
   }
   facets("cross_entropy", {"gradient"});
-}
-
-TEST_CASE("clusters: norms") {
-  const clusters b;
-  for (const std::size_t n : {16386U, 40001U, 131072U}) {
-    every_type(n % 4, [&](auto type, layout how) { check_norms<decltype(type)>(b, n, how); });
-  }
-  facets("rms_norm", {"forward"});
 }
 
 TEST_CASE("clusters: divergences and distillation") {

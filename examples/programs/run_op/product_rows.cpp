@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// run_op: gemm, grouped_gemm, their gradients, sums of columns, the product of int8 matrices.
+// run_op: gemm, grouped_gemm, masked_grouped_gemm, their gradients, sums of columns, the product of
+// int8 matrices.
 #include "run_op/op_rows.hpp"
 
 #include "deepseek/backend/cpu/kernels/int8.hpp"
+#include "deepseek/ops/masked_grouped_gemm.hpp"
 
 namespace run_op {
 namespace {
@@ -50,6 +52,31 @@ struct grouped_gemm_backward {
     auto dw = like(w);
     ds::ops::grouped_gemm_backward(b, ds::grouped_gemm_inputs{x, w, offsets}, dout,
                                    ds::grouped_gemm_gradients{dx, dw});
+    out.add("dx", dx);
+    out.add("dw", dw);
+  }
+};
+
+// Rows that are not there stay zeros in the results.
+struct masked_grouped_gemm {
+  template <class T>
+  static void run(const auto& b, op_case& in, results& out) {
+    const auto x = in.read<T, 3>("x"), w = in.read<T, 3>("w");
+    const auto counts = in.read_ids<1>("counts");
+    array<T, 3> y({x.extent(0), x.extent(1), w.extent(2)});
+    ds::ops::masked_grouped_gemm(b, x, w, counts, y);
+    out.add("out", y);
+  }
+};
+
+struct masked_grouped_gemm_backward {
+  template <class T>
+  static void run(const auto& b, op_case& in, results& out) {
+    const auto x = in.read<T, 3>("x"), w = in.read<T, 3>("w"), dout = in.read<T, 3>("dout");
+    const auto counts = in.read_ids<1>("counts");
+    auto dx = like(x), dw = like(w);
+    ds::ops::masked_grouped_gemm_backward(b, ds::masked_grouped_gemm_inputs{x, w, counts}, dout,
+                                          ds::grouped_gemm_gradients{dx, dw});
     out.add("dx", dx);
     out.add("dw", dw);
   }
@@ -154,6 +181,8 @@ std::span<const op_row> product_rows() {
       row_of<gemm_backward>("gemm_backward"),
       row_of<grouped_gemm>("grouped_gemm"),
       row_of<grouped_gemm_backward>("grouped_gemm_backward"),
+      row_of<masked_grouped_gemm>("masked_grouped_gemm"),
+      row_of<masked_grouped_gemm_backward>("masked_grouped_gemm_backward"),
       row_of<add_column_sums>("add_column_sums"),
       {"int8_gemm", &int8_gemm},
   };

@@ -15,9 +15,11 @@
 
 namespace deepseek::math {
 
-// As a variable: device code may read one, but not call std::numeric_limits.
+// As variables: device code may read one, but not call std::numeric_limits.
 template <std::floating_point T>
 inline constexpr T infinity = std::numeric_limits<T>::infinity();
+template <std::floating_point T>
+inline constexpr T not_a_number = std::numeric_limits<T>::quiet_NaN();
 
 template <std::floating_point T>
 DEEPSEEK_HOST_DEVICE inline T sigmoid(T x) {

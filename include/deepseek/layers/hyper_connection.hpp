@@ -43,9 +43,10 @@ template <index_t W, index_t Wide, index_t Scales, text Name>
 struct hyper_weights {
   static constexpr index_t out = W;
   static constexpr const char* label = "";
-  static constexpr auto fn_name = joined(Name, text("_fn")),
-                        base_name = joined(Name, text("_base")),
-                        scale_name = joined(Name, text("_scale"));
+  // One by one: texts of other lengths are other types.
+  static constexpr auto fn_name = joined(Name, text("_fn"));
+  static constexpr auto base_name = joined(Name, text("_base"));
+  static constexpr auto scale_name = joined(Name, text("_scale"));
 
   template <class T, class S>
   struct parameters {

@@ -2,7 +2,7 @@
 // any_pattern: a pattern chosen at run time, from a file or an option: any_pattern(local<64>{}).
 // Attention is compiled once for all that it may hold. It asks through a virtual call for each tile
 // and row, and binding it to a head allocates: a model that knows its pattern names the type. Host
-// only. Cost: that of what it holds.
+// only: the cuda backend refuses it when it is compiled. Cost: that of what it holds.
 #pragma once
 
 #include "deepseek/pattern/pattern.hpp"

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // add_term_columns(b, rows, term, out): out[j] += sum over rows of term(row, j), in two passes of
 // fixed order: slabs of 64 rows, then the slabs, so bits do not depend on the device. out is a
-// vector, or has an add_to_column. The column sums of a matrix (add_column_sums, see ops/gemm.hpp)
-// are its first use.
+// vector, or has an add_to_column. A term that reads rows at multiples of 16 bytes has runs():
+//   static constexpr int count;       columns that a thread has; a sum each
+//   bool runs() const                 asked on the host: every row moves whole (vectors.hpp)
+//   add_run(row, first, sums)         sums[k] += term(row, first + k)
+// with the same bits. The column sums of a matrix (add_column_sums, see ops/gemm.hpp) are its first
+// use.
 #pragma once
 
 #include "deepseek/backend/cuda/elementwise.hpp"
+#include "deepseek/backend/cuda/vectors.hpp"
 #include "deepseek/core/dtype.hpp"
 #include "deepseek/ops/gemm.hpp"
 
@@ -34,6 +39,29 @@ struct slabs {
     typename Partial::value_type sum{};
     for (index_t row = s * slab; row < last; ++row) sum += term(row, j);
     partial(s, j) = sum;
+  }
+};
+// The same with 16 bytes at a time: each thread has Term::count neighbouring columns.
+template <class Term, class Partial>
+struct slabs_of_runs {
+  static constexpr int threads = 256, count = Term::count;
+  index_t rows;
+  Term term;
+  Partial partial;  // [slabs, columns], whole runs
+
+  DEEPSEEK_HOST_DEVICE index_t tiles() const {
+    return (partial.extent(1) + threads * count - 1) / (threads * count);
+  }
+  index_t blocks() const { return partial.extent(0) * tiles(); }
+  template <class Block>
+  DEEPSEEK_HOST_DEVICE void operator()(const Block& block) const {
+    const index_t s = block.index() / tiles();
+    const index_t first = (block.index() % tiles() * threads + block.rank()) * count;
+    if (first >= partial.extent(1)) return;
+    const index_t last = (s + 1) * slab < rows ? (s + 1) * slab : rows;
+    typename Partial::value_type sums[count]{};
+    for (index_t row = s * slab; row < last; ++row) term.add_run(row, first, sums);
+    for (int k = 0; k < count; ++k) partial(s, first + k) = sums[k];
   }
 };
 // A term may be a struct of several sums; what they are added to then has an overload of its own.
@@ -69,11 +97,30 @@ struct total {
 };
 template <class X, class Sum>
 struct element_term {
+  static constexpr int count = vector_length<typename X::value_type>;
   X x;
   DEEPSEEK_HOST_DEVICE Sum operator()(index_t row, index_t j) const {
     return static_cast<Sum>(x(row, j));
   }
+  bool runs() const { return moves_whole(x); }
+  DEEPSEEK_HOST_DEVICE void add_run(index_t row, index_t first, Sum* sums) const {
+    alignas(vector_bytes) typename X::value_type xs[count];
+    load_run<count>(&x(row, first), xs);
+    for (int k = 0; k < count; ++k) sums[k] += static_cast<Sum>(xs[k]);
+  }
 };
+
+// Whether the slabs were added up so.
+template <class B, class Term, class Partial>
+bool add_runs(const B& b, index_t rows, const Term& term, const Partial& partial) {
+  if constexpr (requires { term.runs(); }) {
+    if (partial.extent(1) % Term::count != 0 || !term.runs()) return false;
+    b.launch(slabs_of_runs<Term, Partial>{rows, term, partial});
+    return true;
+  } else {
+    return false;
+  }
+}
 
 }  // namespace cuda_column_sums
 
@@ -84,7 +131,9 @@ void add_term_columns(const B& b, index_t rows, const Term& term, const Out& out
   const index_t columns = out.extent(0), count = blocks_of(rows, cuda_column_sums::slab);
   const scope freed(b.workspace());
   const Partial partial = b.workspace().template make<sum, dyn, dyn>(count, columns);
-  b.launch(cuda_column_sums::slabs<Term, Partial>{rows, term, partial});
+  if (!cuda_column_sums::add_runs(b, rows, term, partial)) {
+    b.launch(cuda_column_sums::slabs<Term, Partial>{rows, term, partial});
+  }
   b.launch(cuda_column_sums::total<Partial, Out>{partial, out});
 }
 

@@ -14,6 +14,7 @@
 #include "deepseek/backend/cuda/tile_map.cuh"
 
 #include <memory>
+#include <type_traits>
 
 namespace deepseek {
 
@@ -60,6 +61,11 @@ class basic_cuda {
 
   template <class Kernel>
   void launch(const Kernel& kernel) const {
+    static_assert(
+        std::is_trivially_copy_constructible_v<Kernel> && std::is_trivially_destructible_v<Kernel>,
+        "deepseek::cuda: a kernel gets its arguments as plain bytes, and one of them owns "
+        "memory of the host; any_pattern does: name the pattern's type, or pass a "
+        "given_mask");
     const index_t blocks = kernel.blocks();
     if (blocks <= 0) return;
     before_work();

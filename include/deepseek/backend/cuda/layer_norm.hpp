@@ -51,13 +51,27 @@ struct both_sums {
 template <class X, class DY, class M>
 struct terms {
   using sum = decltype(M::value_type::mean);
+  using T = typename X::value_type;
+  using D = typename DY::value_type;
+  static constexpr int count = run_length<T, D>();
   X x;
   DY dy;
   M m;
   DEEPSEEK_HOST_DEVICE both_sums<sum> operator()(index_t row, index_t j) const {
+    return term(dy(row, j), x(row, j), m(row));
+  }
+  bool runs() const { return moves_whole(x) && moves_whole(dy); }
+  DEEPSEEK_HOST_DEVICE void add_run(index_t row, index_t first, both_sums<sum>* sums) const {
+    alignas(vector_bytes) T xs[count];
+    alignas(vector_bytes) D ds[count];
+    load_run<count>(&x(row, first), xs);
+    load_run<count>(&dy(row, first), ds);
     const auto at = m(row);
-    const sum d = static_cast<sum>(dy(row, j));
-    return {d * ((static_cast<sum>(x(row, j)) - at.mean) * at.scale), d};
+    for (int k = 0; k < count; ++k) sums[k] += term(ds[k], xs[k], at);
+  }
+  DEEPSEEK_HOST_DEVICE static both_sums<sum> term(D d, T v, const row_moments<sum>& at) {
+    const sum slope = static_cast<sum>(d);
+    return {slope * ((static_cast<sum>(v) - at.mean) * at.scale), slope};
   }
 };
 template <class DW, class DBias>
@@ -123,6 +137,95 @@ struct held_forward {
   }
 };
 
+template <class X, class M>
+struct held_moments {
+  static constexpr int count = run_length<typename X::value_type>();
+  X x;
+  M m;
+  double eps;
+  template <class Team>
+  DEEPSEEK_HOST_DEVICE void operator()(const Team& team, index_t row, const row_span& span) const {
+    using T = typename X::value_type;
+    using A = decltype(M::value_type::mean);
+    held_row<T, count> held;
+    held.load(team, slice(x, row), span);
+    const auto sum_of = [&](const auto& f) {
+      return held.sum(team, span, [&](T v) { return f(static_cast<A>(v)); });
+    };
+    const auto found = row_moments_by(sum_of, static_cast<A>(span.n), static_cast<A>(eps));
+    if (team.rank() == 0) m(row) = found;
+  }
+};
+// m(row) of each row of x.
+template <class B, class X, class M>
+void find_moments(const B& b, const X& x, const M& m, double eps) {
+  if constexpr (may_be_held<typename X::value_type>) {
+    const row_shape shape{x.extent(0), x.extent(1), moves_whole(x)};
+    if (run_each_held_row(b, shape, held_moments<X, M>{x, m, eps})) return;
+  }
+  run_each_row(b, x.extent(0), x.extent(1), moments_of<X, M>{x, m, eps});
+}
+
+// Both rows are held, and each weight is read twice (the second time from the cache).
+template <class In, class DY, class DX, class M>
+struct held_backward {
+  using X = std::remove_cvref_t<decltype(std::declval<In>().x)>;
+  using W = std::remove_cvref_t<decltype(std::declval<In>().w)>;
+  using T = typename X::value_type;
+  using D = typename DY::value_type;
+  using A = decltype(M::value_type::mean);
+  static constexpr int count = run_length<T, typename W::value_type, D, typename DX::value_type>();
+  In in;
+  DY dy;
+  DX dx;
+  M m;
+
+  // Of g = dy w and g xhat.
+  struct means {
+    A plain = 0, mixed = 0;
+    DEEPSEEK_HOST_DEVICE means& operator+=(const means& o) {
+      plain += o.plain;
+      mixed += o.mixed;
+      return *this;
+    }
+    DEEPSEEK_HOST_DEVICE friend means operator+(means a, const means& b) { return a += b; }
+  };
+  template <class Team>
+  DEEPSEEK_HOST_DEVICE void operator()(const Team& team, index_t row, const row_span& span) const {
+    held_row<T, count> held_x;
+    held_row<D, count> held_dy;
+    held_x.load(team, slice(in.x, row), span);
+    held_dy.load(team, slice(dy, row), span);
+    const auto to = slice(dx, row);
+    const auto of = m(row);
+    const auto hat = [&](T v) { return (static_cast<A>(v) - of.mean) * of.scale; };
+    means mean;
+    each_of_both(team, span, held_x, held_dy, [&](int first, const T* xs, const D* ds) {
+      alignas(vector_bytes) typename W::value_type weight[count];
+      load_part<count>(in.w, first, span, weight);
+      for (int k = 0; k < count; ++k) {
+        if (first + k >= span.n) continue;
+        const A g = static_cast<A>(ds[k]) * static_cast<A>(weight[k]);
+        mean += means{g, g * hat(xs[k])};
+      }
+    });
+    mean = team.sum(mean);
+    mean.plain /= static_cast<A>(span.n);
+    mean.mixed /= static_cast<A>(span.n);
+    each_of_both(team, span, held_x, held_dy, [&](int first, const T* xs, const D* ds) {
+      alignas(vector_bytes) typename W::value_type weight[count];
+      alignas(vector_bytes) typename DX::value_type result[count];
+      load_part<count>(in.w, first, span, weight);
+      for (int k = 0; k < count; ++k) {
+        const A g = static_cast<A>(ds[k]) * static_cast<A>(weight[k]);
+        result[k] = static_cast<typename DX::value_type>(
+            of.scale * (g - mean.plain - hat(xs[k]) * mean.mixed));
+      }
+      store_part<count>(to, first, span, result);
+    });
+  }
+};
+
 }  // namespace cuda_layer_norm
 
 template <DeviceBackend B, class X, class Affine, class Y>
@@ -152,10 +255,17 @@ void layer_norm_backward_impl(const B& b, const In& in, const DY& dy, const Out&
   const index_t n = in.x.extent(0), dim = in.x.extent(1);
   const scope freed(b.workspace());
   const M m = b.workspace().template make<row_moments<sum>, dyn>(n);
-  run_each_row(b, n, dim, cuda_layer_norm::moments_of<X, M>{in.x, m, eps});
+  cuda_layer_norm::find_moments(b, in.x, m, eps);
   // Before dx, which may lie over dy.
   add_term_columns(b, n, cuda_layer_norm::terms<X, DY, M>{in.x, dy, m},
                    cuda_layer_norm::gradients<DW, DBias>{out.dw, out.dbias});
+  if constexpr (may_be_held<sum, typename X::value_type, typename decltype(in.w)::value_type,
+                            typename DY::value_type, typename DX::value_type>) {
+    const row_shape shape{
+        n, dim, moves_whole(in.x) && moves_whole(in.w) && moves_whole(dy) && moves_whole(out.dx)};
+    const cuda_layer_norm::held_backward<In, DY, DX, M> held{in, dy, out.dx, m};
+    if (run_each_held_row(b, shape, held)) return;
+  }
   run_each_row(b, n, dim, cuda_layer_norm::backward<In, DY, DX, M>{in, dy, out.dx, m});
 }
 

@@ -37,15 +37,50 @@ struct scales {
   }
 };
 
+template <class X, class R>
+struct held_scales {
+  static constexpr int count = run_length<typename X::value_type>();
+  X x;
+  R r;
+  double eps;
+  template <class Team>
+  DEEPSEEK_HOST_DEVICE void operator()(const Team& team, index_t row, const row_span& span) const {
+    using T = typename X::value_type;
+    using A = typename R::value_type;
+    held_row<T, count> held;
+    held.load(team, slice(x, row), span);
+    const auto sum_of = [&](const auto& f) {
+      return held.sum(team, span, [&](T v) { return f(static_cast<A>(v)); });
+    };
+    const A scale = inverse_rms_by(sum_of, static_cast<A>(span.n), static_cast<A>(eps));
+    if (team.rank() == 0) r(row) = scale;
+  }
+};
+
 // dy * xhat: what dw is the column sums of.
 template <class X, class DY, class R>
 struct weight_term {
   using sum = typename R::value_type;
+  using T = typename X::value_type;
+  using D = typename DY::value_type;
+  static constexpr int count = run_length<T, D>();
   X x;
   DY dy;
   R r;
   DEEPSEEK_HOST_DEVICE sum operator()(index_t row, index_t j) const {
-    return static_cast<sum>(dy(row, j)) * (static_cast<sum>(x(row, j)) * r(row));
+    return term(dy(row, j), x(row, j), r(row));
+  }
+  bool runs() const { return moves_whole(x) && moves_whole(dy); }
+  DEEPSEEK_HOST_DEVICE void add_run(index_t row, index_t first, sum* sums) const {
+    alignas(vector_bytes) T xs[count];
+    alignas(vector_bytes) D ds[count];
+    load_run<count>(&x(row, first), xs);
+    load_run<count>(&dy(row, first), ds);
+    const sum scale = r(row);
+    for (int k = 0; k < count; ++k) sums[k] += term(ds[k], xs[k], scale);
+  }
+  DEEPSEEK_HOST_DEVICE static sum term(D d, T v, sum scale) {
+    return static_cast<sum>(d) * (static_cast<sum>(v) * scale);
   }
 };
 
@@ -142,6 +177,16 @@ struct held_backward {
   }
 };
 
+// r(row) of each row of x.
+template <class B, class X, class R>
+void find_scales(const B& b, const X& x, const R& r, double eps) {
+  if constexpr (may_be_held<typename X::value_type>) {
+    const row_shape shape{x.extent(0), x.extent(1), moves_whole(x)};
+    if (run_each_held_row(b, shape, held_scales<X, R>{x, r, eps})) return;
+  }
+  run_each_row(b, x.extent(0), x.extent(1), scales<X, R>{x, r, eps});
+}
+
 }  // namespace cuda_rms_norm
 
 template <DeviceBackend B, class X, class W, class Y>
@@ -166,7 +211,7 @@ void rms_norm_backward_impl(const B& b, const In& in, const DY& dy, const Out& o
   const index_t n = in.x.extent(0), dim = in.x.extent(1);
   const scope freed(b.workspace());
   const R r = b.workspace().template make<sum, dyn>(n);
-  run_each_row(b, n, dim, cuda_rms_norm::scales<X, R>{in.x, r, eps});
+  cuda_rms_norm::find_scales(b, in.x, r, eps);
   // Before dx, which may lie over dy.
   add_term_columns(b, n, cuda_rms_norm::weight_term<X, DY, R>{in.x, dy, r}, out.dw);
   if constexpr (may_be_held<typename X::value_type, typename decltype(in.w)::value_type,

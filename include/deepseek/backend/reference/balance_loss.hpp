@@ -9,6 +9,12 @@
 
 namespace deepseek {
 
+// Not a lambda: a host-device function calls it.
+struct count_in {
+  double* of;
+  DEEPSEEK_HOST_DEVICE void operator()(index_t d) const { of[d] += 1; }
+};
+
 // visit(first, last, f, weight) for each sequence with tokens: L is the sum over these of weight
 // times the sum over their tokens and experts i of f(i / group_size) s_i.
 template <class Scores, class Ids, class Spec, class Visit>
@@ -31,7 +37,7 @@ void for_balanced_sequences(const reference& b, const balance_inputs<Scores, Ids
     if (first == last) continue;
     for (index_t d = 0; d < groups; ++d) f(d) = 0;
     for (index_t t = first; t < last; ++t) {
-      count_token(in.ids, t, size, spec.count, [&](index_t d) { f(d) += 1; });
+      count_token(in.ids, t, size, spec.count, count_in{f.data()});
     }
     const double n = static_cast<double>(last - first);
     visit(first, last, f, spec.alpha * static_cast<double>(groups) / (most * n * n * counted));

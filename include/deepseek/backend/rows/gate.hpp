@@ -8,8 +8,6 @@
 #include "deepseek/core/math.hpp"
 #include "deepseek/ops/gate.hpp"
 
-#include <limits>
-
 namespace deepseek {
 
 inline constexpr double gate_sum_floor = 1e-20;  // keeps the division finite when all underflow
@@ -19,7 +17,7 @@ DEEPSEEK_HOST_DEVICE void gate_softmax_row(const P& s) {
   using T = typename P::value_type;
   using A = accumulate_t<T>;
   const index_t experts = s.extent(0);
-  A top = -std::numeric_limits<A>::infinity(), sum = 0;
+  A top = -math::infinity<A>, sum = 0;
   for (index_t e = 0; e < experts; ++e)
     top = static_cast<A>(s(e)) > top ? static_cast<A>(s(e)) : top;
   for (index_t e = 0; e < experts; ++e) {
@@ -47,7 +45,7 @@ template <class C>
 DEEPSEEK_HOST_DEVICE auto group_value(const C& choice, index_t first, index_t size,
                                       group_score how) {
   using A = typename C::value_type;
-  A best = -std::numeric_limits<A>::infinity(), second = best;
+  A best = -math::infinity<A>, second = best;
   for (index_t e = first; e < first + size; ++e) {
     const A c = choice(e);
     second = c > best ? best : c > second ? c : second;
@@ -64,7 +62,7 @@ DEEPSEEK_HOST_DEVICE void strike_groups(const C& values, const gate_rule& rule) 
     for (index_t g = 0; g < rule.groups; ++g) {
       if (values(g) == values(g) && (worst < 0 || !(values(g) > values(worst)))) worst = g;
     }
-    values(worst) = std::numeric_limits<typename C::value_type>::quiet_NaN();
+    values(worst) = math::not_a_number<typename C::value_type>;
   }
 }
 
@@ -74,8 +72,7 @@ DEEPSEEK_HOST_DEVICE void mask_groups(const C& choice, const C& values, const ga
   const index_t size = choice.extent(0) / rule.groups;
   for (index_t g = 0; g < rule.groups; ++g) {
     values(g) = group_value(choice, g * size, size, rule.group);
-    if (values(g) != values(g))
-      values(g) = -std::numeric_limits<typename C::value_type>::infinity();
+    if (values(g) != values(g)) values(g) = -math::infinity<typename C::value_type>;
   }
   strike_groups(values, rule);
   for (index_t e = 0; e < choice.extent(0); ++e) {
@@ -92,7 +89,7 @@ DEEPSEEK_HOST_DEVICE void gate_choose_row(const S& s, const Bias& bias, const I&
   for (index_t e = 0; e < experts; ++e) {
     A c = static_cast<A>(static_cast<accumulate_t<typename S::value_type>>(s(e)));
     if constexpr (!std::is_same_v<Bias, none>) c += static_cast<A>(bias(e));
-    choice(e) = c != c ? -std::numeric_limits<A>::infinity() : c;
+    choice(e) = c != c ? -math::infinity<A> : c;
   }
   if (rule.top_groups < rule.groups) mask_groups(choice, values, rule);
   if (ids.extent(0) > 0) top_k_ids(choice, ids);
