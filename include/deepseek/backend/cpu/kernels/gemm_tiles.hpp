@@ -19,10 +19,12 @@
 
 namespace deepseek::kernels {
 
-// Sizes, measured on a Granite Rapids core (2 MiB second cache): bytes of a block of A, rows of it,
-// bytes of sums that wait, and of panels that are made for rows of several blocks.
+// Sizes, measured on a Xeon of 2026 (2 MiB second cache): bytes of a block of A where it is a part
+// of k and where it is all, rows of it, bytes of sums that wait, and of panels that are made for
+// rows of several blocks.
 struct tile_blocks {
-  static constexpr std::ptrdiff_t a = 3 << 18, rows = 512, sums = 4 << 20, panels = 4 << 20;
+  static constexpr std::ptrdiff_t a = 3 << 18, whole = 1 << 20, rows = 512;
+  static constexpr std::ptrdiff_t sums = 4 << 20, panels = 4 << 20;
   // Steps that meet a panel before the next strip comes: with many strips what the first cache
   // holds.
   static constexpr std::ptrdiff_t chunk(std::ptrdiff_t m) { return m >= 256 ? 128 : 1024; }
@@ -33,14 +35,19 @@ template <class Form>
 constexpr std::ptrdiff_t tile_block_rows(std::ptrdiff_t rows) {
   return dot_block(rows, tile_blocks::rows, Form::rows);
 }
-// Steps of k of a block.
+// Steps of k of a block of so many rows: all that there are, or nearly even parts.
 template <class Form>
-constexpr std::ptrdiff_t tile_block_steps(std::ptrdiff_t rows) {
-  constexpr std::ptrdiff_t least = 256;
-  const std::ptrdiff_t steps = tile_blocks::a / (std::max(rows, std::ptrdiff_t{1}) * 4);
-  return std::max(steps / least * least, least);
+constexpr std::ptrdiff_t tile_block_steps(std::ptrdiff_t rows, std::ptrdiff_t steps) {
+  constexpr std::ptrdiff_t unit = 16 * simd::tile_words;
+  const std::ptrdiff_t row_step = std::max<std::ptrdiff_t>(rows, 1) * dot_size<Form>::left_bytes;
+  if (steps * row_step <= tile_blocks::whole) return std::max<std::ptrdiff_t>(steps, 1);
+  const std::ptrdiff_t most = std::max(tile_blocks::a / row_step / unit * unit, unit);
+  const std::ptrdiff_t parts = (steps + most - 1) / most;
+  return ((steps + parts - 1) / parts + unit - 1) / unit * unit;
 }
-static_assert(tile_block_rows<bf16_tiles>(513) == 288 && tile_block_steps<bf16_tiles>(128) == 1536);
+static_assert(tile_block_rows<bf16_tiles>(513) == 288);
+static_assert(tile_block_steps<bf16_tiles>(128, 2048) == 2048 &&
+              tile_block_steps<bf16_tiles>(512, 2048) == 256);
 
 struct tile_sums;
 
@@ -100,7 +107,7 @@ void multiply_tile_columns(const P& p, gemm_part at) {
   using sum = typename form::sum;
   constexpr std::ptrdiff_t columns = dot_size<form>::columns;
   const std::ptrdiff_t rows = at.m1 - at.m0, steps = dot_steps<form>(p.shape.k),
-                       deep = tile_block_steps<form>(rows), panel = rows * columns;
+                       deep = tile_block_steps<form>(rows, steps), panel = rows * columns;
   const bool once = steps <= deep;
   const std::ptrdiff_t panels = once ? 1 : (at.n1 - at.n0 + columns - 1) / columns;
   sum* const sums = scratch<tile_sums, sum>(static_cast<std::size_t>(panels * panel));
