@@ -22,7 +22,7 @@ void sweep(const B& b, const std::string& where, std::size_t at_most) {
     p.n = lengths[row[0]], p.m = lengths[row[1]], p.d = widths[row[2]], p.dv = widths[row[3]];
     p.h = heads[row[4]][0], p.hk = heads[row[4]][1];
     const layout how = layouts[row[5]];
-    const std::string name = text(p, where + " " + to_string(how));
+    const std::string name = case_name(p, where + " " + to_string(how));
     if (++done % 2 == 0) {
       run<T>(b, p, everyone{}, all_rule(), name + " everyone", wanted::forward, how);
     } else {

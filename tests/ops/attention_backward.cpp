@@ -44,10 +44,10 @@ TEST_CASE("attention backward: 4-point differences in double") {
       {.n = 6, .m = 6, .h = 1, .hk = 1, .d = 9, .dv = 3},
   };
   for (const problem& p : shapes) {
-    differences(cpu(), p, causal{}, text(p, "cpu causal"));
-    differences(cpu(), p, local<1>{}, text(p, "cpu local"));
-    differences(reference(), p, everyone{}, text(p, "reference everyone"));
-    differences(reference(), p, both<causal, local<2>>{}, text(p, "reference both"));
+    differences(cpu(), p, causal{}, case_name(p, "cpu causal"));
+    differences(cpu(), p, local<1>{}, case_name(p, "cpu local"));
+    differences(reference(), p, everyone{}, case_name(p, "reference everyone"));
+    differences(reference(), p, both<causal, local<2>>{}, case_name(p, "reference both"));
   }
   support::facet("attention", "gradient");
 }
@@ -63,7 +63,7 @@ TEST_CASE("attention backward: against the oracle") {
     p.n = lengths[row[0]], p.m = lengths[row[1]], p.d = widths[row[2]], p.dv = widths[row[3]];
     p.h = heads[row[4]][0], p.hk = heads[row[4]][1];
     const layout how = layouts[row[5]];
-    const std::string name = text(p, to_string(how));
+    const std::string name = case_name(p, to_string(how));
     if (++done % 3 == 0) {
       run<float>(one, p, everyone{}, all_rule(), name + " f32", wanted::gradients, how);
     } else if (done % 3 == 1) {
@@ -78,6 +78,6 @@ TEST_CASE("attention backward: against the oracle") {
 
 TEST_CASE("attention backward: 16-bit types on the reference backend") {
   const problem p{.n = 20, .m = 24, .h = 4, .hk = 2, .d = 16, .dv = 8};
-  run<bf16>(reference(), p, causal{}, causal_rule(), text(p, "bf16"), wanted::gradients);
-  run<f16>(reference(), p, causal{}, causal_rule(), text(p, "f16"), wanted::gradients);
+  run<bf16>(reference(), p, causal{}, causal_rule(), case_name(p, "bf16"), wanted::gradients);
+  run<f16>(reference(), p, causal{}, causal_rule(), case_name(p, "f16"), wanted::gradients);
 }

@@ -27,7 +27,7 @@ void sizes(const std::string& where, std::size_t at_most) {
     p.n = lengths[row[0]], p.m = lengths[row[1]], p.d = widths[row[2]], p.dv = widths[row[3]];
     p.h = heads[row[4]][0], p.hk = heads[row[4]][1];
     const layout how = layouts[row[5]];
-    run<T>(b, p, any_pattern(causal{}), causal_rule(), text(p, where + " " + to_string(how)),
+    run<T>(b, p, any_pattern(causal{}), causal_rule(), case_name(p, where + " " + to_string(how)),
            wanted::gradients, how);
   }
 }
@@ -65,7 +65,7 @@ TEST_CASE("attention 16 bits: patterns") {
         [&](index_t h, index_t q, index_t k, index_t m) {
           return k <= q && (window(h, q, k, m) || draws(h, q, k, m));
         },
-        text(p, "bf16 union"), wanted::gradients);
+        case_name(p, "bf16 union"), wanted::gradients);
   }
 }
 

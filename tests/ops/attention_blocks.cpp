@@ -68,9 +68,11 @@ TEST_CASE("attention blocks: the dense oracle with the same mask") {
   for (const problem& p : problems) {
     const lists l(p, start_of(p));
     const looking_back back(causal{}, l.pattern(p.h));
-    run<float>(b, p, back, rule_of(p, l, true), text(p, "blocks causal f32"), wanted::gradients);
-    run<double>(b, p, back, rule_of(p, l, true), text(p, "blocks causal f64"), wanted::gradients);
-    run<double>(b, p, l.pattern(p.h), rule_of(p, l, false), text(p, "blocks f64"),
+    run<float>(b, p, back, rule_of(p, l, true), case_name(p, "blocks causal f32"),
+               wanted::gradients);
+    run<double>(b, p, back, rule_of(p, l, true), case_name(p, "blocks causal f64"),
+                wanted::gradients);
+    run<double>(b, p, l.pattern(p.h), rule_of(p, l, false), case_name(p, "blocks f64"),
                 wanted::gradients);
   }
 }

@@ -41,7 +41,7 @@ struct problem {
   modifier change = {};
 };
 
-inline std::string text(const problem& p, const std::string& rest) {
+inline std::string case_name(const problem& p, const std::string& rest) {
   return support::text("n", p.n, "m", p.m, "h", p.h, "hk", p.hk, "d", p.d, "dv", p.dv, "start",
                        p.start, "sequences", p.query_offsets.size()) +
          " " + rest;

@@ -39,7 +39,7 @@ TEST_CASE("attention patterns: a given mask") {
   const rule sees = [&](index_t, index_t q, index_t k, index_t) {
     return table[static_cast<std::size_t>(q * 75 + k)] != 0;
   };
-  run<float>(cpu(), p, mask, sees, text(p, "given mask cpu f32"), wanted::gradients);
-  run<double>(cpu(), p, mask, sees, text(p, "given mask cpu f64"), wanted::gradients);
-  run<double>(reference(), p, mask, sees, text(p, "given mask reference"), wanted::gradients);
+  run<float>(cpu(), p, mask, sees, case_name(p, "given mask cpu f32"), wanted::gradients);
+  run<double>(cpu(), p, mask, sees, case_name(p, "given mask cpu f64"), wanted::gradients);
+  run<double>(reference(), p, mask, sees, case_name(p, "given mask reference"), wanted::gradients);
 }

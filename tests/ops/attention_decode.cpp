@@ -28,7 +28,7 @@ using ds::index_t;
 struct sizes {
   index_t keys, heads, kv_heads, d, dv;
 };
-std::string text(const sizes& s) {
+std::string case_name(const sizes& s) {
   return support::text("keys", s.keys, "heads", s.heads, "kv", s.kv_heads, "d", s.d, "dv", s.dv);
 }
 
@@ -117,9 +117,9 @@ void decodes_as_prefilled(decode_case<T>& c, const P& pattern, const std::string
     for (int threads : {1, 2, 3, 8}) {
       const ds::cpu b({.threads = threads});
       const auto got = c.run(b, pattern, decode_case<T>::queries - count, count);
-      support::expect_true("attention",
-                           text(c.at) + support::text("queries", count, "threads", threads) + name,
-                           got == expected, "other bits than in a prefill");
+      support::expect_true(
+          "attention", case_name(c.at) + support::text("queries", count, "threads", threads) + name,
+          got == expected, "other bits than in a prefill");
     }
   }
 }

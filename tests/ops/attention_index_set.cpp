@@ -81,7 +81,7 @@ TEST_CASE("attention index_set: equals dense attention with the same mask") {
         const auto row = backwards.ids.begin() + i * most;
         std::reverse(row, row + most);
       }
-      const std::string name = text(p, support::text("listed", most));
+      const std::string name = case_name(p, support::text("listed", most));
       run<float>(threaded, p, table.ascending(), table.seen(p), name + " f32", wanted::gradients);
       run<double>(threaded, p, table.ascending(), table.seen(p), name + " f64", wanted::gradients,
                   layout::heads_first);

@@ -175,7 +175,7 @@ TEST_CASE("attention limits: zero sizes") {
     for (auto* g : {&a.dq, &a.dk, &a.dv}) {
       for (float e : g->values()) holds = holds && std::isfinite(e) && (p.n > 0 || e == 0);
     }
-    support::expect_true("attention", text(p, "zero"), holds, "not zeros");
+    support::expect_true("attention", case_name(p, "zero"), holds, "not zeros");
   };
   for (const auto& s : sizes) {
     const problem p{.n = s[0], .m = s[1], .h = s[2], .hk = s[3], .d = s[4], .dv = s[5]};

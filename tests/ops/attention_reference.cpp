@@ -22,7 +22,7 @@ template <class T, class B>
 void sweep(const B& b, const std::string& where) {
   for (const problem& p : small) {
     for (layout how : layouts) {
-      const std::string name = text(p, where + " " + to_string(how));
+      const std::string name = case_name(p, where + " " + to_string(how));
       run<T>(b, p, everyone{}, all_rule(), name + " everyone", wanted::forward, how);
       run<T>(b, p, causal{}, causal_rule(), name + " causal", wanted::forward, how);
     }
@@ -54,7 +54,7 @@ TEST_CASE("attention: classes of values") {
       p.kind = kind;
       // Rounding of a score s moves its weight by |s| units: wide scores are made smaller.
       p.scale = kind == values::wide ? 1e-4 : 0;
-      const std::string name = text(p, std::string("kind=") + support::to_string(kind));
+      const std::string name = case_name(p, std::string("kind=") + support::to_string(kind));
       run<double>(b, p, causal{}, causal_rule(), name + " f64");
       run<float>(b, p, causal{}, causal_rule(), name + " f32");
     }

@@ -85,7 +85,7 @@ void sweep(const char* label, index_t heads, const P& pattern, const modifier& c
   };
   for (problem p : shapes) {
     p.change = change;
-    const std::string name = text(p, label);
+    const std::string name = case_name(p, label);
     run<float>(threaded, p, pattern, causal_rule(), name + " cpu f32", wanted::gradients);
     run<double>(threaded, p, pattern, causal_rule(), name + " cpu f64", wanted::gradients,
                 layout::padded);
@@ -157,9 +157,9 @@ TEST_CASE("score modifiers: 4-point differences in double") {
   const problem p{.n = 5, .m = 7, .h = 4, .hk = 2, .d = 3, .dv = 5};
   const problem later{.n = 4, .m = 9, .h = 4, .hk = 1, .d = 5, .dv = 2, .scale = 0.8, .start = 3};
   for (const problem& each : {p, later}) {
-    differences(cpu(), each, both_modifiers{}, text(each, "modifiers cpu"));
-    differences(reference(), each, both_modifiers{}, text(each, "modifiers reference"));
-    differences(cpu(), each, over_causal(own_modifier{}), text(each, "own cpu"));
+    differences(cpu(), each, both_modifiers{}, case_name(each, "modifiers cpu"));
+    differences(reference(), each, both_modifiers{}, case_name(each, "modifiers reference"));
+    differences(cpu(), each, over_causal(own_modifier{}), case_name(each, "own cpu"));
   }
   support::facet("attention_backward", "gradient");
 }
@@ -167,7 +167,7 @@ TEST_CASE("score modifiers: 4-point differences in double") {
 TEST_CASE("score modifiers: scored<everyone> sees both sides; both directions count the same") {
   problem p{.n = 60, .m = 60, .h = 4, .hk = 4, .d = 8, .dv = 8, .change = alibi_rule(4)};
   const scored<everyone, alibi<4>> pattern;
-  run<float>(cpu(), p, pattern, all_rule(), text(p, "everyone"), wanted::gradients);
+  run<float>(cpu(), p, pattern, all_rule(), case_name(p, "everyone"), wanted::gradients);
 }
 
 TEST_CASE("score modifiers: no cap, no slope: the bits of plain attention") {

@@ -45,7 +45,7 @@ TEST_CASE("attention sequences: against the oracle") {
   for (problem p : problems) {
     for (index_t start : {-1, 0, 7}) {
       p.start = start;
-      const std::string name = text(p, "sequences");
+      const std::string name = case_name(p, "sequences");
       run<float>(cpu({.threads = 2}), p, causal{}, causal_rule(), name + " cpu f32",
                  wanted::gradients);
       run<double>(cpu(), p, everyone{}, all_rule(), name + " cpu f64", wanted::gradients);
@@ -60,11 +60,11 @@ TEST_CASE("attention sequences: equal bits for any number of threads, and again"
     const auto pattern = make_pattern<mixed>({3, 4});
     const auto one = all_bits<float>(p, pattern, 1);
     for (int threads : {1, 2, 3, 8}) {
-      const std::string name = text(p, support::text("threads", threads));
+      const std::string name = case_name(p, support::text("threads", threads));
       support::expect_true("attention", name, same(one, all_bits<float>(p, pattern, threads)),
                            "other bits");
     }
-    support::expect_true("attention", text(p, "f64"),
+    support::expect_true("attention", case_name(p, "f64"),
                          same(all_bits<double>(p, pattern, 1), all_bits<double>(p, pattern, 3)),
                          "other bits");
   }
@@ -127,8 +127,8 @@ void prefill_equals_decoding(const problem& p) {
       for (std::size_t r = 0; r < 2; ++r)
         got[r].insert(got[r].end(), rows[r].begin(), rows[r].end());
     }
-    support::expect_true("attention", text(p, support::text("step", step)), same(expected, got),
-                         "other bits");
+    support::expect_true("attention", case_name(p, support::text("step", step)),
+                         same(expected, got), "other bits");
   }
 }
 

@@ -53,7 +53,7 @@ const problem shapes[] = {
 
 template <class T, class B>
 void forward(const B& b, const problem& p, layout how) {
-  const std::string name = text(p, std::string(b.name()) + " " + to_string(how));
+  const std::string name = case_name(p, std::string(b.name()) + " " + to_string(how));
   const data x = draw<T>(p, name);
   std::vector<T> sinks = support::as<T>(sinks_of(p.h));
   arrays<T> a(p, x, how);
@@ -72,7 +72,7 @@ void forward(const B& b, const problem& p, layout how) {
 template <class T, class B>
 void merged(const B& b, index_t cut) {
   const problem p{.n = 12, .m = 12, .h = 4, .hk = 2, .d = 8, .dv = 6};
-  const std::string name = text(p, std::string(b.name()) + support::text(" cut", cut));
+  const std::string name = case_name(p, std::string(b.name()) + support::text(" cut", cut));
   const data x = draw<T>(p, name);
   arrays<T> all(p, x);
   array<T> other(p.n, p.h, p.dv);
@@ -148,7 +148,7 @@ struct both_parts {
 
 template <class B>
 void differences(const B& b, const problem& p, index_t cut) {
-  const std::string name = text(p, std::string(b.name()) + support::text(" cut", cut));
+  const std::string name = case_name(p, std::string(b.name()) + support::text(" cut", cut));
   data x = draw<double>(p, name);
   x.g = support::loss_weights(x.g.size());
   both_parts<B> t(b, p, cut, x);

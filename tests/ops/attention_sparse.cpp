@@ -64,9 +64,9 @@ void both_ways(const std::string& name, const any_pattern& p, const rule& sees) 
   sweep(name.c_str(), p, sees);
   sweep((name + " causal").c_str(), looking_back, back);
   const problem few{.n = 5, .m = 150, .h = 4, .hk = 2, .d = 8, .dv = 8, .start = 60};
-  poisoned<float>(cpu(), few, p, sees, text(few, name));
-  poisoned<double>(cpu(), few, looking_back, back, text(few, name + " causal"));
-  poisoned<double>(reference(), few, p, sees, text(few, name + " reference"));
+  poisoned<float>(cpu(), few, p, sees, case_name(few, name));
+  poisoned<double>(cpu(), few, looking_back, back, case_name(few, name + " causal"));
+  poisoned<double>(reference(), few, p, sees, case_name(few, name + " reference"));
 }
 
 index_t size_of(index_t x) {
@@ -163,7 +163,7 @@ TEST_CASE("attention sparse: bigbird") {
       return k <= q &&
              (j == 0 || i - j <= 1 || (i > 2 && drawn(h, i, j, {.keys = m, .seen = reach::past})));
     };
-    const std::string name = text(p, "bigbird");
+    const std::string name = case_name(p, "bigbird");
     run<float>(threaded, p, any_pattern(made), sees, name + " f32", wanted::gradients);
     run<double>(reference(), p, any_pattern(made), sees, name + " reference", wanted::gradients);
     const auto causal_form = any_pattern(both<causal, pattern>(causal{}, made));

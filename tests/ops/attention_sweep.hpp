@@ -21,7 +21,7 @@ template <class P>
 void sweep(const char* label, const P& pattern, const rule& sees) {
   const cpu threaded({.threads = 2});
   for (const problem& p : shapes) {
-    const std::string name = text(p, label);
+    const std::string name = case_name(p, label);
     run<float>(threaded, p, pattern, sees, name + " cpu f32", wanted::gradients);
     run<double>(threaded, p, pattern, sees, name + " cpu f64", wanted::gradients);
     run<double>(reference(), p, pattern, sees, name + " reference f64", wanted::gradients);

@@ -67,11 +67,11 @@ void check(const B& b, problem p, const P& pattern, const rule& sees, const std:
   const auto want = mean_weights(p, x, sees, columns);
   limits.relative += sizeof(T) == 2 ? unit_roundoff<T> : 64 * support::exact(dtype_of<T>).relative;
   limits.c = -1;
-  support::expect(op, text(p, name), support::compare(limits, got, want, want.size()));
+  support::expect(op, case_name(p, name), support::compare(limits, got, want, want.size()));
   bool zeros = true;
   for (std::size_t i = 0; i < want.size(); ++i)
     zeros = zeros && (want[i] != 0 || got[i] == T(0.0F));
-  support::expect_true(op, "hidden " + text(p, name), zeros, "a hidden key has a weight");
+  support::expect_true(op, "hidden " + case_name(p, name), zeros, "a hidden key has a weight");
 }
 
 const problem shapes[] = {

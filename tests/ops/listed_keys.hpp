@@ -16,7 +16,7 @@ struct table_of_keys {
   std::vector<std::int32_t> ids;
 
   table_of_keys(const problem& p, index_t most) : count(most) {
-    support::numbers from(text(p, "table"));
+    support::numbers from(case_name(p, "table"));
     const index_t start = p.start >= 0 ? p.start : p.m - p.n;
     for (index_t i = 0; i < p.n; ++i) {
       std::vector<std::int32_t> row;

@@ -40,7 +40,7 @@ void check(const problem& p, const P& pattern, const rule& sees, const std::stri
   const auto spec = spec_of(p, pattern);
   arrays<T> a(p, x);
   run_rows(cpu(), a, spec, 0, p.n);
-  expect_forward(p, a, oracle_answer(p, x, sees), text(p, name));
+  expect_forward(p, a, oracle_answer(p, x, sees), case_name(p, name));
   for (const index_t size : {16, 32, 64}) {
     arrays<T> sized(p, x);
     p.d == 576 ? run_blocks<cuda_attention::latent_and_rope>(sized, spec, size)
@@ -162,7 +162,7 @@ TEST_CASE("attention chosen: ranges of the list, a query alone and pages have th
   const data x = draw_latent<bf16>(p, "chosen ranges");
   arrays<bf16> whole(p, x), alone(p, x);
   expect_ranges_alike(p, x, table.ascending(), whole);
-  expect_forward(p, whole, oracle_answer(p, x, table.seen(p)), text(p, "chosen ranges"));
+  expect_forward(p, whole, oracle_answer(p, x, table.seen(p)), case_name(p, "chosen ranges"));
   for (index_t i = 0; i < p.n; ++i) {
     auto at = spec_of(p, index_set(rows(table.rows(), i, 1), index_order::ascending));
     at.start = p.m - p.n + i;

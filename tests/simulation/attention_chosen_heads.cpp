@@ -20,7 +20,7 @@ void check(const problem& p, const index_set& pattern, const rule& sees, const s
   const data x = draw<T>(p, name);
   arrays<T> a(p, x);
   a.forward(cpu(), spec_of(p, pattern));
-  expect_forward(p, a, oracle_answer(p, x, sees), text(p, name));
+  expect_forward(p, a, oracle_answer(p, x, sees), case_name(p, name));
 }
 
 }  // namespace
@@ -53,7 +53,7 @@ TEST_CASE("attention chosen heads: ranges of the list and a query alone have the
   CHECK(one_launch.launches() == 1);
   split.forward(two_launches, spec_of(p, table.ascending()));
   CHECK(two_launches.launches() == 2);
-  expect_forward(p, whole, oracle_answer(p, x, table.seen(p)), text(p, "chosen heads ranges"));
+  expect_forward(p, whole, oracle_answer(p, x, table.seen(p)), case_name(p, "chosen heads ranges"));
   CHECK(same(results(whole, wanted::forward), results(split, wanted::forward)));
   for (index_t i = 0; i < p.n; ++i) {
     auto at = spec_of(p, index_set(rows(table.rows(), i, 1), index_order::ascending));

@@ -32,7 +32,7 @@ void check(const problem& p, const P& pattern, const rule& sees, const std::stri
   arrays<T> small(p, x), large(p, x);
   run_rows(cpu(), small, spec_of(p, pattern), 0, p.n);
   run_rows(roomy(), large, spec_of(p, pattern), 0, p.n);
-  expect_forward(p, small, oracle_answer(p, x, sees), text(p, name));
+  expect_forward(p, small, oracle_answer(p, x, sees), case_name(p, name));
   CHECK(same(results(small, wanted::forward), results(large, wanted::forward)));
 }
 
@@ -76,7 +76,7 @@ TEST_CASE("attention latent: ranges of keys, a query alone and pages have the bi
   const cpu two_launches;
   run_rows(two_launches, split, spec_of(p, causal{}), 0, 3);
   CHECK(two_launches.launches() == 2);
-  expect_forward(p, whole, oracle_answer(p, x, causal_rule()), text(p, "latent ranges"));
+  expect_forward(p, whole, oracle_answer(p, x, causal_rule()), case_name(p, "latent ranges"));
   CHECK(same(results(whole, wanted::forward), results(split, wanted::forward)));
   for (index_t i = 0; i < p.n; ++i) {
     auto at = spec_of(p, causal{});

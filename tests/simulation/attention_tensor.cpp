@@ -16,7 +16,7 @@ TEST_CASE("attention tensor cores: causal, against the oracle") {
     const problem p = tensor_problem(queries[row[0]], keys[row[1]], static_cast<int>(row[2]),
                                      static_cast<int>(row[3]));
     const layout how = ++done % 2 == 0 ? layout::plain : layout::heads_first;
-    run<bf16>(b, p, causal{}, causal_rule(), text(p, "tensor bf16"), wanted::gradients, how);
+    run<bf16>(b, p, causal{}, causal_rule(), case_name(p, "tensor bf16"), wanted::gradients, how);
   }
 }
 
@@ -73,7 +73,7 @@ TEST_CASE("attention tensor cores: ranges of keys have the bits of whole rows") 
     arrays<bf16> whole(p, x), large(p, x), one(p, x);
     whole.forward(cpu(), spec_of(p, causal{}));
     large.forward(roomy(), spec_of(p, causal{}));
-    expect_forward(p, whole, oracle_answer(p, x, causal_rule()), text(p, "ranges"));
+    expect_forward(p, whole, oracle_answer(p, x, causal_rule()), case_name(p, "ranges"));
     CHECK(same(results(whole, wanted::forward), results(large, wanted::forward)));
     const auto all = whole.o.values();
     const auto lse = whole.lse.values();

@@ -30,19 +30,23 @@ TEST_CASE("attention tensor cores: patterns") {
   const cpu b;
   for (int widths : {0, 1, 2, 3}) {
     const problem p = tensor_problem(70, 150, widths, widths);
-    run<bf16>(b, p, any_pattern(everyone{}), all_rule(), text(p, "everyone"), wanted::gradients);
-    run<bf16>(b, p, any_pattern(every_third{}), third_rule(), text(p, "third"), wanted::gradients);
+    run<bf16>(b, p, any_pattern(everyone{}), all_rule(), case_name(p, "everyone"),
+              wanted::gradients);
+    run<bf16>(b, p, any_pattern(every_third{}), third_rule(), case_name(p, "third"),
+              wanted::gradients);
   }
   problem p = tensor_problem(300, 300, 0, 1);
-  run<bf16>(b, p, any_pattern(local<30>{}), near_rule(30), text(p, "local"), wanted::gradients);
+  run<bf16>(b, p, any_pattern(local<30>{}), near_rule(30), case_name(p, "local"),
+            wanted::gradients);
   p.query_offsets = {0, 100, 100, 300};
   p.key_offsets = {0, 80, 90, 300};
-  run<bf16>(b, p, any_pattern(causal{}), causal_rule(), text(p, "sequences"), wanted::gradients);
+  run<bf16>(b, p, any_pattern(causal{}), causal_rule(), case_name(p, "sequences"),
+            wanted::gradients);
 }
 
 TEST_CASE("attention tensor cores: f16") {
   const problem p = tensor_problem(70, 90, 0, 1);
-  run<f16>(cpu(), p, any_pattern(causal{}), causal_rule(), text(p, "f16"), wanted::gradients);
+  run<f16>(cpu(), p, any_pattern(causal{}), causal_rule(), case_name(p, "f16"), wanted::gradients);
 }
 
 TEST_CASE("attention tensor cores: ranges of keys that are hidden") {
@@ -54,5 +58,5 @@ TEST_CASE("attention tensor cores: ranges of keys that are hidden") {
   arrays<bf16> a(p, x);
   a.forward(b, spec_of(p, any_pattern(sliding<1>{})));
   const rule sees = [](index_t, index_t q, index_t k, index_t) { return k == q; };
-  expect_forward(p, a, oracle_answer(p, x, sees), text(p, "hidden"));
+  expect_forward(p, a, oracle_answer(p, x, sees), case_name(p, "hidden"));
 }

@@ -18,10 +18,10 @@ TEST_CASE("attention tensor cores: score modifiers") {
     return oracle::changed_score{2 * std::tanh(biased / 2), 1 / (wide * wide)};
   };
   const scored<scored<causal, alibi<2>>, soft_cap<2>> pattern;
-  run<bf16>(b, capped, pattern, causal_rule(), text(capped, "modifiers"), wanted::gradients);
+  run<bf16>(b, capped, pattern, causal_rule(), case_name(capped, "modifiers"), wanted::gradients);
 }
 
 TEST_CASE("attention: heads wider than the columns of a block") {
   const problem p{.n = 20, .m = 70, .h = 2, .hk = 1, .d = 300, .dv = 270};
-  run<double>(cpu(), p, causal{}, causal_rule(), text(p, "wide"), wanted::gradients);
+  run<double>(cpu(), p, causal{}, causal_rule(), case_name(p, "wide"), wanted::gradients);
 }

@@ -18,7 +18,7 @@ void check_latent(const problem& p, const table_of_keys& table, const P& pattern
   arrays<T> a(p, x);
   ops::attention(cpu(), latent_inputs_of(a, 0, p.n), attention_outputs{a.o.get(), a.lse_view()},
                  spec_of(p, pattern));
-  expect_forward(p, a, oracle_answer(p, x, table.seen(p)), text(p, name));
+  expect_forward(p, a, oracle_answer(p, x, table.seen(p)), case_name(p, name));
 }
 template <class T>
 void check_heads(const problem& p, index_t listed, const std::string& name) {

@@ -33,7 +33,7 @@ void expect_same(const problem& p, const data& x, const Spec& spec, const std::s
 template <class T, class P>
 void expect_both(const problem& p, const P& pattern, const rule& sees, const std::string& what,
                  layout how = layout::plain) {
-  const std::string name = text(p, "groups " + what);
+  const std::string name = case_name(p, "groups " + what);
   run<T>(groups(), p, pattern, sees, name, wanted::forward, how);
   expect_same<T>(p, draw<T>(p, name), spec_of(p, pattern), name, how);
 }

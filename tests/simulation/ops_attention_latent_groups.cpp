@@ -31,8 +31,8 @@ void check(const problem& p, const P& pattern, const rule& sees, const std::stri
   const data x = draw_latent<T>(p, name);
   arrays<T> a(p, x);
   run_rows(a, spec_of(p, pattern), 0, p.n);
-  expect_forward(p, a, oracle_answer(p, x, sees), text(p, name));
-  CHECK_MESSAGE(a.clean(), text(p, name));
+  expect_forward(p, a, oracle_answer(p, x, sees), case_name(p, name));
+  CHECK_MESSAGE(a.clean(), case_name(p, name));
 }
 // Each query of one sequence by itself.
 template <class T, class P>
@@ -113,7 +113,7 @@ TEST_CASE(
   spec.query_offsets = {query_offsets, {2}}, spec.key_offsets = {key_offsets, {2}};
   run_rows(whole, spec, 0, 3);  // packed: a block has all ranges
   run_rows(split, spec_of(p, causal{}), 0, 3);
-  expect_forward(p, whole, oracle_answer(p, x, causal_rule()), text(p, "latent group ranges"));
+  expect_forward(p, whole, oracle_answer(p, x, causal_rule()), case_name(p, "latent group ranges"));
   CHECK(same(results(whole, wanted::forward), results(split, wanted::forward)));
   expect_alone(p, x, causal{}, whole);
   expect_pages_alike(p, x, whole, causal{},

@@ -25,8 +25,8 @@ namespace deepseek::kernels {
 struct tile_blocks {
   static constexpr std::ptrdiff_t a = 3 << 18, whole = 1 << 20, rows = 512;
   static constexpr std::ptrdiff_t sums = 4 << 20, panels = 4 << 20;
-  // How far ahead of itself one strip fetches: loads of tiles run ahead by themselves (one row: 17.0
-  // GB/s of 17.8 at 2 KiB, 16.5 at 1, 16.2 at 4 and more).
+  // How far ahead of itself one strip fetches: loads of tiles run ahead by themselves (one
+  // row: 17.0 GB/s of 17.8 at 2 KiB, 16.5 at 1, 16.2 at 4 and more).
   static constexpr std::ptrdiff_t ahead = 2048;
   // Steps that meet a panel before the next strip comes: with many strips what the first cache
   // holds.
