@@ -9,6 +9,9 @@
 #include "deepseek/layers/embedding.hpp"
 #include "deepseek/layers/latent_attention.hpp"
 #include "deepseek/layers/moe.hpp"
+#include "deepseek/layers/repeat.hpp"
+#include "deepseek/layers/residual.hpp"
+#include "deepseek/layers/sparse_attention.hpp"
 #include "deepseek/layers/transformer_block.hpp"
 #include "deepseek/pattern/band.hpp"
 #include "deepseek/serve/generate.hpp"
@@ -39,6 +42,43 @@ struct net : ds::chain<ds::embedding<29, 16>,
                        ds::transformer_block<ds::latent_attention<latent, ds::causal>,
                                              ds::moe<experts, ds::top_k_gate<ds::gate_config{}>>>,
                        ds::called<"head", ds::linear<16, 29>>> {};
+
+// DeepSeek-V3.2's attention: a bound of 8 or 16 positions selects, fewer than TopK see all.
+template <ds::index_t TopK, ds::row_precision Rows>
+inline constexpr ds::dsa_config chosen{.attention = {.dim = 16,
+                                                     .heads = 2,
+                                                     .q_rank = 8,
+                                                     .kv_rank = 8,
+                                                     .nope_dim = 8,
+                                                     .rope_dim = 4,
+                                                     .v_dim = 8,
+                                                     .form = ds::latent_form::absorbed},
+                                       .index_heads = 2,
+                                       .index_dim = 8,
+                                       .top_k = TopK,
+                                       .training = ds::indexer_training::none,
+                                       .latents = Rows,
+                                       .index_rows = Rows};
+template <ds::index_t TopK, ds::row_precision Rows>
+struct sparse_net
+    : ds::chain<ds::embedding<29, 16>,
+                ds::repeat<2, ds::residual<ds::deepseek_sparse_attention<chosen<TopK, Rows>>>>,
+                ds::called<"head", ds::linear<16, 29>>> {};
+// Its widths in 16 bits, for which listed rows are gathered.
+inline constexpr ds::dsa_config gathered{.attention = {.dim = 16,
+                                                       .heads = 8,
+                                                       .q_rank = 8,
+                                                       .kv_rank = 512,
+                                                       .nope_dim = 8,
+                                                       .rope_dim = 64,
+                                                       .v_dim = 8,
+                                                       .form = ds::latent_form::absorbed},
+                                         .index_heads = 2,
+                                         .index_dim = 64,
+                                         .top_k = 4,
+                                         .training = ds::indexer_training::none};
+struct gathered_net : ds::chain<ds::embedding<29, 16>, ds::deepseek_sparse_attention<gathered>,
+                                ds::called<"head", ds::linear<16, 29>>> {};
 
 using ids = ds::view<const std::int32_t, ds::host, ds::dyn>;
 constexpr std::int32_t prompt[] = {3, 10, 17};
@@ -94,19 +134,18 @@ ds::generation same_text(ds::index_t tokens) {
   return done;
 }
 
-}  // namespace
-
-TEST_CASE("decode steps: two launch the same, and replays have the bits of decode") {
+template <class Net, class T>
+void expect_replayed() {
   const gpu device(simulation::library::plain_loops);
   const ds::reference host;
-  const ds::model<net, float, ds::reference> m(host, ds::scaled_init{.gain = 1, .seed = 5});
-  const ds::model<net, float, gpu> on(device, m);
+  const ds::model<Net, T, ds::reference> m(host, ds::scaled_init{.gain = 1, .seed = 5});
+  const ds::model<Net, T, gpu> on(device, m);
   auto plain = on.decoder(device, 16), stepped = on.decoder(device, 16);
   const auto begin = ds::in_memory<ds::device>(ids(prompt, {3}));
   (void)on.decode(device, begin, plain);
   (void)on.decode(device, begin, stepped);
 
-  ds::decode_steps<net, float, gpu> steps(device, on, stepped, 8);  // bounds 8 and 16
+  ds::decode_steps<Net, T, gpu> steps(device, on, stepped, 8);  // bounds 8 and 16
   for (std::int32_t t = 0; t < 13; ++t) {
     const std::int32_t token = t * 5 % 29;
     const auto there = ds::in_memory<ds::device>(ids(&token, {1}));
@@ -117,6 +156,19 @@ TEST_CASE("decode steps: two launch the same, and replays have the bits of decod
   CHECK(steps.recorded() == 2);
   CHECK(steps.replayed() == 11);  // 13 steps, the first at each bound launched one by one
   CHECK_ERROR(ds::error_code::index_range, "16 + 1", "capacity of 16", steps(1));
+}
+
+}  // namespace
+
+TEST_CASE("decode steps: two launch the same, and replays have the bits of decode") {
+  expect_replayed<net, float>();
+}
+
+TEST_CASE("decode steps: sparse attention, whose selection begins at a bound or within one") {
+  expect_replayed<sparse_net<8, ds::row_precision::exact>, float>();
+  expect_replayed<sparse_net<5, ds::row_precision::exact>, float>();
+  expect_replayed<sparse_net<5, ds::row_precision::fp8>, float>();
+  expect_replayed<gathered_net, ds::bf16>();
 }
 
 TEST_CASE("decode steps: consecutive recordings are equal") {

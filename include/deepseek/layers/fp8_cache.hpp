@@ -11,6 +11,7 @@
 
 #include "deepseek/layers/kv_cache.hpp"
 #include "deepseek/ops/dequantize_fp8.hpp"
+#include "deepseek/ops/place_rows.hpp"
 
 namespace deepseek {
 
@@ -76,6 +77,16 @@ struct fp8_cache {
   void append(const B& b, index_t start, const X& x) {
     require_fits(start, x.extent(0), capacity());
     row::encode(b, x, rows(stored.view(), start, x.extent(0)));
+  }
+  // The rows of a call, at its start or where that moves.
+  template <class Call, class X>
+  void append(const Call& c, const X& x) {
+    const auto& run = c.options;
+    if (!run.moving.moves()) return append(c.backend, run.start, x);
+    const scope freed(c.scratch);
+    const auto coded = c.scratch.template make<std::uint8_t, dyn, row::bytes>(x.extent(0));
+    row::encode(c.backend, x, coded);
+    ops::place_rows(c.backend, coded, run.moving.at, stored.view());
   }
   // Rows first .. first + n - 1 as numbers, n those of y.
   template <class B, class Y>

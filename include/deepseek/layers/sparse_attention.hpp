@@ -32,6 +32,7 @@ template <class T, class S, dsa_config C>
 struct sparse_cache {
   stored_rows<C.latents, T, S, C.attention.kv_rank, C.attention.rope_dim> rows;
   stored_rows<C.index_rows, T, S, C.index_dim, 0> index_keys;
+  static constexpr bool steps_alike = true;
 
   void reserve(index_t capacity) {
     rows.reserve(capacity);
@@ -139,18 +140,17 @@ struct deepseek_sparse_attention : latent_attention<C.attention, lent_pattern, F
     return ids;
   }
 
-  // All rows up to the end of the call, as attention reads them from a cache.
+  // All rows up to the end of the call (or the bound), as attention reads them from a cache.
   template <class Call, class T, class S, index_t Coded, index_t Rest, class V>
   static auto appended(const Call& c, latent_cache<T, S, Coded, Rest>& cache, const V& rows) {
     cache.append(c.backend, c.options, rows);
-    return cache.seen(c.options, c.options.start + rows.extent(0));
+    return cache.seen(c.options, reached(c.options, rows.extent(0)));
   }
   template <class Call, class S, index_t Coded, index_t Rest, class V>
   static auto appended(const Call& c, fp8_cache<S, Coded, Rest>& cache, const V& rows) {
-    const index_t start = c.options.start;
-    cache.append(c.backend, start, rows);
+    cache.append(c, rows);
     const auto all =
-        c.scratch.template make<value_of<V>, dyn, Coded + Rest>(start + rows.extent(0));
+        c.scratch.template make<value_of<V>, dyn, Coded + Rest>(reached(c.options, rows.extent(0)));
     cache.read(c.backend, 0, all);
     return as_const(all);
   }

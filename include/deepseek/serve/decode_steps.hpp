@@ -5,7 +5,8 @@
 // one by one (memory grows then), the second is recorded, all others are replayed. A step that does
 // not run alike (a cache of another kind, something read back) is launched by decode, and
 // `not_replayed()` says why. Same logits either way, bit for bit (latent attention whose form is
-// chosen by cost takes that of the bound). Nothing else differs on a host backend.
+// chosen by cost takes that of the bound, and sparse attention selects where the bound is beyond
+// top_k). Nothing else differs on a host backend.
 // Errors: those of decode.
 #pragma once
 
