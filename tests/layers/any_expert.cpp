@@ -32,6 +32,7 @@ inline constexpr ds::moe_config three{.dim = 4, .routed = 3, .active = 2};
 inline constexpr ds::moe_config all_three{.dim = 4, .routed = 3, .active = 3};
 template <class Expert, ds::moe_config C = three>
 using layer = ds::moe<C, ds::softmax_top_k<>, Expert>;
+using stacked = layer<normed>;
 using different = ds::expert_list<attention, ds::swiglu<4, 3>, normed>;
 
 const std::int32_t starts[] = {0, 5, 5, 12};
@@ -100,13 +101,13 @@ TEST_CASE("experts with norms run as one stack") {
   const auto decodes = []<class L>(std::type_identity<L>) {
     return ds::keeps_nothing<ds::keep<ds::for_decode, L, float, ds::host>>();
   };
-  static_assert(decodes(std::type_identity<layer<normed>>{}));
+  static_assert(decodes(std::type_identity<stacked>{}));
   static_assert(!decodes(std::type_identity<attention>{}));
   static_assert(!decodes(std::type_identity<ds::checkpointed<ds::residual<attention>>>{}));
   static_assert(!ds::runs_as_stack<layer<ds::swiglu<4, 3>>>);
   const ds::cpu b{{.threads = 2}};
   rows_of<double, dim> x(12);
-  layer_test::trial<layer<normed>, double> t;
+  layer_test::trial<stacked, double> t;
   ds::visit(
       [](const ds::tensor_name&, auto& p) {
         for (ds::index_t i = 0; i < p.size(); ++i) p.data()[i] += 0.1 * std::sin(double(i));
