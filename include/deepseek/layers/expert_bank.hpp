@@ -2,8 +2,10 @@
 // The experts of a moe, three ways to hold and run them on rows sorted by expert:
 //   stack<N, L>          N layers of one type, weights side by side, run once over all rows
 //   (grouped
-//                        products). Only layers that say `stacks = true`: those whose parts read
-//                        the call's `segments` (linear, swiglu, mlp, norms, and chains of such).
+//                        products), or on a host, where nothing is kept, over those of some experts
+//                        after another. Only layers that say `stacks = true`: those whose parts
+//                        read the call's `segments` (linear, swiglu, mlp, norms, and chains of
+//                        such).
 //   separate<N, L>       N layers of any one type, each run on its own rows
 //   expert_list<L...>    layers of different types, one for each expert, in order
 // The last two run a layer on the rows of its expert alone; a layer that mixes rows (attention)
@@ -17,6 +19,28 @@
 
 namespace deepseek {
 
+// No part's format makes a row depend on the others of its call.
+template <class P>
+constexpr bool formats_keep_rows_apart() {
+  bool apart = true;
+  if constexpr (requires { typename P::layer::format; }) {
+    apart = keeps_rows_apart<typename P::layer::format>;
+  }
+  if constexpr (requires { P::fields(); }) {
+    const auto in_parts = [](auto... m) {
+      return (formats_keep_rows_apart<
+                  std::remove_cvref_t<decltype(std::declval<P&>().*(m.pointer))>>() &&
+              ... && true);
+    };
+    apart = apart && std::apply(in_parts, P::fields());
+  }
+  return apart;
+}
+
+// Bytes of rows of a stack's inputs for each thread that are run together: what lies between the
+// products of an expert then stays in the caches and takes no more memory than these rows need.
+inline constexpr index_t stack_bytes = index_t{1} << 21;
+
 // N layers of one type with their weights side by side; kept things are those of one run.
 template <index_t N, class L>
 struct stack {
@@ -26,13 +50,50 @@ struct stack {
   using parameters = deepseek::parameters<L, T, stacked<N, S>>;
 
   template <class C, class Sorted, class P, class X, class Y, class K>
-  static void run(const C& c, const Sorted& rows, const P& p, const X& x, const Y& y, K& k) {
-    run_forward<L>(c.template with<segments>(as_const(rows.offsets)), p, x, y, k);
+  static void run(const C& c, const Sorted& sorted, const P& p, const X& x, const Y& y, K& k) {
+    const auto offsets = as_const(sorted.offsets);
+    if constexpr (runs_in_parts<C, P, K>) {
+      const index_t most = most_rows(c.backend, x);
+      if (!c.training() && x.extent(0) > most) return run_parts(c, offsets, most, p, x, y, k);
+    }
+    run_forward<L>(c.template with<segments>(offsets), p, x, y, k);
   }
   template <class C, class Sorted, class P, class X, class DY, class DX, class K, class G>
   static void run_back(const C& c, const Sorted& rows, const P& p, const X& x, const DY& dy,
                        const DX& dx, K& k, G& g) {
     run_backward<L>(c.template with<segments>(as_const(rows.offsets)), p, x, dy, dx, k, g);
+  }
+
+ private:
+  template <class C, class P, class K>
+  static constexpr bool runs_in_parts =
+      std::is_same_v<typename C::space, host>&& rows_are_independent<L>&&
+      formats_keep_rows_apart<P>() &&
+      !keeps_tape<K> && !observes<K> && !keeps_activity<K>;
+
+  template <class B, class X>
+  static index_t most_rows(const B& b, const X& x) {
+    index_t threads = 1;
+    if constexpr (requires { b.threads(); }) threads = b.threads();
+    const auto row = x.extent(1) * static_cast<index_t>(sizeof(typename X::value_type));
+    return threads * std::max<index_t>(stack_bytes / std::max<index_t>(row, 1), 1);
+  }
+  // Neighbouring experts with at most `most` rows, or one with more, after another. The last ones
+  // take the rows behind all experts along.
+  template <class C, class O, class P, class X, class Y, class K>
+  static void run_parts(const C& c, const O& offsets, index_t most, const P& p, const X& x,
+                        const Y& y, K& k) {
+    const scope freed(c.scratch);
+    const auto own = c.scratch.template make<std::int32_t, dyn>(N + 1);
+    for (index_t e = 0, last; e < N; e = last) {
+      const std::int32_t low = offsets(e);
+      for (last = e + 1; last < N && offsets(last + 1) - low <= most;) ++last;
+      for (index_t i = 0; i <= N; ++i) own(i) = std::clamp(offsets(i), low, offsets(last)) - low;
+      const index_t count = (last < N ? offsets(last) : x.extent(0)) - low;
+      if (count == 0) continue;
+      run_forward<L>(c.template with<segments>(as_const(own)), p, rows(x, low, count),
+                     rows(y, low, count), k);
+    }
   }
 };
 template <class Kind, index_t N, class L, class T, class S>
