@@ -8,6 +8,10 @@
 
 namespace deepseek {
 
+// Bytes. The rows of a token stand anywhere, too many for the processor to run ahead in all of
+// them: 6 rows of 2048 floats, a Zen 5 core: 14 -> 23 GB/s.
+inline constexpr index_t combine_ahead = 1024;
+
 template <class Ys, class By, class Y>
 void combine_impl(const cpu& b, const Ys& ys, const By& by, const Y& y) requires Widenable<Y, Ys> {
   using T = lanes_of<Y>;
@@ -23,8 +27,9 @@ void combine_impl(const cpu& b, const Ys& ys, const By& by, const Y& y) requires
         for (index_t k = 0; k < choices; ++k) {
           if (by.slot(t, k) < 0) continue;
           const auto weight = pack::broadcast(convert_to<T>(by.weights(t, k)));
-          const auto* row = row_at(ys, by.slot(t, k)).data();
-          sum = fma(weight, simd::load_wide(row + d, width - d), sum);
+          const auto* at = row_at(ys, by.slot(t, k)).data() + d;
+          __builtin_prefetch(reinterpret_cast<const char*>(at) + combine_ahead);
+          sum = fma(weight, simd::load_wide(at, width - d), sum);
         }
         simd::store_narrow(to + d, sum, width - d);
       }
