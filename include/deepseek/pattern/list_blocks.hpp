@@ -72,6 +72,36 @@ inline void require_sizes(const block_list_sizes& s) {
           " on by ", s.keys, " keys; pass less than 2^37 of each");
 }
 
+// What pattern/pattern.hpp asks, by the host alone: in a .cu file any_pattern is listed, too.
+template <class P>
+P bound_to(const P& pattern, const pattern_scope& scope) {
+  if constexpr (requires { pattern.bind(scope); }) {
+    return pattern.bind(scope);
+  } else {
+    return pattern;
+  }
+}
+template <class P>
+key_span keys_after(const P& pattern, index_t q0, index_t q1, index_t from) {
+  if constexpr (requires { pattern.next_keys(q0, q1, from); }) {
+    return pattern.next_keys(q0, q1, from);
+  } else {
+    return {from, no_key};
+  }
+}
+template <class P>
+std::uint64_t row_of(const P& pattern, index_t q, const tile& t) {
+  if constexpr (requires { pattern.row_bits(q, t.k0); }) {
+    return pattern.row_bits(q, t.k0);
+  } else {
+    std::uint64_t bits = 0;
+    for (index_t k = t.k0; k < t.k1; ++k) {
+      if (pattern.visible(q, k)) bits |= std::uint64_t{1} << (k - t.k0);
+    }
+    return bits;
+  }
+}
+
 // What of a tile is visible; the rows of queries that are not asked about stay 0.
 template <class P>
 std::int32_t kind_of_tile(const P& bound, const tile& t, rows_of_tile& rows) {
@@ -81,12 +111,12 @@ std::int32_t kind_of_tile(const P& bound, const tile& t, rows_of_tile& rows) {
   const index_t first = t.q0 - floor_divide(t.q0, listed_tile) * listed_tile;
   const std::uint64_t wanted = span_bits(t.k0, t.k1, t.k0);
   std::fill(rows, rows + listed_tile, std::uint64_t{0});
-  rows_bits(bound, t, rows + first);
   std::uint64_t some = 0, all = wanted;
-  for (index_t i = first; i < first + t.q1 - t.q0; ++i) {
-    rows[i] &= wanted;
-    some |= rows[i];
-    all &= rows[i];
+  for (index_t q = t.q0; q < t.q1; ++q) {
+    const std::uint64_t row = row_of(bound, q, t) & wanted;
+    rows[first + q - t.q0] = row;
+    some |= row;
+    all &= row;
   }
   return some == 0 ? block_list::hidden : all == wanted ? block_list::whole : 0;
 }
@@ -95,7 +125,7 @@ template <class P>
 void list_row(const P& bound, index_t q0, index_t q1, index_t keys, lists& out) {
   rows_of_tile rows;
   for (index_t from = 0; from < keys;) {
-    const key_span next = next_keys(bound, q0, q1, from);
+    const key_span next = keys_after(bound, q0, q1, from);
     if (next.first >= keys) break;
     const index_t k0 = std::max(next.first, from) / listed_tile * listed_tile;
     const index_t k1 = std::min(k0 + listed_tile, keys);
@@ -150,7 +180,7 @@ listed_blocks<host> list_blocks(const P& pattern, const block_list_sizes& s) {
   if (s.queries > 0) require_pattern(pattern, scope);
   listing::lists all;
   for (scope.head = 0; scope.head < s.heads; ++scope.head) {
-    listing::list_head(bind_pattern(pattern, scope), s, all);
+    listing::list_head(listing::bound_to(pattern, scope), s, all);
   }
   listed_blocks<host> out{.sizes = s, .lists = s.heads, .by_row = depends_on_row(pattern)};
   if (listing::heads_agree(all, s.heads)) out.lists = 1;
