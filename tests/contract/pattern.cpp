@@ -92,7 +92,7 @@ void keeps_the_contract(const P& made) {
 // What a pattern says of heads that share a key-value head.
 template <class P>
 bool heads_agree(const P& made) {
-  if (!ds::alike_in_group<P>) return true;
+  if (!ds::heads_alike(made)) return true;
   const auto a = ds::bind_pattern(made, {0, 23}), b = ds::bind_pattern(made, {5, 23});
   for (ds::index_t q = -3; q < 23; ++q) {
     if (((ds::row_bits(a, q, 0) ^ ds::row_bits(b, q, 0)) & ds::span_bits(0, 23, 0)) != 0) {
@@ -134,6 +134,17 @@ TEST_CASE("patterns of a run keep the contract") {
   keeps_the_contract(ds::given_blocks(pairs, 2));
   keeps_the_contract(ds::any_pattern(mixed{}));
   keeps_the_contract(ds::any_pattern());
+}
+TEST_CASE("a pattern that is written out keeps the contract") {
+  const ds::block_list_sizes sizes{.queries = 100, .keys = 23, .heads = 2, .start = -10};
+  const auto of_heads = ds::list_blocks(ds::make_pattern<mixed>({7, 3}), sizes);
+  const auto of_all = ds::list_blocks(ds::any_pattern(own{}), {.queries = 90, .keys = 20});
+  REQUIRE((of_heads.lists == 2 && of_all.lists == 1));
+  keeps_the_contract(ds::block_list(of_heads));
+  keeps_the_contract(ds::block_list(of_all));
+  CHECK(heads_agree(ds::block_list(of_all)));
+  keeps_the_contract(ds::block_list());
+  keeps_the_contract(ds::both<ds::causal, ds::block_list>({}, ds::block_list(of_all)));
 }
 TEST_CASE("a table of blocks keeps the contract") {
   std::int32_t ids[24][2][3];

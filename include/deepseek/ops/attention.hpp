@@ -81,7 +81,11 @@ struct attention_range {
 
 // What a pattern is bound to for one head of a sequence.
 inline pattern_scope scope_of(const attention_range& range, index_t head) {
-  return {.head = head, .keys = range.keys, .row = range.query, .start = range.start};
+  return {.head = head,
+          .keys = range.keys,
+          .row = range.query,
+          .start = range.start,
+          .queries = range.queries};
 }
 
 template <class P, class S>
@@ -99,10 +103,8 @@ attention_range sequence_range(const attention_spec<P, S>& spec, index_t s, inde
     r.key = spec.key_offsets(s);
     r.keys = spec.key_offsets(s + 1) - r.key;
   }
-  if constexpr (std::is_same_v<S, host>) {
-    if (spec.pages.size > 0) r.keys = spec.keys;
-    r.pages = spec.pages;
-  }
+  if (spec.pages.size > 0) r.keys = spec.keys;
+  if constexpr (std::is_same_v<S, host>) r.pages = spec.pages;
   if (r.start < 0) r.start = r.keys - r.queries;
   if constexpr (std::is_same_v<S, host>) {
     if (spec.start_at.extent(0) > 0) {
@@ -196,8 +198,10 @@ void require_spec(const attention_spec<P, S>& spec, index_t queries, index_t key
   }
   if (nq > 0) require_spec_offsets(spec, queries, keys, op);
   if (spec.start_at.extent(0) != 0) require_start_at(spec, queries, keys, op);
-  if constexpr (std::is_same_v<S, host>) {
-    for (index_t i = 0; i < sequence_count(spec); ++i) {
+  // On a device the host knows the sizes of one sequence whose start it gives.
+  const bool known = nq == 0 && spec.start_at.extent(0) == 0;
+  if constexpr (std::is_same_v<S, host> || checked_by_sizes<P>) {
+    for (index_t i = 0; (std::is_same_v<S, host> || known) && i < sequence_count(spec); ++i) {
       const attention_range range = sequence_range(spec, i, queries, keys);
       if (range.queries > 0 && heads > 0) require_pattern(spec.pattern, scope_of(range, heads - 1));
     }

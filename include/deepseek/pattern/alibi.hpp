@@ -36,6 +36,7 @@ constexpr double alibi_slope(index_t heads, index_t h) {
 
 // s - slope |q - k|.
 struct linear_bias {
+  static constexpr bool checked_by_sizes = true;
   double slope = 0;
 
   template <class T>

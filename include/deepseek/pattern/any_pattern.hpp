@@ -2,7 +2,8 @@
 // any_pattern: a pattern chosen at run time, from a file or an option: any_pattern(local<64>{}).
 // Attention is compiled once for all that it may hold. It asks through a virtual call for each tile
 // and row, and binding it to a head allocates: a model that knows its pattern names the type. Host
-// only: the cuda backend refuses it when it is compiled. Cost: that of what it holds.
+// only: the cuda backend refuses it when it is compiled; list_blocks (pattern/list_blocks.hpp)
+// writes out what it shows, for every backend. Cost: that of what it holds.
 #pragma once
 
 #include "deepseek/pattern/pattern.hpp"
@@ -30,6 +31,7 @@ class any_pattern {
   }
   std::uint64_t row_bits(index_t q, index_t k0) const { return held_ ? held_->row_bits(q, k0) : 0; }
   bool alike(index_t a, index_t b) const { return held_ && held_->alike(a, b); }
+  bool by_row() const { return held_ && held_->by_row(); }
   any_pattern bind(const pattern_scope& scope) const {
     return held_ ? held_->bind(scope) : any_pattern{};
   }
@@ -45,6 +47,7 @@ class any_pattern {
     virtual key_span next_keys(index_t q0, index_t q1, index_t from) const = 0;
     virtual std::uint64_t row_bits(index_t q, index_t k0) const = 0;
     virtual bool alike(index_t a, index_t b) const = 0;
+    virtual bool by_row() const = 0;
     virtual any_pattern bind(const pattern_scope& scope) const = 0;
     virtual void check(const pattern_scope& scope) const = 0;
   };
@@ -61,6 +64,7 @@ class any_pattern {
       return deepseek::row_bits(p, q, k0);
     }
     bool alike(index_t a, index_t b) const override { return see_alike(p, a, b); }
+    bool by_row() const override { return depends_on_row(p); }
     any_pattern bind(const pattern_scope& scope) const override {
       return any_pattern(bind_pattern(p, scope));
     }

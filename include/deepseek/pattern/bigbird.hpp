@@ -57,6 +57,7 @@ struct bigbird {
                 "deepseek::bigbird: the published draws need blocks of at most 256 (they use the "
                 "first 1024 positions); write a smaller B or bigbird_draws::even");
   static constexpr bigbird_sizes sizes{B, R, Form};
+  static constexpr bool checked_by_sizes = true;
 
   pattern_key key;
   pattern_scope scope;

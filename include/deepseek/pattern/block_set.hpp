@@ -37,6 +37,7 @@ struct block_set {
         id_stride(ids.stride(2)),
         group(query_heads / (ids.extent(1) > 0 ? ids.extent(1) : 1)) {}
 
+  static constexpr bool by_row() { return true; }
   DEEPSEEK_HOST_DEVICE block_set bind(const pattern_scope& to) const {
     block_set bound = *this;
     bound.scope = to;

@@ -31,6 +31,10 @@ struct parts {
     require_pattern(first, scope);
     rest.check(scope);
   }
+  constexpr bool by_row() const { return depends_on_row(first) || rest.by_row(); }
+  DEEPSEEK_HOST_DEVICE constexpr bool heads_alike() const {
+    return deepseek::heads_alike(first) && rest.heads_alike();
+  }
 };
 
 template <class A>
@@ -44,6 +48,8 @@ struct parts<A> {
     return parts{bind_pattern(first, scope)};
   }
   void check(const pattern_scope& scope) const { require_pattern(first, scope); }
+  constexpr bool by_row() const { return depends_on_row(first); }
+  DEEPSEEK_HOST_DEVICE constexpr bool heads_alike() const { return deepseek::heads_alike(first); }
 };
 
 // What both kinds do to two answers; the loops over parts are in `fold`.
@@ -153,6 +159,7 @@ struct fold {
 template <class Rule, class... P>
 struct pattern {
   static constexpr bool alike_in_group = (deepseek::alike_in_group<P> && ...);
+  static constexpr bool checked_by_sizes = (deepseek::checked_by_sizes<P> && ...);
   parts<P...> of;
 
   constexpr pattern() = default;
@@ -173,6 +180,8 @@ struct pattern {
   DEEPSEEK_HOST_DEVICE constexpr key_span next_keys(index_t q0, index_t q1, index_t from) const {
     return fold<Rule, P...>::next_keys(of, q0, q1, from);
   }
+  constexpr bool by_row() const { return of.by_row(); }
+  DEEPSEEK_HOST_DEVICE constexpr bool heads_alike() const { return of.heads_alike(); }
   // Queries that see alike in every part.
   DEEPSEEK_HOST_DEVICE constexpr bool alike(index_t a, index_t b) const {
     return fold<Rule, P...>::alike(of, a, b);

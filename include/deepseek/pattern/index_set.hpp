@@ -47,6 +47,7 @@ struct index_set {
     return set;
   }
 
+  bool by_row() const { return rows != no_key; }
   DEEPSEEK_HOST_DEVICE index_set bind(const pattern_scope& to) const {
     index_set bound = *this;
     bound.scope = to;

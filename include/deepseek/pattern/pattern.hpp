@@ -8,7 +8,9 @@
 // queries), make (data of a run: the seed), bind (head, keys, rows), check (what a run must be),
 // alike (two queries that see the same keys), `sees` (never a key after its query),
 // alike_in_group (heads that share a key-value head see the same keys; assumed without a bind),
-// listed (each query has a list of blocks), modify (scores: pattern/score.hpp).
+// heads_alike (the same where only a run knows it), listed (each query has a list of blocks),
+// by_row (something is held for each row of a batch), checked_by_sizes (check reads no table),
+// modify (scores: pattern/score.hpp).
 // Queries may have negative positions (more queries than keys, aligned at the end); keys do not.
 #pragma once
 
@@ -47,13 +49,14 @@ enum class reach { everywhere, past };
 // What a pattern is bound to before it is asked: one head of one sequence. seen: past where another
 // part of a both<> already hides every later key, so a choice among keys is made among earlier
 // ones. row, start: the first query's row in the batch and its position, for patterns that hold
-// something for each row.
+// something for each row. queries: what check is told besides.
 struct pattern_scope {
   index_t head = 0;
   index_t keys = 0;
   reach seen = reach::everywhere;
   index_t row = 0;
   index_t start = 0;
+  index_t queries = 0;
 };
 
 template <class P>
@@ -107,6 +110,27 @@ void require_pattern(const P& pattern, const pattern_scope& scope) {
   if constexpr (requires { pattern.check(scope); }) pattern.check(scope);
 }
 
+// check asks for sizes alone, so that the host can ask it of tables in a device's memory, too.
+template <class P>
+inline constexpr bool checked_by_sizes = !requires(const P& p, const pattern_scope& s) {
+  p.check(s);
+};
+template <class P>
+requires requires {
+  { P::checked_by_sizes } -> std::convertible_to<bool>;
+}
+inline constexpr bool checked_by_sizes<P> = P::checked_by_sizes;
+
+// Whether the pattern shows something else where its queries stand in other rows of a batch.
+template <class P>
+constexpr bool depends_on_row(const P& pattern) {
+  if constexpr (requires { pattern.by_row(); }) {
+    return pattern.by_row();
+  } else {
+    return false;
+  }
+}
+
 // Whether queries a and b are known to see the same keys, in each head: what one sees is then not
 // worked out twice.
 template <class P>
@@ -128,6 +152,15 @@ requires requires {
   { P::alike_in_group } -> std::convertible_to<bool>;
 }
 inline constexpr bool alike_in_group<P> = P::alike_in_group;
+
+template <class P>
+DEEPSEEK_HOST_DEVICE constexpr bool heads_alike(const P& pattern) {
+  if constexpr (requires { pattern.heads_alike(); }) {
+    return pattern.heads_alike();
+  } else {
+    return alike_in_group<P>;
+  }
+}
 
 // Neighbouring queries see blocks of keys that have little in common: a kernel takes them one by
 // one where that costs less than all their blocks.

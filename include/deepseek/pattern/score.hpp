@@ -32,6 +32,8 @@ struct scored {
   static constexpr reach sees = reach_of<P>;
   static constexpr bool alike_in_group = deepseek::alike_in_group<P>;
   static constexpr bool listed = lists_blocks<P>;
+  static constexpr bool checked_by_sizes =
+      deepseek::checked_by_sizes<P> && deepseek::checked_by_sizes<M>;
 
   P pattern{};
   M modifier{};
@@ -54,6 +56,8 @@ struct scored {
     require_pattern(modifier, scope);
   }
 
+  constexpr bool by_row() const { return depends_on_row(pattern); }
+  DEEPSEEK_HOST_DEVICE constexpr bool heads_alike() const { return deepseek::heads_alike(pattern); }
   DEEPSEEK_HOST_DEVICE constexpr bool visible(index_t q, index_t k) const {
     return pattern.visible(q, k);
   }

@@ -14,6 +14,7 @@ namespace deepseek {
 
 // Its kind, whatever the cap.
 struct capped_scores {
+  static constexpr bool checked_by_sizes = true;
   double cap = 0;
 
   void check(const pattern_scope&) const {

@@ -64,8 +64,9 @@ class basic_cuda {
     static_assert(
         std::is_trivially_copy_constructible_v<Kernel> && std::is_trivially_destructible_v<Kernel>,
         "deepseek::cuda: a kernel gets its arguments as plain bytes, and one of them owns "
-        "memory of the host; any_pattern does: name the pattern's type, or pass a "
-        "given_mask");
+        "memory of the host; any_pattern does: name the pattern's type, or write out what it "
+        "shows, list_blocks(pattern, {queries, keys}), and pass "
+        "block_list(in_memory<device>(...))");
     const index_t blocks = kernel.blocks();
     if (blocks <= 0) return;
     before_work();

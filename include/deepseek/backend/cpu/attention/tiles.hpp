@@ -29,7 +29,7 @@ struct head_group {
   index_t first, heads;
 
   // Heads that may see other keys than the first does.
-  index_t heads_apart() const { return alike_in_group<P> ? std::min<index_t>(heads, 1) : heads; }
+  index_t heads_apart() const { return heads_alike(pattern) ? std::min<index_t>(heads, 1) : heads; }
   P bound(index_t g) const { return bind_pattern(pattern, scope_of(range, first + g)); }
   index_t queries_per_tile() const {
     if (lists_blocks<P> && heads >= heads_alone) return 1;
