@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every `new` of this program gives memory that host and device both see. Blocks of powers of two
-// from slabs of 64 MiB; freed blocks are kept for the next of their size. Without a device the
-// program ends as skipped (77) before its first test, with the line of run_op (docs/run_op.md).
+// Every `new` of this program, and the posix_memalign of tensors and arenas (core/space.hpp; the
+// linker is told --wrap, so that no shared library gets these), gives memory that host and device
+// both see. Blocks of powers of two from slabs of 64 MiB; freed blocks are kept for the next of
+// their size. Without a device the program ends as skipped (77) before its first test, with the
+// line of run_op (docs/run_op.md).
 #include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
@@ -10,7 +15,37 @@
 
 #include <cuda_runtime.h>
 
+extern "C" {
+int __real_posix_memalign(void** p, std::size_t alignment, std::size_t bytes);
+void __real_free(void* p);
+}
+
 namespace simulation {
+
+// What the driver gave, only ever added to: `free` asks without a lock, for the runtime calls it
+// too.
+class driver_memory {
+ public:
+  static void add(const char* p, std::size_t bytes) {
+    const int i = count.load(std::memory_order_relaxed);
+    if (i == most) throw std::bad_alloc();
+    ranges[i] = {p, p + bytes};
+    count.store(i + 1, std::memory_order_release);
+  }
+  static bool owns(const void* p) {
+    const auto* const at = static_cast<const char*>(p);
+    return std::any_of(ranges, ranges + count.load(std::memory_order_acquire),
+                       [at](const range& r) { return at >= r.first && at < r.last; });
+  }
+
+ private:
+  struct range {
+    const char *first, *last;
+  };
+  static constexpr int most = 8192;
+  static inline range ranges[most];
+  static inline std::atomic<int> count;
+};
 
 class managed_memory {
  public:
@@ -22,7 +57,7 @@ class managed_memory {
   void* allocate(std::size_t bytes) {
     const std::lock_guard lock(guard_);
     const int size = size_of_block(bytes);
-    if (!device_) return std::aligned_alloc(64, block_bytes(size));
+    if (!device_) return std::aligned_alloc(64, block_bytes(size));  // plain, with a header
     stack& freed = freed_[size];
     if (freed.count > 0) return freed.blocks[--freed.count];
     if (block_bytes(size) > slab) return from_driver(block_bytes(size));
@@ -37,7 +72,7 @@ class managed_memory {
   }
   void deallocate(void* p, std::size_t bytes) {
     const std::lock_guard lock(guard_);
-    if (!device_) return std::free(p);
+    if (!device_) return __real_free(p);
     stack& freed = freed_[size_of_block(bytes)];
     if (freed.count == freed.room) {
       freed.room = std::max<std::size_t>(64, freed.room * 2);
@@ -64,9 +99,10 @@ class managed_memory {
     return size;
   }
   static std::size_t block_bytes(int size) { return std::size_t{64} << size; }
-  static void* from_driver(std::size_t bytes) {
+  void* from_driver(std::size_t bytes) {
     void* p = nullptr;
     if (cudaMallocManaged(&p, bytes) != cudaSuccess) throw std::bad_alloc();
+    driver_memory::add(static_cast<char*>(p), bytes);
     return p;
   }
   std::mutex guard_;
@@ -76,16 +112,24 @@ class managed_memory {
   bool device_ = false;
 };
 
-// 64 bytes before each block hold its size.
-inline void* managed_new(std::size_t bytes) {
-  auto* const p = static_cast<char*>(managed_memory::shared().allocate(bytes + 64));
-  *reinterpret_cast<std::size_t*>(p) = bytes + 64;
-  return p + 64;
+// Before what a caller gets: its block.
+struct alignas(64) block_header {
+  void* block;
+  std::size_t bytes;
+};
+inline void* managed_new(std::size_t bytes, std::size_t alignment = 64) {
+  alignment = std::max<std::size_t>(alignment, 64);
+  const std::size_t all = bytes + sizeof(block_header) + alignment - 64;
+  void* const block = managed_memory::shared().allocate(all);
+  const auto begin = reinterpret_cast<std::uintptr_t>(block) + sizeof(block_header);
+  auto* const p = reinterpret_cast<char*>((begin + alignment - 1) / alignment * alignment);
+  *reinterpret_cast<block_header*>(p - sizeof(block_header)) = {block, all};
+  return p;
 }
 inline void managed_delete(void* p) noexcept {
   if (p == nullptr) return;
-  auto* const block = static_cast<char*>(p) - 64;
-  managed_memory::shared().deallocate(block, *reinterpret_cast<std::size_t*>(block));
+  const auto at = *reinterpret_cast<block_header*>(static_cast<char*>(p) - sizeof(block_header));
+  managed_memory::shared().deallocate(at.block, at.bytes);
 }
 
 inline const bool device_is_there = [] {
@@ -101,14 +145,31 @@ inline const bool device_is_there = [] {
 
 }  // namespace simulation
 
+extern "C" {
+int __wrap_posix_memalign(void** p, std::size_t alignment, std::size_t bytes) {
+  if (!simulation::managed_memory::shared().has_device()) {
+    return __real_posix_memalign(p, alignment, bytes);
+  }
+  try {
+    *p = simulation::managed_new(bytes, alignment);
+  } catch (const std::bad_alloc&) {
+    return ENOMEM;
+  }
+  return 0;
+}
+void __wrap_free(void* p) {
+  simulation::driver_memory::owns(p) ? simulation::managed_delete(p) : __real_free(p);
+}
+}
+
 void* operator new(std::size_t bytes) {
   return simulation::managed_new(bytes);
 }
-void* operator new(std::size_t bytes, std::align_val_t) {
-  return simulation::managed_new(bytes);
+void* operator new(std::size_t bytes, std::align_val_t alignment) {
+  return simulation::managed_new(bytes, static_cast<std::size_t>(alignment));
 }
-void* operator new(std::size_t bytes, std::align_val_t, const std::nothrow_t&) noexcept {
-  return simulation::managed_new(bytes);
+void* operator new(std::size_t bytes, std::align_val_t alignment, const std::nothrow_t&) noexcept {
+  return simulation::managed_new(bytes, static_cast<std::size_t>(alignment));
 }
 void operator delete(void* p) noexcept {
   simulation::managed_delete(p);
