@@ -91,12 +91,18 @@ class few_rows {
 
   // All of it: begin, then every tile in order, then finish.
   void begin_sums() { std::fill_n(o_, rows() * o_row(), T(0)); }
-  void visit(index_t t) const {
-    scores(t);
+  void visit(index_t t, coming_tile* coming) const {
+    scores(t, coming);
     auto at = strip_at(t);
     at.o = o_, at.o_row = o_row();
     for (index_t r = 0; r < rows(); ++r) weigh(at, t, r);
-    add_values(at, t, 0);
+    add_values(at, t, 0, coming);
+  }
+  // Whether the tile at k0 lies in rows of `heads` neighbouring heads, this one first; then `to` is
+  // how to ask for it.
+  bool comes(index_t k0, index_t heads, coming_tile& to) const {
+    return heads > 1 && lies_in_rows(in_.k, k0, heads, to.keys) &&
+           lies_in_rows(in_.v, k0, heads, to.values);
   }
   void finish() const {
     for (index_t r = 0; r < rows(); ++r) {
@@ -106,9 +112,9 @@ class few_rows {
   }
 
   // Or by steps, of all tiles: the scores of each, ...
-  void scores(index_t t) const {
+  void scores(index_t t, coming_tile* coming = nullptr) const {
     const auto at = strip_at(t);
-    scores_in_place<Form>(in_, group_.range, place_of(t), at, turned_, scale_);
+    scores_in_place<Form>(in_, group_.range, place_of(t, coming), at, turned_, scale_);
     if constexpr (modifies_scores<P>) {
       for (index_t r = 0; r < rows(); ++r) {
         const index_t position = group_.range.start + r / group_.heads;
@@ -153,8 +159,22 @@ class few_rows {
   index_t head(index_t r) const { return group_.first + r % group_.heads; }
   online_row<T> state_of(index_t r) const { return {tops_ + r, sums_ + r * lanes<T>}; }
   const std::uint64_t* bits_of(index_t t) const { return bits_ + t * rows(); }
-  key_tile_of place_of(index_t t) const {
-    return {group_.first / (in_.q.extent(1) / in_.k.extent(1)), tiles_[t].k0};
+  index_t kv_head() const { return group_.first / (in_.q.extent(1) / in_.k.extent(1)); }
+  key_tile_of place_of(index_t t, coming_tile* coming = nullptr) const {
+    return {kv_head(), tiles_[t].k0, coming};
+  }
+  template <class View>
+  bool lies_in_rows(const View& v, index_t k0, index_t heads, kernels::line_order& to) const {
+    constexpr auto size = static_cast<index_t>(sizeof(typename View::value_type));
+    const attention_range& range = group_.range;
+    const index_t width = heads * v.extent(2) * size;
+    if (k0 >= range.keys || range.run_of_keys(k0) < std::min(key_tile, range.keys - k0) ||
+        v.stride(2) != 1 || v.stride(1) != v.extent(2) || width % kernels::ordered_bytes != 0) {
+      return false;
+    }
+    const auto first = row_of(v, range.key_row(k0), kv_head());
+    to = {kernels::as_bytes(first.data), width, v.stride(0) * size - width, width};
+    return true;
   }
   // What some row sees of tile t, which is not nothing.
   key_range keys_of(index_t t) const {
@@ -170,8 +190,9 @@ class few_rows {
   void weigh(const strip_of<Form>& at, index_t t, index_t r) const {
     Form::template weigh<units>(at, r, bits_of(t)[r], state_of(r));
   }
-  void add_values(const strip_of<Form>& at, index_t t, index_t first_column) const {
-    Form::add_standing_values(in_, group_.range, place_of(t), at, first_column,
+  void add_values(const strip_of<Form>& at, index_t t, index_t first_column,
+                  coming_tile* coming = nullptr) const {
+    Form::add_standing_values(in_, group_.range, place_of(t, coming), at, first_column,
                               tiles_[t].c == coverage::partial ? bits_of(t) : nullptr);
   }
   void raise(T* o, const T* factors) const {
@@ -212,17 +233,26 @@ void attend(std::span<Rows> heads) {
     rows.begin_sums();
   }
   index_t visited[most_rows] = {};
-  const auto next_key = [&](std::size_t i) {
-    return visited[i] < heads[i].tiles() ? heads[i].first_key(visited[i]) : no_key;
+  const auto next_key = [&](std::size_t i, index_t more = 0) {
+    const index_t t = visited[i] + more;
+    return t < heads[i].tiles() ? heads[i].first_key(t) : no_key;
   };
-  for (index_t k0 = 0;;) {
+  // The first tile of some head at or after k0, or only after it.
+  const auto next_tile = [&](index_t k0, bool after) {
     index_t next = no_key;
     for (std::size_t i = 0; i < heads.size(); ++i) {
-      if (next_key(i) == k0) heads[i].visit(visited[i]++);
-      next = std::min(next, next_key(i));
+      next = std::min(next, next_key(i, after && next_key(i) == k0 ? 1 : 0));
     }
-    if (next == no_key) break;
-    k0 = next;
+    return next;
+  };
+  for (index_t k0 = next_tile(0, false), next; k0 != no_key; k0 = next) {
+    next = next_tile(k0, true);
+    coming_tile coming;
+    const bool known =
+        next != no_key && heads[0].comes(next, static_cast<index_t>(heads.size()), coming);
+    for (std::size_t i = 0; i < heads.size(); ++i) {
+      if (next_key(i) == k0) heads[i].visit(visited[i]++, known ? &coming : nullptr);
+    }
   }
   for (const Rows& rows : heads) rows.finish();
 }

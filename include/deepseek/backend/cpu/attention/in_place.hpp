@@ -38,11 +38,25 @@ struct strip_of {
   }
 };
 
-// Rows of one head that stand at one distance, in bytes. ahead: from a row to the one that is read
-// a tile later; 0 where there is none.
+// What is asked for while a tile is computed: the next one's keys and values, of all heads that a
+// thread goes through with it.
+struct coming_tile {
+  kernels::line_order keys, values;
+
+  static kernels::line_order* keys_of(key_tile_of at) {
+    return at.coming == nullptr ? nullptr : &at.coming->keys;
+  }
+  static kernels::line_order* values_of(key_tile_of at) {
+    return at.coming == nullptr ? nullptr : &at.coming->values;
+  }
+};
+
+// Rows of one head that stand at one distance, in bytes. What is asked for meanwhile: order, or the
+// row `ahead` bytes from each, which is read a tile later (0 where there is none).
 struct row_run {
   const std::byte* first;
   index_t row, count, ahead;
+  kernels::line_order* order = nullptr;
 
   const std::byte* at(index_t i) const { return first + i * row; }
 };
@@ -50,7 +64,7 @@ struct row_run {
 // f(j, run) for the runs of `keys` of a tile, ascending; j: the run's first key, of the tile.
 template <class View, class F>
 void for_each_run(const View& v, const attention_range& range, key_tile_of at, key_range keys,
-                  F f) {
+                  kernels::line_order* order, F f) {
   const auto place = [&](index_t j) {
     return reinterpret_cast<const std::byte*>(row_of(v, range.key_row(at.k0 + j), at.kv).data);
   };
@@ -60,7 +74,7 @@ void for_each_run(const View& v, const attention_range& range, key_tile_of at, k
     count = std::min(high - j, range.run_of_keys(at.k0 + j));
     const std::byte* const first = place(j);
     const bool more = at.k0 + j + key_tile < range.keys;
-    f(j, row_run{first, row, count, more ? place(j + key_tile) - first : 0});
+    f(j, row_run{first, row, count, more ? place(j + key_tile) - first : 0, order});
   }
 }
 
@@ -82,7 +96,7 @@ constexpr index_t exact_rows(index_t left) {
 template <class View, class Next, class F>
 void for_each_strip(const View& v, const attention_range& range, key_tile_of at, Next next, F f) {
   const index_t bytes = v.extent(2) * static_cast<index_t>(sizeof(typename View::value_type));
-  for_each_run(v, range, at, {0, key_tile}, [&](index_t j, const row_run& run) {
+  for_each_run(v, range, at, {0, key_tile}, nullptr, [&](index_t j, const row_run& run) {
     for (index_t i = 0, rows; i < run.count; i += rows) {
       rows = next(run.count - i);
       for (index_t r = i; run.ahead != 0 && r < i + rows; ++r) {
@@ -99,7 +113,7 @@ void for_each_strip(const View& v, const attention_range& range, key_tile_of at,
 template <class Words, class Sums>
 void multiply_turned_run(kernels::turned_left queries, index_t rows, const row_run& run,
                          index_t bytes, Sums sums) {
-  const kernels::turning_rows keys{run.first, run.row, run.count, bytes, run.ahead};
+  const kernels::turning_rows keys{run.first, run.row, run.count, bytes, run.ahead, run.order};
   for (index_t r = 0; r < rows; r += kernels::most_turned_rows) {
     queries.rows = static_cast<int>(std::min(rows - r, kernels::most_turned_rows));
     kernels::multiply_turned_rows<Words>(queries, keys, [&](index_t j) { return sums(r, j); });
@@ -186,13 +200,20 @@ __attribute__((noinline)) void add_value_rows(const value_sums<Step>& s, index_t
     });
   });
   const std::byte* at = s.run.first;
+  kernels::line_order order = s.run.order != nullptr ? *s.run.order : kernels::line_order{};
   for (index_t k = 0; k < s.run.count; k += Step::keys, at += Step::keys * s.run.row) {
     const std::byte* const second = k + 1 < s.run.count ? at + s.run.row : nothing;
     simd::vector<loaded> v[Vectors];
     Step::template load<Vectors>(at, second, v);
-    for (index_t line = 0; line < bytes; line += 64) {
-      __builtin_prefetch(at + s.run.ahead + line, 0, 2);
-      if constexpr (Step::keys == 2) __builtin_prefetch(at + s.run.row + s.run.ahead + line, 0, 2);
+    if (s.run.order != nullptr) {
+      kernels::fetch_next<Step::keys * bytes>(order);
+    } else {
+      for (index_t line = 0; line < bytes; line += 64) {
+        __builtin_prefetch(at + s.run.ahead + line, 0, 2);
+        if constexpr (Step::keys == 2) {
+          __builtin_prefetch(at + s.run.row + s.run.ahead + line, 0, 2);
+        }
+      }
     }
     simd::unrolled<Rows>([&](auto i) __attribute__((always_inline)) {
       simd::unrolled<Vectors>([&](auto j) __attribute__((always_inline)) {
@@ -200,6 +221,7 @@ __attribute__((noinline)) void add_value_rows(const value_sums<Step>& s, index_t
       });
     });
   }
+  if (s.run.order != nullptr) *s.run.order = order;
   simd::unrolled<Rows>([&](auto i) __attribute__((always_inline)) {
     if (i >= rows) return;
     simd::unrolled<Vectors>([&](auto j) __attribute__((always_inline)) {
@@ -269,7 +291,7 @@ struct values_in_place {
   }
   template <class F>
   void each_run(F f) const {
-    for_each_run(v, range, tile, keys(), [&](index_t j, row_run run) {
+    for_each_run(v, range, tile, keys(), coming_tile::values_of(tile), [&](index_t j, row_run run) {
       run.first += first_column * static_cast<index_t>(sizeof(E));
       f(j, run);
     });

@@ -183,7 +183,8 @@ struct pair_form {
     using words = kernels::bf16_pairs;
     const kernels::turned_left queries{bytes(at.q), at.q_row * 2, kernels::left_word_bytes<words>,
                                        0};
-    for_each_run(in.k, range, tile, at.registers(), [&](index_t j, const row_run& run) {
+    const auto next = coming_tile::keys_of(tile);
+    for_each_run(in.k, range, tile, at.registers(), next, [&](index_t j, const row_run& run) {
       multiply_turned_run<words>(queries, at.rows, run, 2 * at.d, [&](index_t r, index_t i) {
         return scaled_scores{at.s + r * key_tile + j + i, key_tile,
                              simd::pack<float>::broadcast(scale)};

@@ -61,9 +61,13 @@ coverage cover_of(const head_group<P>& group, const tile& t) {
   return c;
 }
 
-// The tile of a key-value head that begins at key k0.
+struct coming_tile;
+
+// The tile of a key-value head that begins at key k0; coming: what is asked for meanwhile, if it is
+// known (in_place.hpp).
 struct key_tile_of {
   index_t kv, k0;
+  coming_tile* coming = nullptr;
 };
 
 // Keys low .. high - 1.

@@ -84,7 +84,8 @@ struct wide_form {
                                        at.q_row * static_cast<index_t>(sizeof(T)),
                                        kernels::left_word_bytes<words>, 0};
     const auto bytes = at.d * static_cast<index_t>(sizeof(K));
-    for_each_run(in.k, range, tile, at.registers(), [&](index_t j, const row_run& run) {
+    const auto next = coming_tile::keys_of(tile);
+    for_each_run(in.k, range, tile, at.registers(), next, [&](index_t j, const row_run& run) {
       multiply_turned_run<words>(queries, at.rows, run, bytes, [&](index_t r, index_t i) {
         return kernels::sums_in_c<T>{at.s + r * key_tile + j + i, key_tile, key_tile,
                                      kernels::start::zero};

@@ -4,6 +4,8 @@
 
 #include <cstddef>
 
+#include "deepseek/config.hpp"
+
 namespace deepseek::kernels {
 
 inline constexpr std::ptrdiff_t line_bytes = 64;
@@ -28,6 +30,27 @@ constexpr std::ptrdiff_t fetching_strips(std::ptrdiff_t strips) {
 // GB/s).
 constexpr std::ptrdiff_t turned_ahead(std::ptrdiff_t row) {
   return row > 0 && row <= 4096 ? 48 * row : 512;
+}
+
+// Lines that are asked for as they lie in memory, in whatever order they will be read: `width`
+// bytes of a row, then `gap` bytes that nobody here reads. The processor then runs ahead, too, and
+// they have room in the first cache: rows of 256 bytes that lie 2 KiB apart came at 23 GB/s when
+// each was asked for a tile ahead, at 28 in order (a Zen 5 core, keys and values of 8 heads).
+inline constexpr std::ptrdiff_t ordered_bytes = 1024;  // a divisor of `width`
+struct line_order {
+  const std::byte* at = nullptr;
+  std::ptrdiff_t width = 0, gap = 0, left = 0;
+
+  DEEPSEEK_INLINE void move(std::ptrdiff_t bytes) {
+    at += bytes, left -= bytes;
+    if (left <= 0) at += gap, left += width;
+  }
+};
+// Asks for the next `Bytes`.
+template <std::ptrdiff_t Bytes>
+DEEPSEEK_INLINE void fetch_next(line_order& order) {
+  for (std::ptrdiff_t i = 0; i < Bytes; i += line_bytes) __builtin_prefetch(order.at + i);
+  order.move(Bytes);
 }
 
 }  // namespace deepseek::kernels

@@ -35,7 +35,8 @@ struct element_words {
 struct turning_rows {
   const std::byte* data;
   std::ptrdiff_t row, count, bytes;
-  std::ptrdiff_t ahead;  // how far ahead they are asked for
+  std::ptrdiff_t ahead;         // how far ahead they are asked for,
+  line_order* order = nullptr;  // or in which order
 };
 
 template <class Form>
@@ -95,12 +96,17 @@ __attribute__((noinline)) void multiply_turned(const turned_left& left, const tu
     acc[i] = sums.continues() && i < left.rows ? sums.begin(i, 0) : simd::vector<T>{};
   });
   const std::byte *a = left.a, *at = b.data;
+  line_order order = b.order != nullptr ? *b.order : line_order{};
   for (std::ptrdiff_t k = 0; k < b.bytes; k += turned_step, at += turned_step) {
     rows_in_registers<W> raw;
     if (b.count >= width && k + turned_step <= b.bytes) [[likely]] {
-      simd::unrolled<width>([&](auto i) __attribute__((always_inline)) {
-        __builtin_prefetch(at + i * b.row + b.ahead, 0, 2);
-      });
+      if (b.order != nullptr) {
+        fetch_next<width * turned_step>(order);
+      } else {
+        simd::unrolled<width>([&](auto i) __attribute__((always_inline)) {
+          __builtin_prefetch(at + i * b.row + b.ahead, 0, 2);
+        });
+      }
       load_line<W>(at, b.row, raw);
     } else {
       load_line_edge<W>(b, k, raw);
@@ -120,6 +126,7 @@ __attribute__((noinline)) void multiply_turned(const turned_left& left, const tu
       });
     });
   }
+  if (b.order != nullptr) *b.order = order;
   simd::unrolled<Rows>([&](auto i) __attribute__((always_inline)) {
     if (i < left.rows) sums.end(i, 0, acc[i]);
   });
