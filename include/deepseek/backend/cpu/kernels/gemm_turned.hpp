@@ -24,13 +24,14 @@ void gemm_turned(thread_pool& pool, const P& p) {
     for (std::ptrdiff_t n0 = task * columns; n0 < end; n0 += width) {
       const std::ptrdiff_t there = std::min(width, end - n0), row = 2 * b.b.column;
       auto target = p.open(0, p.shape.m, n0, there);
+      const turning_rows weights{as_bytes(b.b.at(0, n0)), row, there, 2 * p.shape.k,
+                                 turned_ahead(row)};
+      auto order = order_after(weights, width / 2);
       alignas(64) float sums[most_turned_rows * width];
       target.at = sums, target.at_row = width;
-      multiply_turned_rows<form>(
-          left, {as_bytes(b.b.at(0, n0)), row, there, 2 * p.shape.k, turned_ahead(row)},
-          [&](std::ptrdiff_t j) {
-            return float_sums{sums + j, width, start::zero};
-          });
+      multiply_turned_rows<form>(left, weights.in(order), [&](std::ptrdiff_t j) {
+        return float_sums{sums + j, width, start::zero};
+      });
       target.close();
     }
   };

@@ -37,7 +37,22 @@ struct turning_rows {
   std::ptrdiff_t row, count, bytes;
   std::ptrdiff_t ahead;         // how far ahead they are asked for,
   line_order* order = nullptr;  // or in which order
+
+  turning_rows in(line_order& lines) const {
+    turning_rows same = *this;
+    if (lines.at != nullptr) same.order = &lines;
+    return same;
+  }
 };
+
+// What lies `rows` rows after b, and at least 8 KiB, in the order of memory; null where lines of
+// other rows lie between. For rows in 16 bits: a matrix of bf16 then comes at 33 to 38 GB/s to 1 to
+// 4 rows of A, at 25 to 33 when each row is asked for further on (a Zen 5 core, [4096, 4096]); of
+// floats at 28 to 31, where that way brings 29 to 33.
+inline line_order order_after(const turning_rows& b, std::ptrdiff_t rows) {
+  if (b.row != b.bytes) return {};
+  return {b.data + std::max<std::ptrdiff_t>(rows * b.row, 8192), b.bytes, 0, b.bytes};
+}
 
 template <class Form>
 inline constexpr auto left_word_bytes =
