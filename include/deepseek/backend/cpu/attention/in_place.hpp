@@ -95,18 +95,18 @@ constexpr index_t exact_rows(index_t left) {
 // f(j, run) for the keys of a tile in runs of next(how many are left), as the rows of products.
 template <class View, class Next, class F>
 void for_each_strip(const View& v, const attention_range& range, key_tile_of at, Next next, F f) {
-  const index_t bytes = v.extent(2) * static_cast<index_t>(sizeof(typename View::value_type));
   for_each_run(v, range, at, {0, key_tile}, nullptr, [&](index_t j, const row_run& run) {
     for (index_t i = 0, rows; i < run.count; i += rows) {
       rows = next(run.count - i);
-      for (index_t r = i; run.ahead != 0 && r < i + rows; ++r) {
-        for (index_t c = 0; c < bytes; c += 64) {
-          __builtin_prefetch(run.at(r) + run.ahead + c, 0, 2);
-        }
-      }
       f(j + i, row_run{run.at(i), run.row, rows, run.ahead});
     }
   });
+}
+// All of a strip at once. Inlined: g++ leaves out calls of what does nothing but this.
+DEEPSEEK_INLINE void fetch_strip_after(const row_run& run, index_t bytes) {
+  for (index_t r = 0; run.ahead != 0 && r < run.count; ++r) {
+    for (index_t c = 0; c < bytes; c += 64) __builtin_prefetch(run.at(r) + run.ahead + c, 0, 2);
+  }
 }
 
 // Some rows of queries by a run of keys; sums(r, j): those of rows from r on and keys from j on.

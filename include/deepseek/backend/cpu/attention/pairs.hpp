@@ -211,9 +211,15 @@ struct pair_form {
     }
     const index_t pairs = in.k.extent(2) / 2;
     for_each_strip(in.k, range, at, exact_rows<float>, [&](index_t j, const row_run& run) {
-      const kernels::dot_operands o{run.first, run.row, bytes(queries), 4 * lanes<float>, pairs};
-      kernels::multiply_dots_of<turned_pairs, 0>(
-          static_cast<int>(run.count), o, nullptr,
+      // Spread over the product where rows lie side by side: it then costs no time (V2's latents,
+      // 16 queries, a Zen 5 core: 413 us for 4096 of them when all of a strip is asked for at once,
+      // 370 like this).
+      const bool together = run.row == 4 * pairs;
+      if (!together) fetch_strip_after(run, 4 * pairs);
+      const kernels::dot_operands o{run.first,        run.row, bytes(queries),
+                                    4 * lanes<float>, pairs,   together ? 4 * run.count : 0};
+      kernels::multiply_dots_of<turned_pairs, 1>(
+          static_cast<int>(run.count), o, run.first + run.ahead,
           scaled_scores{out + j * lanes<float>, lanes<float>, simd::pack<float>::broadcast(scale)});
     });
   }

@@ -65,6 +65,7 @@ void multiply_standing_keys(const View& keys, const attention_range& range, key_
   constexpr index_t w = simd::tile_words;
   const auto strip = [](index_t left) { return kernels::dot_rows<attention_tiles<1>>(left); };
   for_each_strip(keys, range, at, strip, [&](index_t j, const row_run& run) {
+    fetch_strip_after(run, 2 * keys.extent(2));
     multiply_tile_rows<1>({run.first, run.row, queries, 4 * w, keys.extent(2) / 2}, run.count,
                           false, {out + j * w, w});
   });

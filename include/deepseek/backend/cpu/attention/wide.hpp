@@ -111,6 +111,7 @@ struct wide_form {
     const index_t d = in.k.extent(2);
     constexpr auto size = static_cast<index_t>(sizeof(T));
     for_each_strip(in.k, range, at, exact_rows<T>, [&](index_t j, const row_run& run) {
+      fetch_strip_after(run, d * size);
       const kernels::tile_operands<T> o{reinterpret_cast<const T*>(run.first),
                                         run.row / size,
                                         1,
