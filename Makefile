@@ -102,9 +102,10 @@ cuda:
 	@ctest --test-dir $(BUILD)-cuda --output-on-failure --no-tests=error -L cuda
 
 # Needs nvcc, CMake, ninja and a GPU. CARRY: a folder made by cmake/carry.sh, where Eigen and doctest
-# are not installed.
+# are not installed. LIMIT: seconds of all together; what tells most comes first.
 gpu-test:
-	@python3 tests/cuda/on_gpu.py . $(BUILD)-gpu $(BUILD)-gpu/results $(if $(CARRY),--prefix $(CARRY))
+	@python3 tests/cuda/on_gpu.py . $(BUILD)-gpu $(BUILD)-gpu/results $(if $(CARRY),--prefix $(CARRY)) \
+	  $(if $(LIMIT),--limit $(LIMIT)) $(ARGS)
 
 # A Hopper GPU is compiled for by name: native need not mean sm_90a and its warp groups (docs/cuda.md).
 GPU_IS = $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1)
