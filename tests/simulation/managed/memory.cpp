@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every `new` of this program, and the posix_memalign of tensors and arenas (core/space.hpp; the
 // linker is told --wrap, so that no shared library gets these), gives memory that host and device
-// both see. Blocks of powers of two from slabs of 64 MiB; freed blocks are kept for the next of
-// their size. Without a device the program ends as skipped (77) before its first test, with the
-// line of run_op (docs/run_op.md).
+// both see; main runs on a stack that both see, for tests have small arrays there. Blocks of powers
+// of two from slabs of 64 MiB; freed blocks are kept for the next of their size. Without a device
+// the program ends as skipped (77) before its first test, with the line of run_op (docs/run_op.md).
+// It ends before what was there before the runtime is destroyed: at its end the runtime may take
+// managed memory away.
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
@@ -14,8 +16,10 @@
 #include <new>
 
 #include <cuda_runtime.h>
+#include <pthread.h>
 
 extern "C" {
+int __real_main(int argc, char** argv);
 int __real_posix_memalign(void** p, std::size_t alignment, std::size_t bytes);
 void __real_free(void* p);
 }
@@ -90,6 +94,13 @@ class managed_memory {
   static constexpr std::size_t slab = std::size_t{64} << 20;
 
   managed_memory() {
+    // Handlers run from the last to the first, so those of the runtime have run when this does.
+    (void)on_exit(
+        [](int status, void*) {
+          std::fflush(nullptr);
+          std::_Exit(status);
+        },
+        nullptr);
     int count = 0;
     device_ = cudaGetDeviceCount(&count) == cudaSuccess && count > 0;
   }
@@ -156,6 +167,33 @@ int __wrap_posix_memalign(void** p, std::size_t alignment, std::size_t bytes) {
     return ENOMEM;
   }
   return 0;
+}
+// Pinned, not managed: the host writes to its stack while kernels run.
+int __wrap_main(int argc, char** argv) {
+  constexpr std::size_t bytes = std::size_t{16} << 20;
+  struct call {
+    int argc;
+    char** argv;
+    int status;
+  } mine{argc, argv, 1};
+  void* stack = nullptr;
+  pthread_attr_t how;
+  pthread_t thread;
+  if (cudaHostAlloc(&stack, bytes, cudaHostAllocPortable | cudaHostAllocMapped) != cudaSuccess ||
+      pthread_attr_init(&how) != 0 || pthread_attr_setstack(&how, stack, bytes) != 0 ||
+      pthread_create(
+          &thread, &how,
+          [](void* with) -> void* {
+            auto& me = *static_cast<call*>(with);
+            me.status = __real_main(me.argc, me.argv);
+            return nullptr;
+          },
+          &mine) != 0) {
+    std::fputs("managed memory: no stack that the device sees\n", stderr);
+    return 1;
+  }
+  (void)pthread_join(thread, nullptr);
+  return mine.status;
 }
 void __wrap_free(void* p) {
   simulation::driver_memory::owns(p) ? simulation::managed_delete(p) : __real_free(p);
