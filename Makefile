@@ -110,15 +110,16 @@ gpu-test:
 # A Hopper GPU is compiled for by name: native need not mean sm_90a and its warp groups (docs/cuda.md).
 GPU_IS = $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1)
 
-# The peers need PyTorch; without it the page has our rows alone.
+# The peers need PyTorch; without it the page has our rows alone. LIMIT: seconds after which no peer
+# starts; a group of rows that fails leaves the others.
 gpu-bench:
 	@cmake -S . -B $(BUILD)-gpu -G Ninja -DCMAKE_BUILD_TYPE=Release -DDEEPSEEK_CUDA=ON \
 	  -DDEEPSEEK_EXAMPLES=OFF -DDEEPSEEK_BENCH=OFF \
 	  -DCMAKE_CUDA_ARCHITECTURES=$(if $(filter 9.0,$(GPU_IS)),90a-real,native) \
 	  $(if $(CARRY),-DCMAKE_PREFIX_PATH=$(CARRY)) $(CMAKE_FLAGS) --log-level=NOTICE
 	@cmake --build $(BUILD)-gpu --parallel $(JOBS) --target gpu_bench
-	@$(BUILD)-gpu/bin/gpu_bench $(ARGS) > $(BUILD)-gpu/ours.jsonl
-	@-python3 bench/gpu_peers.py --out $(BUILD)-gpu/peers.json $(ARGS)
+	@-$(BUILD)-gpu/bin/gpu_bench $(ARGS) > $(BUILD)-gpu/ours.jsonl
+	@-python3 bench/gpu_peers.py --out $(BUILD)-gpu/peers.json $(if $(LIMIT),--limit $(LIMIT)) $(ARGS)
 	@python3 bench/gpu/report.py $(BUILD)-gpu/ours.jsonl $(BUILD)-gpu/peers.json $(BUILD)-gpu/results
 
 install:
