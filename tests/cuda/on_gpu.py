@@ -12,15 +12,18 @@ Ends with 1 when a test fails, does not compile or was not reached, 77 when ther
 """
 import argparse
 import concurrent.futures
+import contextlib
 import datetime
 import json
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 FIRST = """
@@ -74,8 +77,11 @@ def run(command, seconds, **more):
     """The exit status (None: it took longer, and was killed with all it started) and the text."""
     if seconds <= 0:
         return None, NOT_BEGUN
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                               errors="replace", start_new_session=True, **more)
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                   text=True, errors="replace", start_new_session=True, **more)
+    except OSError as error:
+        return 127, str(error)
     try:
         text, _ = process.communicate(timeout=seconds)
         return process.returncode, text
@@ -90,20 +96,24 @@ class Run:
         self.project, self.folder = args.project.resolve(), args.build.resolve()
         self.output, self.built, self.prefix = args.output, args.built, args.prefix
         self.begin, self.limit = time.monotonic(), args.limit
-        self.results = {"machine": machine(), "seconds": {}, "tests": {}, "sanitizer": {}}
+        self.results = {"machine": machine(), "seconds": {}, "tests": {}, "sanitizer": {},
+                        "compiling": {}}
+        self.device = threading.Semaphore(TOGETHER)
+        self.writing, self.ninja = threading.Lock(), threading.Lock()
 
     def left(self):
         return self.limit - (time.monotonic() - self.begin)
 
     def programs(self):
-        """All, those of FIRST first."""
+        """All: those of FIRST, then attention's, which take longest to compile."""
         room = self.project / "tests"
         names = [f"cuda_{s.stem}_cuda" for s in (room / "cuda").glob("*.cu")]
         for kind in ("ops", "layers"):
             names += [f"device_{s.stem}" for s in (room / "simulation").glob(f"{kind}_*.cpp")]
         if self.built:
             names = [n for n in names if self.program(n).exists()]
-        return sorted(names, key=lambda n: (FIRST.index(n) if n in FIRST else len(FIRST), n))
+        return sorted(names, key=lambda n: (FIRST.index(n) if n in FIRST else len(FIRST),
+                                            "attention" not in n, n))
 
     def program(self, name):
         return self.folder / "bin" / f"test_{name}"
@@ -130,20 +140,45 @@ class Run:
             print(text, file=sys.stderr)
             raise SystemExit("on_gpu: configuring failed")
 
-    def build(self, names):
-        """As many as compile: who does not says so as its result."""
-        for name in names:
-            self.program(name).unlink(missing_ok=True)
-        targets = [f"test_{name}" for name in names]
-        _, text = run(["cmake", "--build", str(self.folder), "--target", *targets, "--", "-k", "0"],
-                      self.left())
-        missing = [name for name in names if not self.program(name).exists()]
-        for name in missing:
-            at = text.find(f"FAILED: tests/CMakeFiles/test_{name}.dir")
-            why = text[at:at + 3000] if at >= 0 else text[-1000:]
-            reached = "failed" if self.left() > 0 else "not reached"
-            self.note("tests", name, {"status": reached, "seconds": 0, "text": "compile: " + why})
-        return [name for name in names if name not in missing]
+    def shared(self):
+        """What all programs link, and the commands that no longer need to run."""
+        objects = ["test_support", "test_managed"]
+        status, text = run(["cmake", "--build", str(self.folder), "--target", *objects],
+                           self.left())
+        if status != 0:
+            print(text, file=sys.stderr)
+            raise SystemExit("on_gpu: what all tests link does not compile")
+        return set(self.commands(*objects))
+
+    def commands(self, *targets):
+        ninja = shutil.which("ninja") or "ninja"
+        status, text = run([ninja, "-C", str(self.folder), "-t", "commands", *targets], 60)
+        lines = [line for line in text.splitlines() if line and not line.startswith("ninja: ")]
+        return lines if status == 0 else [f"echo {shlex.quote(text)}; false"]
+
+    # Not by the build tool, which has its own order and would end with the slowest of each lot: a
+    # program is compiled, linked and run by one of as many workers as there are processors.
+    def build(self, name, done):
+        begin = time.monotonic()
+        commands = [c for c in self.commands(f"test_{name}") if c not in done]
+        if any(".rsp" in c for c in commands):  # files that ninja writes
+            commands = [f"cmake --build . --target test_{name}"]
+        for command in commands:
+            for made in re.findall(r" -o (\S+)", command):
+                (self.folder / made).parent.mkdir(parents=True, exist_ok=True)
+            with self.ninja if command.startswith("cmake ") else contextlib.nullcontext():
+                status, text = run(["sh", "-c", command], self.left(), cwd=self.folder)
+            if status != 0:
+                word = "not reached" if status is None else "failed"
+                self.note("tests", name, {"status": word, "seconds": 0, "text": text[-3000:]})
+                return False
+        self.results["compiling"][name] = round(time.monotonic() - begin, 1)
+        return True
+
+    def build_and_test(self, name, done):
+        if self.built or self.build(name, done):
+            with self.device:
+                self.test(name)
 
     def test(self, name):
         begin = time.monotonic()
@@ -163,21 +198,19 @@ class Run:
         self.note("tests", name, entry)
 
     def note(self, kind, name, entry):
-        self.results[kind][name] = entry
-        print(f"on_gpu: {name} {entry['status']} ({self.limit - self.left():.0f} s)", flush=True)
-        self.write()
+        with self.writing:
+            self.results[kind][name] = entry
+            print(f"on_gpu: {name} {entry['status']} ({self.limit - self.left():.0f} s)",
+                  flush=True)
+            self.write()
 
     def tests(self):
-        names = self.programs()
-        wave = len(names) if self.built else max(4, os.cpu_count() or 4)
-        with concurrent.futures.ThreadPoolExecutor(TOGETHER) as pool:
-            waiting = []
-            for i in range(0, len(names), max(1, wave)):
-                some = names[i:i + wave]
-                ready = some if self.built else self.build(some)
-                self.step(f"built {i + len(some)} of {len(names)}")
-                waiting += [pool.submit(self.test, name) for name in ready]
-            for one in waiting:
+        names, done = self.programs(), set()
+        if not self.built:
+            done = self.shared()
+            self.step("what all link")
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 4) as pool:
+            for one in [pool.submit(self.build_and_test, name, done) for name in names]:
                 one.result()
 
     def sanitizer(self):
@@ -240,11 +273,13 @@ def main():
     all_of_it.step("done")
     fine = ("passed", "skipped", "clean", "not installed")
     bad = {kind: [f"{name} ({r['status']})" for name, r in all_of_it.results[kind].items()
-                  if r["status"] not in fine] for kind in ("tests", "sanitizer")}
+                  if r["status"] not in (*fine, "not reached")] for kind in ("tests", "sanitizer")}
+    missed = sum(r["status"] == "not reached" for kind in ("tests", "sanitizer")
+                 for r in all_of_it.results[kind].values())
     print(f"on_gpu: {len(all_of_it.results['tests'])} programs, not passed: "
           f"{', '.join(bad['tests']) or 'none'}; sanitizer not clean: "
-          f"{', '.join(bad['sanitizer']) or 'none'}; {args.output}")
-    return 1 if bad["tests"] or bad["sanitizer"] else 0
+          f"{', '.join(bad['sanitizer']) or 'none'}; not reached: {missed}; {args.output}")
+    return 1 if bad["tests"] or bad["sanitizer"] or missed else 0
 
 
 if __name__ == "__main__":

@@ -22,13 +22,13 @@ memcheck*groups) echo "========= ERROR SUMMARY: 2 errors"; exit 99;;
 racecheck*) echo "Device not supported"; exit 1;;
 *) echo "========= ERROR SUMMARY: 0 errors"; echo "========= RACECHECK SUMMARY: 0 hazards displayed";;
 esac""",
-    # cmake -S .. or cmake --build FOLDER --target ...: all but one "compile".
-    "cmake": """[ "$1" = --build ] || { echo "$@" > "$HERE/configured"; exit 0; }
-bin=$2/bin; mkdir -p "$bin"
+    "cmake": '[ "$1" = --build ] || echo "$@" > "$HERE/configured"',
+    # ninja -C FOLDER -t commands TARGET: all but two "compile".
+    "ninja": """bin=$2/bin; mkdir -p "$bin"; shift 4
 for name in "$@"; do
-  [ -f "$HERE/programs/$name" ] && cp "$HERE/programs/$name" "$bin/"
-done
-echo "FAILED: tests/CMakeFiles/test_device_ops_softmax.dir/x.o"; echo "error: a reason"; exit 1""",
+  if [ -f "$HERE/programs/$name" ]; then echo "cp $HERE/programs/$name $bin/"
+  else echo "echo $name: a reason; exit 1"; fi
+done""",
 }
 
 
