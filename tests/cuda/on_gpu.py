@@ -91,6 +91,11 @@ def run(command, seconds, **more):
         return None, text
 
 
+def shortened(text):
+    """The first fault tells most: after an illegal access all else fails too."""
+    return text if len(text) < 6000 else text[:4000] + "\n...\n" + text[-1500:]
+
+
 class Run:
     def __init__(self, args):
         self.project, self.folder = args.project.resolve(), args.build.resolve()
@@ -170,7 +175,7 @@ class Run:
                 status, text = run(["sh", "-c", command], self.left(), cwd=self.folder)
             if status != 0:
                 word = "not reached" if status is None else "failed"
-                self.note("tests", name, {"status": word, "seconds": 0, "text": text[-3000:]})
+                self.note("tests", name, {"status": word, "seconds": 0, "text": shortened(text)})
                 return False
         self.results["compiling"][name] = round(time.monotonic() - begin, 1)
         return True
@@ -194,7 +199,7 @@ class Run:
             word = "not reached" if text == NOT_BEGUN else "timed out"
         entry = {"status": word, "seconds": round(time.monotonic() - begin, 1)}
         if word not in ("passed", "skipped"):
-            entry.update(exit=status, text=text[-3000:])
+            entry.update(exit=status, text=shortened(text))
         self.note("tests", name, entry)
 
     def note(self, kind, name, entry):
@@ -230,8 +235,7 @@ class Run:
                 if status is None:
                     entry["status"] = "not reached" if text == NOT_BEGUN else "timed out"
                 elif status == 99 or CLEAN[which] not in text:
-                    entry = {"status": "not clean", "exit": status,
-                             "text": text[:2000] + "\n...\n" + text[-2000:]}
+                    entry = {"status": "not clean", "exit": status, "text": shortened(text)}
                 self.note("sanitizer", f"{name} {which}", entry)
 
 
