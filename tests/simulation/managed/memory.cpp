@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every `new` of this program, and the posix_memalign of tensors and arenas (core/space.hpp; the
 // linker is told --wrap, so that no shared library gets these), gives memory that host and device
-// both see; main runs on a stack that both see, for tests have small arrays there. Blocks of powers
+// both see; so are the data of the program, and the stack that main runs on. Blocks of powers
 // of two from slabs of 64 MiB; freed blocks are kept for the next of their size. Without a device
 // the program ends as skipped (77) before its first test, with the line of run_op (docs/run_op.md).
 // It ends before what was there before the runtime is destroyed: at its end the runtime may take
@@ -16,7 +16,10 @@
 #include <new>
 
 #include <cuda_runtime.h>
+#include <link.h>
 #include <pthread.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 extern "C" {
 int __real_main(int argc, char** argv);
@@ -154,6 +157,31 @@ inline const bool device_is_there = [] {
   return true;
 }();
 
+// Constants and variables of the program, pinned where they stand: its pages are made its own by
+// writing to them.
+inline void show_own_data() {
+  dl_iterate_phdr(
+      [](dl_phdr_info* program, std::size_t, void*) {
+        const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
+        for (int i = 0; i < program->dlpi_phnum; ++i) {
+          const auto& part = program->dlpi_phdr[i];
+          if (part.p_type != PT_LOAD || (part.p_flags & PF_X) != 0) continue;
+          const auto begin = (program->dlpi_addr + part.p_vaddr) / page * page;
+          const auto end =
+              (program->dlpi_addr + part.p_vaddr + part.p_memsz + page - 1) / page * page;
+          auto* const first = reinterpret_cast<char*>(begin);
+          if (mprotect(first, end - begin, PROT_READ | PROT_WRITE) != 0) continue;
+          for (volatile char* p = first; p < first + (end - begin); p += page) *p = *p;
+          if (cudaHostRegister(first, end - begin, cudaHostRegisterDefault) != cudaSuccess) {
+            (void)cudaGetLastError();
+            std::fputs("managed memory: a device does not see the program's data\n", stderr);
+          }
+        }
+        return 1;  // the program itself comes first
+      },
+      nullptr);
+}
+
 }  // namespace simulation
 
 extern "C" {
@@ -176,6 +204,7 @@ int __wrap_main(int argc, char** argv) {
     char** argv;
     int status;
   } mine{argc, argv, 1};
+  simulation::show_own_data();
   void* stack = nullptr;
   pthread_attr_t how;
   pthread_t thread;
