@@ -12,7 +12,7 @@ CONFIGURE = cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release \
   $(if $(shell command -v ccache),-DCMAKE_CXX_COMPILER_LAUNCHER=ccache) $(CMAKE_FLAGS) --log-level=NOTICE
 COMPILE = cmake --build $(BUILD) --parallel $(JOBS) --target
 
-.PHONY: help demo test programs examples table bench bench-report bench-peers peers-report cuda gpu-test gpu-bench install format docs clean
+.PHONY: help demo test programs examples table bench bench-report bench-peers peers-report cuda gpu-test gpu-programs gpu-bench install format docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -26,6 +26,7 @@ help:
 	@echo "make bench-peers   ours beside OpenBLAS, oneDNN, Eigen and others, half an hour and more"
 	@echo "make cuda          compile the CUDA kernels, judge their registers, link, in $(BUILD)-cuda"
 	@echo "make gpu-test      on a machine with a GPU: all device tests, compute-sanitizer, a report"
+	@echo "make gpu-programs  what gpu-test runs, built without a GPU, as an archive to carry"
 	@echo "make gpu-bench     there: our kernels beside PyTorch's, one page"
 	@echo "make install       the headers and the CMake package, to PREFIX ($(PREFIX))"
 	@echo "make format        clang-format on all sources"
@@ -102,22 +103,35 @@ cuda:
 	@ctest --test-dir $(BUILD)-cuda --output-on-failure --no-tests=error -L cuda
 
 # Needs nvcc, CMake, ninja and a GPU. CARRY: a folder made by cmake/carry.sh, where Eigen and doctest
-# are not installed.
+# are not installed. LIMIT: seconds of all together; what tells most comes first.
 gpu-test:
-	@python3 tests/cuda/on_gpu.py . $(BUILD)-gpu $(BUILD)-gpu/results $(if $(CARRY),--prefix $(CARRY))
+	@python3 tests/cuda/on_gpu.py . $(BUILD)-gpu $(BUILD)-gpu/results $(if $(CARRY),--prefix $(CARRY)) \
+	  $(if $(LIMIT),--limit $(LIMIT)) $(ARGS)
+
+# What gpu-test runs, built where no GPU is: unpack the archive beside the project there, then
+# make gpu-test ARGS=--built. No instructions of this machine, no C++ library of its own to find.
+gpu-programs:
+	@cmake -S . -B $(BUILD)-gpu -G Ninja -DCMAKE_BUILD_TYPE=Release -DDEEPSEEK_CUDA=ON \
+	  -DDEEPSEEK_EXAMPLES=OFF -DDEEPSEEK_BENCH=OFF -DDEEPSEEK_NATIVE=OFF \
+	  -DCMAKE_CUDA_ARCHITECTURES=$(or $(GPU_ARCHITECTURE),90a-real) \
+	  -DCMAKE_EXE_LINKER_FLAGS="-s -static-libstdc++ -static-libgcc" $(CMAKE_FLAGS) --log-level=WARNING
+	@cmake --build $(BUILD)-gpu --parallel $(JOBS) --target tests_device tests_cuda gpu_bench
+	@tar -cJf $(BUILD)-gpu/programs.tar.xz $(BUILD)-gpu/bin
+	@ls -l $(BUILD)-gpu/programs.tar.xz
 
 # A Hopper GPU is compiled for by name: native need not mean sm_90a and its warp groups (docs/cuda.md).
 GPU_IS = $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1)
 
-# The peers need PyTorch; without it the page has our rows alone.
+# The peers need PyTorch; without it the page has our rows alone. LIMIT: seconds after which no peer
+# starts; a group of rows that fails leaves the others.
 gpu-bench:
 	@cmake -S . -B $(BUILD)-gpu -G Ninja -DCMAKE_BUILD_TYPE=Release -DDEEPSEEK_CUDA=ON \
 	  -DDEEPSEEK_EXAMPLES=OFF -DDEEPSEEK_BENCH=OFF \
 	  -DCMAKE_CUDA_ARCHITECTURES=$(if $(filter 9.0,$(GPU_IS)),90a-real,native) \
 	  $(if $(CARRY),-DCMAKE_PREFIX_PATH=$(CARRY)) $(CMAKE_FLAGS) --log-level=NOTICE
 	@cmake --build $(BUILD)-gpu --parallel $(JOBS) --target gpu_bench
-	@$(BUILD)-gpu/bin/gpu_bench $(ARGS) > $(BUILD)-gpu/ours.jsonl
-	@-python3 bench/gpu_peers.py --out $(BUILD)-gpu/peers.json $(ARGS)
+	@-$(BUILD)-gpu/bin/gpu_bench $(ARGS) > $(BUILD)-gpu/ours.jsonl
+	@-python3 bench/gpu_peers.py --out $(BUILD)-gpu/peers.json $(if $(LIMIT),--limit $(LIMIT)) $(ARGS)
 	@python3 bench/gpu/report.py $(BUILD)-gpu/ours.jsonl $(BUILD)-gpu/peers.json $(BUILD)-gpu/results
 
 install:

@@ -3,7 +3,7 @@
 """Times the side-by-side peers of the CUDA backend on one GPU with the torch that is installed there (written for 2.11+cu130).
 usage: gpu_peers.py [--out FILE] [--limit SECONDS] [group ...]   groups: mem gemm attn decode mla moe quant gate (default: all)
 The two halves "mem gemm moe quant gate" and "attn decode mla" take up to ten minutes each; past --limit no new row starts. One JSON row
-per peer is printed, the whole table goes to --out (gpu_peers.json). cold_us: median, L2 flushed before each call; hot_us: mean over CUDA-graph replays of
+per peer is printed, the table so far goes to --out (gpu_peers.json) each time. cold_us: median, L2 flushed before each call; hot_us: mean over CUDA-graph replays of
 back-to-back calls (sustained clocks, L2 warm); tflops/gbps are of hot_us when the work exceeds the L2, else of cold_us.
 A peer that this build lacks gives a row with "err" and the run goes on. Inputs are random normal, never zeros.
 """
@@ -94,6 +94,12 @@ def row(op, impl, shape, fn, flop=0.0, byt=0.0):
         torch.cuda.empty_cache()
     ROWS.append(r)
     print(json.dumps(r), flush=True)
+    save()
+
+
+def save():  # after each row: a run that is cut short leaves what it had
+    with open(FILE, "w") as out:
+        json.dump(ROWS, out, indent=0)
 
 
 def cmp(f):
@@ -445,4 +451,4 @@ if __name__ == "__main__":
                 print(json.dumps(ROWS[-1]), flush=True)
             torch._dynamo.reset()
             torch.cuda.empty_cache()
-    json.dump(ROWS, open(FILE, "w"), indent=0)
+    save()

@@ -11,6 +11,9 @@ cp -r /usr/include/eigen3 "$to/include/"
 cp -r /usr/share/eigen3 "$to/share/"
 cp -r /usr/include/doctest "$to/include/"
 cp -r /usr/lib/cmake/doctest "$to/lib/cmake/"
+# Debian's file says /usr; here it is wherever the folder lies.
+sed -i 's|^set(_IMPORT_PREFIX "/usr")|get_filename_component(_IMPORT_PREFIX "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)|' \
+  "$to/lib/cmake/doctest/doctestTargets.cmake"
 if [ -d "$libraries/cmake/benchmark" ]; then
   cp -r /usr/include/benchmark "$to/include/"
   mkdir -p "$to/lib/$(basename "$libraries")/cmake"

@@ -12,6 +12,7 @@ endif()
 add_library(deepseek_private INTERFACE)
 # What g++ 12 sees of nvcc's output, optimized: std::string moved over itself, places never written.
 set(cuda_warnings ${deepseek_warnings})
+list(REMOVE_ITEM cuda_warnings -Wshadow) # cuda_fp16.h has a global `half`, as variables are named
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   list(APPEND cuda_warnings -Wno-array-bounds -Wno-restrict -Wno-stringop-overflow
        -Wno-uninitialized -Wno-maybe-uninitialized)

@@ -7,8 +7,15 @@
 
 int main(int argc, char** argv) {
   const std::set<std::string> wanted(argv + 1, argv + argc);
+  int status = 0;
   const auto group = [&](const char* name, auto run, const auto& b, auto& t) {
-    if (wanted.empty() || wanted.count(name) > 0) run(b, t);
+    if (!wanted.empty() && wanted.count(name) == 0) return;
+    try {  // what one group lacks (memory, say) does not end the others
+      run(b, t);
+    } catch (const bench::ds::error& e) {
+      std::fprintf(stderr, "gpu_bench: %s: %s\n", name, e.what());
+      status = 1;
+    }
   };
   try {
     const bench::ds::cuda b;
@@ -24,5 +31,5 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "gpu_bench: %s\n", e.what());
     return e.code() == bench::ds::error_code::device ? 77 : 1;
   }
-  return 0;
+  return status;
 }

@@ -22,6 +22,7 @@ bool has_device() {
 struct bad_index {
   static constexpr int threads = 32;
   ds::fault_place faults;
+  const char* object = "test: ids";  // the host's: a literal in the kernel is the device's
   static ds::index_t blocks() { return 1; }
   template <class Block>
   DEEPSEEK_HOST_DEVICE void operator()(const Block& block) const {
@@ -29,7 +30,7 @@ struct bad_index {
     f.position = 3;
     f.value = 99;
     f.size = 10;
-    f.object = "test: ids";
+    f.object = object;
     if (block.rank() == 5) faults.tell(block, f);
   }
 };

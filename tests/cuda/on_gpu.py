@@ -2,23 +2,53 @@
 """Everything that needs a GPU, in one go: builds for this machine's device, runs all device tests,
 runs them on few cases under compute-sanitizer, and writes one JSON and one Markdown page.
 
-usage: on_gpu.py PROJECT_FOLDER BUILD_FOLDER OUTPUT_FOLDER [--prefix FOLDER] [--no-sanitizer]
+usage: on_gpu.py PROJECT_FOLDER BUILD_FOLDER OUTPUT_FOLDER [--prefix FOLDER] [--limit SECONDS]
+                 [--built] [--no-sanitizer]
 --prefix: where Eigen and doctest are, if not installed (cmake/carry.sh makes such a folder).
-Ends with 1 when a test fails, 77 when there is no device.
+--limit: of all together; what tells most comes first (FIRST), tests run while the next programs
+are compiled, and the results so far are written after each, so that a run cut short leaves them.
+--built: the programs are in BUILD_FOLDER/bin already; nothing is compiled.
+Ends with 1 when a test fails, does not compile or was not reached, 77 when there is no device.
 """
 import argparse
+import concurrent.futures
+import contextlib
 import datetime
 import json
 import os
 import pathlib
 import re
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
-import xml.etree.ElementTree as xml
+import threading
+import time
 
-TOOLS = ["memcheck", "initcheck", "racecheck"]
+FIRST = """
+cuda_context_cuda device_ops_elements device_ops_gemm device_ops_attention_groups cuda_model_cuda
+device_ops_grouped_gemm_groups device_ops_grouped_gemm device_ops_attention device_ops_softmax
+device_ops_attention_backward device_ops_gate device_ops_quant_gemm device_ops_weight_gemm_formats
+device_ops_attention_latent_groups device_ops_cluster_norms device_ops_fp8_gemm
+device_ops_optimizer cuda_library_cuda device_ops_clusters device_ops_rms_norm device_ops_top_k
+device_ops_expert_rows device_ops_latent_attention device_ops_lightning_indexer
+device_ops_attention_pages device_ops_attention_chosen device_layers_moe device_ops_cross_entropy
+device_ops_embedding device_ops_rope device_ops_swiglu cuda_block_list_cuda
+""".split()
+# Those whose barriers, asynchronous copies and clusters the simulation shows least of.
+CHECKED = """
+device_ops_attention_groups device_ops_grouped_gemm_groups device_ops_attention_latent_groups
+device_ops_grouped_gemm device_ops_attention device_ops_clusters device_ops_cluster_norms
+device_ops_attention_backward device_ops_gate device_ops_quant_gemm
+""".split()
+# What a tool says when it has seen all and found nothing.
+CLEAN = {"memcheck": "ERROR SUMMARY: 0 errors", "racecheck": "RACECHECK SUMMARY: 0 hazards",
+         "synccheck": "ERROR SUMMARY: 0 errors", "initcheck": "ERROR SUMMARY: 0 errors"}
 FEW_CASES = "--case=1"  # of the case tables, those whose text holds a 1
+TOGETHER = 4  # programs on the device at a time
+PROGRAM_SECONDS, SANITIZER_SECONDS = 180, 120
+NOT_BEGUN = "no time was left"
 
 
 def said(command):
@@ -43,55 +73,183 @@ def architecture():
     return "90a-real" if capability.splitlines()[:1] == ["9.0"] else "native"
 
 
-def build(project, folder, prefix):
-    configure = ["cmake", "-S", str(project), "-B", str(folder), "-G", "Ninja",
-                 "-DCMAKE_BUILD_TYPE=Release", "-DDEEPSEEK_CUDA=ON", "-DDEEPSEEK_EXAMPLES=OFF",
-                 "-DDEEPSEEK_BENCH=OFF", f"-DCMAKE_CUDA_ARCHITECTURES={architecture()}",
-                 "--log-level=NOTICE"]
-    if prefix:
-        configure.append(f"-DCMAKE_PREFIX_PATH={prefix}")
-    subprocess.run(configure, check=True)
-    subprocess.run(["cmake", "--build", str(folder), "--target", "tests_cuda", "tests_device"],
-                   check=True)
+def run(command, seconds, **more):
+    """The exit status (None: it took longer, and was killed with all it started) and the text."""
+    if seconds <= 0:
+        return None, NOT_BEGUN
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                   text=True, errors="replace", start_new_session=True, **more)
+    except OSError as error:
+        return 127, str(error)
+    try:
+        text, _ = process.communicate(timeout=seconds)
+        return process.returncode, text
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        text, _ = process.communicate()
+        return None, text
 
 
-def run_tests(folder):
-    report = folder / "reports" / "device.xml"
-    subprocess.run(["ctest", "--test-dir", str(folder), "-L", "^(cuda|device)$", "-E",
-                    "cuda_kernels", "--parallel", "4", "--output-on-failure", "--no-tests=error",
-                    "--output-junit", str(report)], check=False)
-    results = {}
-    for case in xml.parse(report).getroot().iter("testcase"):
-        status = {"run": "passed", "notrun": "skipped"}.get(case.get("status"), "failed")
-        results[case.get("name")] = {"status": status, "seconds": float(case.get("time", 0))}
-    return results
+def shortened(text):
+    """The first fault tells most: after an illegal access all else fails too."""
+    return text if len(text) < 6000 else text[:4000] + "\n...\n" + text[-1500:]
 
 
-def run_sanitizer(folder):
-    tool = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
-    if not os.path.exists(tool):
-        return {"compute-sanitizer": "not installed"}
-    results = {}
-    for program in sorted((folder / "bin").glob("test_device_*")):
-        for which in TOOLS:
-            run = subprocess.run([tool, "--tool", which, "--error-exitcode", "99", str(program),
-                                  "--test-case-exclude=*reference*", FEW_CASES],
-                                 capture_output=True, text=True, timeout=300)
-            verdict = "clean" if run.returncode != 99 else run.stdout[-2000:]
-            results[f"{program.name} {which}"] = verdict
-    return results
+class Run:
+    def __init__(self, args):
+        self.project, self.folder = args.project.resolve(), args.build.resolve()
+        self.output, self.built, self.prefix = args.output, args.built, args.prefix
+        self.begin, self.limit = time.monotonic(), args.limit
+        self.results = {"machine": machine(), "seconds": {}, "tests": {}, "sanitizer": {},
+                        "compiling": {}}
+        self.device = threading.Semaphore(TOGETHER)
+        self.writing, self.ninja = threading.Lock(), threading.Lock()
+
+    def left(self):
+        return self.limit - (time.monotonic() - self.begin)
+
+    def programs(self):
+        """All: those of FIRST, then attention's, which take longest to compile."""
+        room = self.project / "tests"
+        names = [f"cuda_{s.stem}_cuda" for s in (room / "cuda").glob("*.cu")]
+        for kind in ("ops", "layers"):
+            names += [f"device_{s.stem}" for s in (room / "simulation").glob(f"{kind}_*.cpp")]
+        if self.built:
+            names = [n for n in names if self.program(n).exists()]
+        return sorted(names, key=lambda n: (FIRST.index(n) if n in FIRST else len(FIRST),
+                                            "attention" not in n, n))
+
+    def program(self, name):
+        return self.folder / "bin" / f"test_{name}"
+
+    def step(self, name):
+        self.results["seconds"][name] = round(time.monotonic() - self.begin, 1)
+        self.write()
+
+    def write(self):
+        self.output.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(self.results, indent=1) + "\n"
+        (self.output / "device_tests.json").write_text(text)
+        (self.output / "device_tests.md").write_text(page(self.results))
+
+    def configure(self):
+        command = ["cmake", "-S", str(self.project), "-B", str(self.folder), "-G", "Ninja",
+                   "-DCMAKE_BUILD_TYPE=Release", "-DDEEPSEEK_CUDA=ON", "-DDEEPSEEK_EXAMPLES=OFF",
+                   "-DDEEPSEEK_BENCH=OFF", f"-DCMAKE_CUDA_ARCHITECTURES={architecture()}",
+                   "--log-level=WARNING"]
+        if self.prefix:
+            command.append(f"-DCMAKE_PREFIX_PATH={pathlib.Path(self.prefix).resolve()}")
+        status, text = run(command, self.left())
+        if status != 0:
+            print(text, file=sys.stderr)
+            raise SystemExit("on_gpu: configuring failed")
+
+    def shared(self):
+        """What all programs link, and the commands that no longer need to run."""
+        objects = ["test_support", "test_managed"]
+        status, text = run(["cmake", "--build", str(self.folder), "--target", *objects],
+                           self.left())
+        if status != 0:
+            print(text, file=sys.stderr)
+            raise SystemExit("on_gpu: what all tests link does not compile")
+        return set(self.commands(*objects))
+
+    def commands(self, *targets):
+        ninja = shutil.which("ninja") or "ninja"
+        status, text = run([ninja, "-C", str(self.folder), "-t", "commands", *targets], 60)
+        lines = [line for line in text.splitlines() if line and not line.startswith("ninja: ")]
+        return lines if status == 0 else [f"echo {shlex.quote(text)}; false"]
+
+    # Not by the build tool, which has its own order and would end with the slowest of each lot: a
+    # program is compiled, linked and run by one of as many workers as there are processors.
+    def build(self, name, done):
+        begin = time.monotonic()
+        commands = [c for c in self.commands(f"test_{name}") if c not in done]
+        if any(".rsp" in c for c in commands):  # files that ninja writes
+            commands = [f"cmake --build . --target test_{name}"]
+        for command in commands:
+            for made in re.findall(r" -o (\S+)", command):
+                (self.folder / made).parent.mkdir(parents=True, exist_ok=True)
+            with self.ninja if command.startswith("cmake ") else contextlib.nullcontext():
+                status, text = run(["sh", "-c", command], self.left(), cwd=self.folder)
+            if status != 0:
+                word = "not reached" if status is None else "failed"
+                self.note("tests", name, {"status": word, "seconds": 0, "text": shortened(text)})
+                return False
+        self.results["compiling"][name] = round(time.monotonic() - begin, 1)
+        return True
+
+    def build_and_test(self, name, done):
+        if self.built or self.build(name, done):
+            with self.device:
+                self.test(name)
+
+    def test(self, name):
+        begin = time.monotonic()
+        command = [str(self.program(name))]
+        if name.startswith("device_"):
+            command.append("--test-case-exclude=*reference*")
+        reports = self.folder / "reports"
+        reports.mkdir(parents=True, exist_ok=True)
+        status, text = run(command, min(PROGRAM_SECONDS, self.left()), cwd=self.project,
+                           env={**os.environ, "DEEPSEEK_REPORT_DIR": str(reports)})
+        word = {0: "passed", 77: "skipped"}.get(status, "failed")
+        if status is None:
+            word = "not reached" if text == NOT_BEGUN else "timed out"
+        entry = {"status": word, "seconds": round(time.monotonic() - begin, 1)}
+        if word not in ("passed", "skipped"):
+            entry.update(exit=status, text=shortened(text))
+        self.note("tests", name, entry)
+
+    def note(self, kind, name, entry):
+        with self.writing:
+            self.results[kind][name] = entry
+            print(f"on_gpu: {name} {entry['status']} ({self.limit - self.left():.0f} s)",
+                  flush=True)
+            self.write()
+
+    def tests(self):
+        names, done = self.programs(), set()
+        if not self.built:
+            done = self.shared()
+            self.step("what all link")
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 4) as pool:
+            for one in [pool.submit(self.build_and_test, name, done) for name in names]:
+                one.result()
+
+    def sanitizer(self):
+        tool = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
+        if not os.path.exists(tool):
+            self.results["sanitizer"]["compute-sanitizer"] = {"status": "not installed"}
+            return
+        for which in CLEAN:
+            for name in CHECKED:
+                if not self.program(name).exists():
+                    continue
+                status, text = run([tool, "--tool", which, "--error-exitcode", "99",
+                                    str(self.program(name)), "--test-case-exclude=*reference*",
+                                    FEW_CASES], min(SANITIZER_SECONDS, self.left()),
+                                   cwd=self.project)
+                entry = {"status": "clean"}
+                if status is None:
+                    entry["status"] = "not reached" if text == NOT_BEGUN else "timed out"
+                elif status == 99 or CLEAN[which] not in text:
+                    entry = {"status": "not clean", "exit": status, "text": shortened(text)}
+                self.note("sanitizer", f"{name} {which}", entry)
 
 
-def page(about, tests, sanitizer):
-    count = lambda what: sum(t["status"] == what for t in tests.values())
+def page(results):
+    about, tests, sanitizer = results["machine"], results["tests"], results["sanitizer"]
+    words = [t["status"] for t in tests.values()]
+    counts = ", ".join(f"{words.count(w)} {w}" for w in sorted(set(words))) or "none"
     lines = [f"# Device tests, {about['date']}", "",
-             f"{about['gpu']}; nvcc {about['nvcc']}. {count('passed')} programs passed, "
-             f"{count('failed')} failed, {count('skipped')} skipped.", "",
+             f"{about['gpu']}; nvcc {about['nvcc']}. Programs: {counts}.", "",
              "| program | result | seconds |", "| --- | --- | --- |"]
     lines += [f"| {name} | {t['status']} | {t['seconds']:.1f} |" for name, t in tests.items()]
-    bad = {name: text for name, text in sanitizer.items() if text != "clean"}
+    bad = {name: s for name, s in sanitizer.items() if s["status"] != "clean"}
     lines += ["", f"compute-sanitizer: {len(sanitizer)} runs, {len(bad)} not clean."]
-    lines += [f"- {name}: {text[:200]}" for name, text in bad.items()]
+    lines += [f"- {name}: {s['status']}" for name, s in bad.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -101,24 +259,31 @@ def main():
     parser.add_argument("build", type=pathlib.Path)
     parser.add_argument("output", type=pathlib.Path)
     parser.add_argument("--prefix")
+    parser.add_argument("--limit", type=float, default=1e6)
+    parser.add_argument("--built", action="store_true")
     parser.add_argument("--no-sanitizer", action="store_true")
     args = parser.parse_args()
-    about = machine()
-    if not about["gpu"]:
+    all_of_it = Run(args)
+    if not all_of_it.results["machine"]["gpu"]:
         print("on_gpu: skipped: nvidia-smi finds no device", file=sys.stderr)
         return 77
-    build(args.project, args.build.resolve(), args.prefix)
-    tests = run_tests(args.build.resolve())
-    sanitizer = {} if args.no_sanitizer else run_sanitizer(args.build.resolve())
-    args.output.mkdir(parents=True, exist_ok=True)
-    (args.output / "device_tests.json").write_text(
-        json.dumps({"machine": about, "tests": tests, "sanitizer": sanitizer}, indent=1) + "\n")
-    (args.output / "device_tests.md").write_text(page(about, tests, sanitizer))
-    failed = [name for name, t in tests.items() if t["status"] == "failed"]
-    dirty = [name for name, text in sanitizer.items() if text not in ("clean", "not installed")]
-    print(f"on_gpu: {len(tests)} programs, failed: {failed or 'none'}; "
-          f"sanitizer not clean: {dirty or 'none'}; {args.output}")
-    return 1 if failed or dirty else 0
+    if not args.built:
+        all_of_it.configure()
+        all_of_it.step("configured")
+    all_of_it.tests()
+    all_of_it.step("tested")
+    if not args.no_sanitizer:
+        all_of_it.sanitizer()
+    all_of_it.step("done")
+    fine = ("passed", "skipped", "clean", "not installed")
+    bad = {kind: [f"{name} ({r['status']})" for name, r in all_of_it.results[kind].items()
+                  if r["status"] not in (*fine, "not reached")] for kind in ("tests", "sanitizer")}
+    missed = sum(r["status"] == "not reached" for kind in ("tests", "sanitizer")
+                 for r in all_of_it.results[kind].values())
+    print(f"on_gpu: {len(all_of_it.results['tests'])} programs, not passed: "
+          f"{', '.join(bad['tests']) or 'none'}; sanitizer not clean: "
+          f"{', '.join(bad['sanitizer']) or 'none'}; not reached: {missed}; {args.output}")
+    return 1 if bad["tests"] or bad["sanitizer"] or missed else 0
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // basic_device<Space>: a backend whose kernels run on the simulated machine. With Space = host the
 // tests of ops and layers run on it as they are; with Space = deepseek::device its memory is closed
-// to the host while no kernel runs (closed_memory.hpp).
+// to the host while no kernel runs (closed_memory.hpp), and the host's stack to kernels
+// (closed_stack.hpp).
 #pragma once
 
 #include "simulation/closed_memory.hpp"
@@ -50,7 +51,11 @@ class basic_device {
     if (parts_->recording != nullptr) return parts_->recording->add(*this, kernel);
     {
       const open_memory open;
-      parts_->device.run(kernel);
+      if constexpr (std::is_same_v<Space, ds::host>) {
+        parts_->device.run(kernel);
+      } else {
+        parts_->device.run_beside_the_stack(kernel);
+      }
     }
     if (parts_->fault.found != 0) {
       const ds::fault f = std::exchange(parts_->fault, {});

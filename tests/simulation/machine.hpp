@@ -7,6 +7,7 @@
 #pragma once
 
 #include "simulation/block.hpp"
+#include "simulation/closed_stack.hpp"
 
 #include <cstring>
 #include <exception>
@@ -190,11 +191,17 @@ class machine {
     ++launches_;
     launches_of_clusters_ += together > 1 ? 1 : 0;
   }
+  // The same where the host's stack is closed.
+  template <class Kernel>
+  void run_beside_the_stack(const Kernel& kernel) {
+    const auto all = [this, kernel] { run(kernel); };  // a copy of the arguments, as a GPU has
+    std::make_unique<beside_the_stack<decltype(all)>>(all)->run();
+  }
   ds::index_t launches() const { return launches_; }
   ds::index_t launches_of_clusters() const { return launches_of_clusters_; }
 
  private:
-  static constexpr std::size_t most_shared = 227 << 10;
+  static constexpr std::size_t most_shared = (227 << 10) - ds::reserved_bytes;
 
   // Blocks first .. first + together - 1.
   template <class Kernel>

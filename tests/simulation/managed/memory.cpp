@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every `new` of this program, and the posix_memalign of tensors and arenas (core/space.hpp; the
 // linker is told --wrap, so that no shared library gets these), gives memory that host and device
-// both see. Blocks of powers of two from slabs of 64 MiB; freed blocks are kept for the next of
-// their size. Without a device the program ends as skipped (77) before its first test, with the
-// line of run_op (docs/run_op.md).
+// both see; so are the data of the program, and the stack that main runs on. Blocks of powers
+// of two from slabs of 64 MiB; freed blocks are kept for the next of their size. Without a device
+// the program ends as skipped (77) before its first test, with the line of run_op (docs/run_op.md).
+// It ends before what was there before the runtime is destroyed: at its end the runtime may take
+// managed memory away.
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
@@ -14,8 +16,13 @@
 #include <new>
 
 #include <cuda_runtime.h>
+#include <link.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 extern "C" {
+int __real_main(int argc, char** argv);
 int __real_posix_memalign(void** p, std::size_t alignment, std::size_t bytes);
 void __real_free(void* p);
 }
@@ -90,6 +97,13 @@ class managed_memory {
   static constexpr std::size_t slab = std::size_t{64} << 20;
 
   managed_memory() {
+    // Handlers run from the last to the first, so those of the runtime have run when this does.
+    (void)on_exit(
+        [](int status, void*) {
+          std::fflush(nullptr);
+          std::_Exit(status);
+        },
+        nullptr);
     int count = 0;
     device_ = cudaGetDeviceCount(&count) == cudaSuccess && count > 0;
   }
@@ -143,6 +157,31 @@ inline const bool device_is_there = [] {
   return true;
 }();
 
+// Constants and variables of the program, pinned where they stand: its pages are made its own by
+// writing to them.
+inline void show_own_data() {
+  dl_iterate_phdr(
+      [](dl_phdr_info* program, std::size_t, void*) {
+        const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
+        for (int i = 0; i < program->dlpi_phnum; ++i) {
+          const auto& part = program->dlpi_phdr[i];
+          if (part.p_type != PT_LOAD || (part.p_flags & PF_X) != 0) continue;
+          const auto begin = (program->dlpi_addr + part.p_vaddr) / page * page;
+          const auto end =
+              (program->dlpi_addr + part.p_vaddr + part.p_memsz + page - 1) / page * page;
+          auto* const first = reinterpret_cast<char*>(begin);
+          if (mprotect(first, end - begin, PROT_READ | PROT_WRITE) != 0) continue;
+          for (volatile char* p = first; p < first + (end - begin); p += page) *p = *p;
+          if (cudaHostRegister(first, end - begin, cudaHostRegisterDefault) != cudaSuccess) {
+            (void)cudaGetLastError();
+            std::fputs("managed memory: a device does not see the program's data\n", stderr);
+          }
+        }
+        return 1;  // the program itself comes first
+      },
+      nullptr);
+}
+
 }  // namespace simulation
 
 extern "C" {
@@ -156,6 +195,34 @@ int __wrap_posix_memalign(void** p, std::size_t alignment, std::size_t bytes) {
     return ENOMEM;
   }
   return 0;
+}
+// Pinned, not managed: the host writes to its stack while kernels run.
+int __wrap_main(int argc, char** argv) {
+  constexpr std::size_t bytes = std::size_t{16} << 20;
+  struct call {
+    int argc;
+    char** argv;
+    int status;
+  } mine{argc, argv, 1};
+  simulation::show_own_data();
+  void* stack = nullptr;
+  pthread_attr_t how;
+  pthread_t thread;
+  if (cudaHostAlloc(&stack, bytes, cudaHostAllocPortable | cudaHostAllocMapped) != cudaSuccess ||
+      pthread_attr_init(&how) != 0 || pthread_attr_setstack(&how, stack, bytes) != 0 ||
+      pthread_create(
+          &thread, &how,
+          [](void* with) -> void* {
+            auto& me = *static_cast<call*>(with);
+            me.status = __real_main(me.argc, me.argv);
+            return nullptr;
+          },
+          &mine) != 0) {
+    std::fputs("managed memory: no stack that the device sees\n", stderr);
+    return 1;
+  }
+  (void)pthread_join(thread, nullptr);
+  return mine.status;
 }
 void __wrap_free(void* p) {
   simulation::driver_memory::owns(p) ? simulation::managed_delete(p) : __real_free(p);

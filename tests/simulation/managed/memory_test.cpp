@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tensors, arenas, `new` and what it aligns come from managed memory in programs that link
-// memory.cpp, and go back there; malloc does not. With a runtime that is made up here, for this
-// needs no device: it also frees while it allocates, as the real one does.
+// memory.cpp, and go back there, and variables and constants stand there; malloc does not. With a
+// runtime that is made up here, for this needs no device: it also frees while it allocates, as the
+// real one does.
 #include "deepseek/core/arena.hpp"
 #include "deepseek/core/tensor.hpp"
 
@@ -50,8 +51,25 @@ extern "C" cudaError_t cudaMallocManaged(void** p, std::size_t bytes, unsigned) 
   return cudaSuccess;
 }
 
+extern "C" cudaError_t cudaHostAlloc(void** p, std::size_t bytes, unsigned) {
+  return cudaMallocManaged(p, bytes, 0);
+}
+
+extern "C" cudaError_t cudaHostRegister(void* p, std::size_t bytes, unsigned) {
+  from_runtime[blocks_given++] = {static_cast<const char*>(p), bytes};
+  return cudaSuccess;
+}
+extern "C" cudaError_t cudaGetLastError() {
+  return cudaSuccess;
+}
+
 TEST_CASE("managed memory: what device programs allocate") {
   int before = 0;
+  CHECK(is_managed(&before));
+  static const int constants[] = {1, 2, 3};
+  static int counter = 0;
+  CHECK(is_managed(constants + before));
+  CHECK(is_managed(&counter));
   for (int round = 0; round < 3; ++round) {
     const ds::tensor<float, ds::host, ds::dyn> small({10}), large({1 << 20}), huge({1 << 25});
     ds::arena<ds::host> scratch;

@@ -23,6 +23,8 @@ namespace deepseek {
 inline constexpr int warp_size = 32;
 // Bytes that every block has beside the shared memory of its kernel, for sums over the block.
 inline constexpr std::size_t reserved_bytes = 256;
+// What a kernel may have without asking the runtime: 48 KiB of a block, those included.
+inline constexpr std::size_t shared_bytes_unasked = (std::size_t{48} << 10U) - reserved_bytes;
 
 template <class B>
 concept Block = Team<B> && requires(const B& block, float x, std::int32_t* p) {

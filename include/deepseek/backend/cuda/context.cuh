@@ -73,7 +73,7 @@ class basic_cuda {
     require(blocks <= std::numeric_limits<std::int32_t>::max(), error_code::overflow,
             "cuda: ", blocks, " blocks of one launch; use a smaller batch");
     const std::size_t bytes = shared_bytes_of(kernel);
-    if (bytes > (48U << 10U)) {
+    if (bytes > shared_bytes_unasked) {
       check(cudaFuncSetAttribute(run_kernel<Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                  static_cast<int>(bytes)),
             "asking for shared memory");
