@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The experts of a moe, three ways to hold and run them on rows sorted by expert:
-//   stack<N, L>          N layers of one type, weights side by side, run once over all rows
-//   (grouped
-//                        products), or on a host, where nothing is kept, over those of some experts
-//                        after another. Only layers that say `stacks = true`: those whose parts
-//                        read the call's `segments` (linear, swiglu, mlp, norms, and chains of
-//                        such).
+//   stack<N, L>          N layers of one type, weights side by side, run once over all rows by
+//                        grouped products, or on a host, where nothing is kept, over those of some
+//                        experts after another. Only layers that say `stacks = true`: those whose
+//                        parts read the call's `segments` (linear, swiglu, mlp, norms, and chains
+//                        of such).
 //   separate<N, L>       N layers of any one type, each run on its own rows
 //   expert_list<L...>    layers of different types, one for each expert, in order
 // The last two run a layer on the rows of its expert alone; a layer that mixes rows (attention)

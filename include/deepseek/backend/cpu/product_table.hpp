@@ -55,18 +55,19 @@ inline std::vector<int> float_tiles(index_t rows) {
   }
   return tiles;
 }
-// Rows that turn together: at most most_turned_rows.
-inline std::vector<int> turned_tiles(index_t rows) {
-  return {rows <= 2 ? static_cast<int>(rows) : rows <= 4 ? 4 : 8};
-}
 inline constexpr index_t register_columns = simd::pack<float>::width;
 
 inline product_kernel packed_float(index_t rows) {
   return {"float, packed", rows, panels, float_tiles(rows), kernels::panel_size<float>::columns};
 }
 inline product_kernel plain_float(index_t rows) {
-  if (rows <= kernels::most_turned_rows) {
-    return {"float, a layer's plain", rows, turning, turned_tiles(rows), register_columns};
+  using tile = kernels::tile_size<float>;
+  if (kernels::rows_turn<float>(rows)) {
+    return {
+        "float, a layer's plain", rows, turning, {kernels::turned_height(rows)}, register_columns};
+  }
+  if (rows <= tile::rows) {
+    return {"float, a layer's plain", rows, written, {static_cast<int>(rows)}, tile::columns};
   }
   return {"float, a layer's plain", rows, written, float_tiles(rows),
           kernels::panel_size<float>::columns};
@@ -78,7 +79,7 @@ product_kernel packed_narrow(std::string_view name, index_t rows) {
 template <class Form>
 product_kernel plain_narrow(std::string_view name, index_t rows) {
   if (!kernels::TiledForm<Form> && rows <= kernels::most_turned_rows) {
-    return {name, rows, turning, turned_tiles(rows), register_columns};
+    return {name, rows, turning, {kernels::turned_height(rows)}, register_columns};
   }
   return {name, rows, written, dot_tiles<Form>(rows), kernels::dot_size<Form>::columns};
 }

@@ -106,7 +106,13 @@ void tile_gemm_rows(gemm_shape s, operand<T> a, operand<T> b, gemm_output<T> c) 
   }
 }
 
-// At most most_turned_rows rows, columns of B contiguous along k.
+// Whether so few rows meet columns that are contiguous along k in registers.
+template <class T>
+constexpr bool rows_turn(std::ptrdiff_t m) {
+  return m <= most_turned_rows && m <= tile_size<T>::rows;
+}
+
+// rows_turn() rows, columns of B contiguous along k.
 template <class T>
 void turned_gemm(gemm_shape s, operand<T> a, operand<T> b, gemm_output<T> c) {
   constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(T));
@@ -125,7 +131,7 @@ void tile_gemm(gemm_shape s, operand<T> a, operand<T> b, gemm_output<T> c) {
   constexpr std::ptrdiff_t columns = tile_size<T>::columns, most_k = gemm_blocks<T>::k;
   if (s.m <= 0 || s.n <= 0) return;
   if (s.m > tile_size<T>::rows) return tile_gemm_rows(s, a, b, c);
-  if (s.m <= most_turned_rows && b.row == 1 && b.column != 1) return turned_gemm(s, a, b, c);
+  if (rows_turn<T>(s.m) && b.row == 1 && b.column != 1) return turned_gemm(s, a, b, c);
   const std::ptrdiff_t most_n = s.m <= tile_size<T>::rows ? columns : gemm_blocks<T>::n;
   T* const panels = scratch<packed_columns, T>(static_cast<std::size_t>(
       std::min(s.k, most_k) * columns * panels_of<T>(std::min(s.n, most_n))));

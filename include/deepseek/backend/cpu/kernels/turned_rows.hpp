@@ -17,6 +17,11 @@ namespace deepseek::kernels {
 
 inline constexpr std::ptrdiff_t most_turned_rows = 8;
 
+// The compiled height for so many rows.
+constexpr int turned_height(std::ptrdiff_t rows) {
+  return rows <= 1 ? 1 : rows <= 2 ? 2 : rows <= 4 ? 4 : 8;
+}
+
 // Words that are elements, beside those of dot_tile.hpp; T: float or double.
 template <class T>
 struct element_words {
@@ -159,10 +164,16 @@ void multiply_turned_blocks(const turned_left& left, turning_rows b, const Sums&
 // sums(j): those of the rows of B from j on.
 template <class Form, class Sums>
 void multiply_turned_rows(const turned_left& left, const turning_rows& b, const Sums& sums) {
-  if (left.rows <= 1) return multiply_turned_blocks<Form, 1>(left, b, sums);
-  if (left.rows <= 2) return multiply_turned_blocks<Form, 2>(left, b, sums);
-  if (left.rows <= 4) return multiply_turned_blocks<Form, 4>(left, b, sums);
-  multiply_turned_blocks<Form, 8>(left, b, sums);
+  switch (turned_height(left.rows)) {
+    case 1:
+      return multiply_turned_blocks<Form, 1>(left, b, sums);
+    case 2:
+      return multiply_turned_blocks<Form, 2>(left, b, sums);
+    case 4:
+      return multiply_turned_blocks<Form, 4>(left, b, sums);
+    default:
+      return multiply_turned_blocks<Form, 8>(left, b, sums);
+  }
 }
 
 // Sums that stay where they are, `there` columns of them.
