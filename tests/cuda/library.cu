@@ -4,6 +4,7 @@
 // kernels.
 #include "deepseek/cuda.cuh"
 
+#include "cuda/has_device.cuh"
 #include "support/report.hpp"
 
 #include <cmath>
@@ -12,19 +13,12 @@
 #include <doctest/doctest.h>
 
 namespace ds = deepseek;
+using cuda_test::has_device;
 
 namespace {
 
 using ds::index_t;
 using ds::library_scales;
-
-bool has_device() {
-  int count = 0;
-  const bool has = cudaGetDeviceCount(&count) == cudaSuccess && count > 0;
-  (void)cudaGetLastError();
-  if (!has) support::skip("no CUDA device");
-  return has;
-}
 
 // Numbers -k .. k that follow no rhythm.
 int number(index_t i, int k) {

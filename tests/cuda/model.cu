@@ -6,6 +6,7 @@
 
 #include "deepseek/serve/decode_steps.hpp"
 #include "deepseek/serve/generate.hpp"
+#include "cuda/has_device.cuh"
 #include "support/report.hpp"
 
 #include <cmath>
@@ -14,6 +15,7 @@
 #include <doctest/doctest.h>
 
 namespace ds = deepseek;
+using cuda_test::has_device;
 
 namespace {
 
@@ -35,14 +37,6 @@ struct net : ds::chain<ds::embedding<29, 64>,
 
 using ids = ds::view<const std::int32_t, ds::host, ds::dyn>;
 constexpr std::int32_t prompt[] = {3, 10, 17};
-
-bool has_device() {
-  int count = 0;
-  const bool has = cudaGetDeviceCount(&count) == cudaSuccess && count > 0;
-  (void)cudaGetLastError();
-  if (!has) support::skip("no CUDA device");
-  return has;
-}
 
 template <class T>
 std::vector<float> on_host(const ds::view<T, ds::device, ds::dyn, 29>& y) {
