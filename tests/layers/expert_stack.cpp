@@ -45,7 +45,56 @@ std::vector<ds::index_t> counts() {
 constexpr ds::index_t stack_most =
     ds::stack_bytes / (stack_width * static_cast<ds::index_t>(sizeof(float)));
 
+// A swiglu in a chain is no swiglu: it runs after the experts, not beside them.
+inline constexpr ds::moe_config shared_config{
+    .dim = 64, .hidden = 48, .routed = 5, .shared = 2, .active = 2};
+using shared_beside = ds::moe<shared_config>;
+using shared_after =
+    ds::moe<shared_config, ds::softmax_top_k<>, ds::swiglu<64, 48>, ds::chain<ds::swiglu<64, 96>>>;
+
+template <class Net, class B, class X>
+std::vector<float> run_layer(const B& b, const ds::parameters<Net, float, ds::host>& p,
+                             const X& x) {
+  ds::keep<ds::nothing, Net, float, ds::host> kept;
+  ds::arena<ds::host> tape;
+  std::vector<float> y(static_cast<std::size_t>(x.size()));
+  const ds::scope freed(b.workspace());
+  const ds::call<B> c{b, {}, b.workspace(), tape, 7, {}};
+  ds::run_forward<Net>(c, p, ds::as_const(x), X(y.data(), {x.extent(0), x.extent(1)}), kept);
+  return y;
+}
+
+template <class Format>
+void check_shared_expert() {
+  using beside = ds::reformatted<shared_beside, Format>;
+  using after = ds::reformatted<shared_after, Format>;
+  const layer_test::trial<shared_beside, float> drawn;
+  ds::parameters<beside, float, ds::host> p;
+  ds::keep<ds::for_calibration, shared_beside, float, ds::host> seen;
+  ds::convert(drawn.p, seen, p);
+  ds::parameters<after, float, ds::host> q;
+  q.gate = p.gate, q.experts = p.experts, q.shared_experts.template get<0>() = p.shared_experts;
+  for (const int threads : {1, 3}) {
+    const ds::cpu b{{.threads = threads}};
+    for (const ds::index_t tokens : {1, 7, 60}) {
+      rows_of<float, 64> x(tokens);
+      CHECK(
+          support::same_bits(run_layer<beside>(b, p, x.view()), run_layer<after>(b, q, x.view())));
+    }
+  }
+}
+
 }  // namespace
+
+TEST_CASE("a stack of experts: the shared one beside them or after them, same bits") {
+  check_shared_expert<ds::plain>();
+  check_shared_expert<ds::packed<ds::cpu>>();
+  check_shared_expert<ds::w8a8_per_token>();
+  check_shared_expert<ds::w8a8_dynamic>();
+  check_shared_expert<ds::int4_activations<32>>();
+  check_shared_expert<ds::int4_groups<32>>();
+  check_shared_expert<ds::fp8_activations>();
+}
 
 TEST_CASE("a stack of experts: some after another, the bits of all") {
   rows_of<float, stack_width> x(stack_tokens);

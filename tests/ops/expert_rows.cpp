@@ -88,6 +88,11 @@ combine_slopes slopes(const reals& ys, const reals& w, const reals& dy, const pl
   return out;
 }
 
+reals added(reals a, const reals& b) {
+  for (std::size_t i = 0; i < a.size(); ++i) a[i] += b[i];
+  return a;
+}
+
 template <class T, class B>
 std::vector<T> check_combine(const B& b, const shape_case& c, plan& p) {
   const std::size_t r = c.rows * c.extra;
@@ -100,6 +105,14 @@ std::vector<T> check_combine(const B& b, const shape_case& c, plan& p) {
   judge("combine", where<T>(b, c), support::gemm_limits(type_of<T>, c.extra),
         oracle::combine(ys, w, p.want, c.extra, c.columns), y.values(), c.columns,
         oracle::combine(absolute(ys), absolute(w), p.want, c.extra, c.columns));
+  sheet<T> sum(c.rows, c.columns, c.how, dy);
+  ds::ops::combine(b, from.matrix(),
+                   ds::combine_by{weights.matrix(), p.slot.matrix(), ds::update::add},
+                   sum.matrix());
+  judge(
+      "combine", "added " + where<T>(b, c), support::gemm_limits(type_of<T>, c.extra + 1),
+      added(oracle::combine(ys, w, p.want, c.extra, c.columns), dy), sum.values(), c.columns,
+      added(oracle::combine(absolute(ys), absolute(w), p.want, c.extra, c.columns), absolute(dy)));
   ds::ops::combine_backward(b, ds::combine_inputs{from.matrix(), weights.matrix(), p.slot.matrix()},
                             grad.matrix(), ds::combine_gradients{dys.matrix(), dw.matrix()});
   const auto want = slopes(ys, w, dy, p, c),
@@ -114,7 +127,7 @@ std::vector<T> check_combine(const B& b, const shape_case& c, plan& p) {
                             grad.matrix(), ds::combine_gradients{over.matrix(), ds::none{}});
   support::expect_true("combine", "memory " + where<T>(b, c),
                        from.unchanged() && weights.unchanged() && y.clean() && grad.unchanged() &&
-                           dys.clean() && dw.clean() && over.clean() &&
+                           dys.clean() && dw.clean() && over.clean() && sum.clean() &&
                            support::same_bits(over.values(), dys.values()),
                        "an input or memory was written, or dys over ys differs");
   return joined(joined(y.values(), dys.values()), dw.values());

@@ -9,9 +9,9 @@
 #include "deepseek/core/dtype.hpp"
 #include "deepseek/layers/attention_sink.hpp"
 #include "deepseek/layers/kv_cache.hpp"
-#include "deepseek/layers/linear.hpp"
 #include "deepseek/layers/rotary.hpp"
 #include "deepseek/layers/seen_keys.hpp"
+#include "deepseek/layers/side_by_side.hpp"
 #include "deepseek/ops/add.hpp"
 #include "deepseek/pattern/pattern.hpp"
 
@@ -88,9 +88,8 @@ struct multi_head_attention {
     auto q = memory.template make<T, dyn, Q>(n), o = memory.template make<T, dyn, Q>(n);
     auto k = memory.template make<T, dyn, KV>(n), v = memory.template make<T, dyn, KV>(n);
     auto lse = memory.template make<accumulate_t<T>, dyn, C.heads>(n);
-    run_forward(c.in(0), p.wq, x, q, kept.wq);
-    run_forward(c.in(1), p.wk, x, k, kept.wk);
-    run_forward(c.in(2), p.wv, x, v, kept.wv);
+    side_by_side(run_of(c.in(0), p.wq, x, q, kept.wq), run_of(c.in(1), p.wk, x, k, kept.wk),
+                 run_of(c.in(2), p.wv, x, v, kept.wv));
     turn(c, q, k, rope_turn::forward);
     if constexpr (keeps_state<K>) {
       const auto [keys, values] = kept.own.append(c.backend, c.options, k, v);

@@ -36,6 +36,16 @@ constexpr bool formats_keep_rows_apart() {
   return apart;
 }
 
+// Whether L runs step by step beside the layer of another run, on parameters of its own kind.
+template <class L, class P, class Other>
+constexpr bool runs_together = false;
+template <class L, class P, class Other>
+requires requires {
+  L::template runs_beside<typename Other::layer>;
+}
+constexpr bool runs_together<L, P, Other> =
+    std::is_same_v<L, typename P::layer> && L::template runs_beside<typename Other::layer>;
+
 // Bytes of rows of a stack's inputs for each thread that are run together: what lies between the
 // products of an expert then stays in the caches and takes no more memory than these rows need.
 inline constexpr index_t stack_bytes = index_t{1} << 21;
@@ -56,6 +66,22 @@ struct stack {
       if (!c.training() && x.extent(0) > most) return run_parts(c, offsets, most, p, x, y, k);
     }
     run_forward<L>(c.template with<segments>(offsets), p, x, y, k);
+  }
+  // And the run of a layer that every row meets: step by step beside the experts' where both are of
+  // one kind and these run at once, else after them.
+  template <class C, class Sorted, class P, class X, class Y, class K, class Other>
+  static void run_beside(const C& c, const Sorted& sorted, const P& p, const X& x, const Y& y, K& k,
+                         const Other& other) {
+    if constexpr (runs_together<L, P, Other>) {
+      bool parts = false;
+      if constexpr (runs_in_parts<C, P, K>) parts = x.extent(0) > most_rows(c.backend, x);
+      if (!parts) {
+        const auto lent = c.template with<segments>(as_const(sorted.offsets));
+        return L::forward_beside(run_of(lent, p, x, y, k), other);
+      }
+    }
+    run(c, sorted, p, x, y, k);
+    run_forward(other);
   }
   template <class C, class Sorted, class P, class X, class DY, class DX, class K, class G>
   static void run_back(const C& c, const Sorted& rows, const P& p, const X& x, const DY& dy,

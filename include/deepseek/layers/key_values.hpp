@@ -5,6 +5,7 @@
 #pragma once
 
 #include "deepseek/layers/head_shape.hpp"
+#include "deepseek/layers/side_by_side.hpp"
 
 namespace deepseek {
 
@@ -48,8 +49,7 @@ struct key_values {
     auto& memory = c.template arena_for<K>();
     const auto k = memory.template make<T, dyn, KV>(x.extent(0));
     const auto v = memory.template make<T, dyn, KV>(x.extent(0));
-    run_forward(c.in(0), p.wk, x, k, kept.wk);
-    run_forward(c.in(1), p.wv, x, v, kept.wv);
+    side_by_side(run_of(c.in(0), p.wk, x, k, kept.wk), run_of(c.in(1), p.wv, x, v, kept.wv));
     shape::turn(c, shape::kv_heads(k), rope_turn::forward);
     if constexpr (keeps_tape<K>) kept.own = {k, v};
     rows_of<T, typename Call::space> made{k, v, as_const(k), as_const(v)};

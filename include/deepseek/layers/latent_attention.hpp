@@ -12,10 +12,10 @@
 
 #include "deepseek/layers/kv_cache.hpp"
 #include "deepseek/layers/latent_config.hpp"
-#include "deepseek/layers/linear.hpp"
 #include "deepseek/layers/norm.hpp"
 #include "deepseek/layers/rotary.hpp"
 #include "deepseek/layers/seen_keys.hpp"
+#include "deepseek/layers/side_by_side.hpp"
 #include "deepseek/ops/add.hpp"
 #include "deepseek/ops/latent_attention.hpp"
 #include "deepseek/ops/sum_heads.hpp"
@@ -161,20 +161,21 @@ struct latent_attention {
   // The queries and the rows that a cache keeps, in s.
   template <class Call, class W, class X, class Saved, class K>
   static void project(const Call& c, const W& p, const X& x, const Saved& s, K& kept) {
-    queries(c, p, x, s, kept);
-    run_forward(c.in(1), p.wkv_a, x, s.raw, kept.wkv_a);
+    project_down(c, p, x, s, kept);
     run_forward(c.in(2), p.kv_norm, columns<0, R>(as_const(s.raw)), columns<0, R>(s.row),
                 kept.kv_norm);
     ops::copy(c.backend, columns<R, P>(s.raw), columns<R, P>(s.row));
     turn(c, s.q, s.row, rope_turn::forward);
   }
 
+  // The queries in s.q, beside them latents and rotary keys in s.raw.
   template <class Call, class W, class X, class Saved, class K>
-  static void queries(const Call& c, const W& p, const X& x, const Saved& s, K& kept) {
+  static void project_down(const Call& c, const W& p, const X& x, const Saved& s, K& kept) {
+    const auto keys = run_of(c.in(1), p.wkv_a, x, s.raw, kept.wkv_a);
     if constexpr (C.q_rank == 0) {
-      run_forward(c.in(0), p.wq, x, s.q, kept.wq);
+      side_by_side(run_of(c.in(0), p.wq, x, s.q, kept.wq), keys);
     } else {
-      run_forward(c.in(0), p.wq_a, x, s.q_raw, kept.wq_a);
+      side_by_side(run_of(c.in(0), p.wq_a, x, s.q_raw, kept.wq_a), keys);
       run_forward(c.in(5), p.q_norm, as_const(s.q_raw), s.q_latent, kept.q_norm);
       run_forward(c.in(6), p.wq_b, as_const(s.q_latent), s.q, kept.wq_b);
     }

@@ -49,6 +49,25 @@ void run_forward(const C& c, const P& p, const X& x, const Y& y, K& k) {
   }
 }
 
+// One layer's forward, put off.
+template <class C, class P, class X, class Y, class K>
+struct layer_run {
+  using layer = typename P::layer;
+  C c;
+  const P& p;
+  X x;
+  Y y;
+  K& k;
+};
+template <class C, class P, class X, class Y, class K>
+layer_run<C, P, X, Y, K> run_of(const C& c, const P& p, const X& x, const Y& y, K& k) {
+  return {c, p, x, y, k};
+}
+template <class C, class P, class X, class Y, class K>
+void run_forward(const layer_run<C, P, X, Y, K>& run) {
+  run_forward(run.c, run.p, run.x, run.y, run.k);
+}
+
 template <class Given = void, class C, class P, class X, class DY, class DX, class K, class G>
 void run_backward(const C& c, const P& p, const X& x, const DY& dy, const DX& dx, K& k, G& g) {
   using L = typename layer_choice<Given, P>::type;

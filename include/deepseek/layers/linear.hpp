@@ -89,14 +89,24 @@ struct linear {
 
   template <class C, class P, class X, class Y, class K>
   static void forward(const C& c, const P& p, const X& x, const Y& y, K& k) {
-    static_assert(width_fits<X, I>,
-                  "deepseek::linear: the input's width is not the layer's; write linear<in, out> "
-                  "with in = the width of the layer before it");
+    check_width<X>();
     if constexpr (Bias == bias::present) {
       weight_product(c, x, p.weight, y, p.bias.view());
     } else {
       weight_product(c, x, p.weight, y, none{});
     }
+    keep_input(c, p, x, k);
+  }
+  template <class X>
+  static constexpr void check_width() {
+    static_assert(width_fits<X, I>,
+                  "deepseek::linear: the input's width is not the layer's; write linear<in, out> "
+                  "with in = the width of the layer before it");
+  }
+  // What a run keeps of its input beside the product.
+  template <class C, class P, class X, class K>
+  static void keep_input(const C& c, const P& p, const X& x, K& k) {
+    static_cast<void>(c), static_cast<void>(p), static_cast<void>(x), static_cast<void>(k);
     if constexpr (observes<K>) {
       static_assert(std::is_same_v<typename X::space, host>,
                     "deepseek::linear: calibration runs on a host backend; calibrate on ds::cpu");

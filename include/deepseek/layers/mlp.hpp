@@ -5,7 +5,7 @@
 // Row-wise: both serve as experts unchanged.
 #pragma once
 
-#include "deepseek/layers/linear.hpp"
+#include "deepseek/layers/side_by_side.hpp"
 #include "deepseek/ops/activation.hpp"
 #include "deepseek/ops/add.hpp"
 #include "deepseek/ops/swiglu.hpp"
@@ -84,12 +84,17 @@ struct swiglu_config {
   bool operator==(const swiglu_config&) const = default;
 };
 
+template <class L>
+inline constexpr bool is_swiglu = false;
+
 template <index_t D, index_t H, class F = plain, swiglu_config C = swiglu_config{}>
 struct swiglu {
   static_assert(C.limit >= 0, "deepseek::swiglu: limit is negative; write .limit = 10, or 0");
   static constexpr index_t out = D;
   static constexpr const char* label = "ffn";
   static constexpr bool stacks = true;
+  template <class Other>
+  static constexpr bool runs_beside = is_swiglu<Other>;
   template <class G>
   using with_format = swiglu<D, H, G, C>;
   template <class Of>
@@ -108,17 +113,25 @@ struct swiglu {
 
   template <class Call, class P, class X, class Y, class K>
   static void forward(const Call& c, const P& p, const X& x, const Y& y, K& k) {
-    using T = typename Y::value_type;
     const scope freed(c.scratch);
-    auto& memory = c.template arena_for<K>();
-    auto gate = memory.template make<T, dyn, H>(x.extent(0));
-    auto up = memory.template make<T, dyn, H>(x.extent(0));
-    auto h = memory.template make<T, dyn, H>(x.extent(0));
-    run_forward(c.in(0), p.w1, x, gate, k.w1);
-    run_forward(c.in(1), p.w3, x, up, k.w3);
-    ops::swiglu(c.backend, gate, up, h, C.limit);
-    run_forward(c.in(2), p.w2, as_const(h), y, k.w2);
-    if constexpr (keeps_tape<K>) k.own = {gate, up, h};
+    const auto run = run_of(c, p, x, y, k);
+    const auto between = make_between(run);
+    side_by_side(gate_of(run, between), up_of(run, between));
+    activate(run, between);
+    side_by_side(down_of(run, between));
+  }
+  // This run and that of another swiglu: routed experts and the shared one.
+  template <class Run, class Other>
+  static void forward_beside(const Run& run, const Other& other) {
+    using second = typename Other::layer;
+    const scope freed(run.c.scratch);
+    const auto mine = make_between(run);
+    const auto theirs = second::make_between(other);
+    side_by_side(gate_of(run, mine), up_of(run, mine), second::gate_of(other, theirs),
+                 second::up_of(other, theirs));
+    activate(run, mine);
+    second::activate(other, theirs);
+    side_by_side(down_of(run, mine), second::down_of(other, theirs));
   }
   template <class Call, class P, class X, class DY, class DX, class K, class G>
   static void backward(const Call& c, const P& p, const X& x, const DY& dy, const DX& dx, K& k,
@@ -136,6 +149,35 @@ struct swiglu {
     run_backward(c.in(1), p.w3, x, as_const(dup), dx_up, k.w3, g.w3);
     ops::add(c.backend, dx_up, dx);
   }
+
+  // The steps of a run (layer_run) and what stands between them.
+  template <class Run>
+  static auto make_between(const Run& run) {
+    using T = typename decltype(run.y)::value_type;
+    using K = std::remove_cvref_t<decltype(run.k)>;
+    auto& memory = run.c.template arena_for<K>();
+    const index_t n = run.x.extent(0);
+    const saved<T, typename decltype(run.c)::space> made{memory.template make<T, dyn, H>(n),
+                                                         memory.template make<T, dyn, H>(n),
+                                                         memory.template make<T, dyn, H>(n)};
+    if constexpr (keeps_tape<K>) run.k.own = made;
+    return made;
+  }
+  static auto gate_of(const auto& run, const auto& between) {
+    return run_of(run.c.in(0), run.p.w1, run.x, between.gate, run.k.w1);
+  }
+  static auto up_of(const auto& run, const auto& between) {
+    return run_of(run.c.in(1), run.p.w3, run.x, between.up, run.k.w3);
+  }
+  static void activate(const auto& run, const auto& between) {
+    ops::swiglu(run.c.backend, between.gate, between.up, between.h, C.limit);
+  }
+  static auto down_of(const auto& run, const auto& between) {
+    return run_of(run.c.in(2), run.p.w2, as_const(between.h), run.y, run.k.w2);
+  }
 };
+
+template <index_t D, index_t H, class F, swiglu_config C>
+inline constexpr bool is_swiglu<swiglu<D, H, F, C>> = true;
 
 }  // namespace deepseek

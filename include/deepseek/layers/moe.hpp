@@ -97,12 +97,18 @@ struct moe {
     auto xs = memory.template make<T, dyn, D>(r.source.extent(0));
     auto ys = memory.template make<T, dyn, D>(r.source.extent(0));
     ops::permute(c.backend, x, r.source, K, xs);
-    bank::run(c.in(0), r, p.experts, as_const(xs), ys, k.experts);
-    ops::combine(c.backend, ys, combine_by{r.weights, r.slot}, y);
     if constexpr (has_shared) {
-      auto extra = c.scratch.template make<T, dyn, D>(x.extent(0));
-      run_forward(c.in(1), p.shared_experts, x, extra, k.shared_experts);
-      ops::add(c.backend, extra, y);
+      const auto shared = run_of(c.in(1), p.shared_experts, x, y, k.shared_experts);
+      if constexpr (apart_in<bank> == 0) {
+        bank::run_beside(c.in(0), r, p.experts, as_const(xs), ys, k.experts, shared);
+      } else {
+        bank::run(c.in(0), r, p.experts, as_const(xs), ys, k.experts);
+        run_forward(shared);
+      }
+      ops::combine(c.backend, ys, combine_by{r.weights, r.slot, update::add}, y);
+    } else {
+      bank::run(c.in(0), r, p.experts, as_const(xs), ys, k.experts);
+      ops::combine(c.backend, ys, combine_by{r.weights, r.slot}, y);
     }
     routes::report(c, r);
     if constexpr (keeps_tape<Kept>) k.own = {r, xs, ys};

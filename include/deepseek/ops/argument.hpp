@@ -9,6 +9,9 @@
 
 namespace deepseek {
 
+// Whether a result is written over what y holds or added to it.
+enum class update { write, add };
+
 // The member type of a bundle for an argument deduced as X from X&&: no tensor is ever copied.
 template <class X>
 using argument_t =
@@ -69,6 +72,25 @@ void require_expert_offsets(const B&, const Offsets& offsets, index_t rows, cons
       before = here;
     }
   }
+}
+
+// What products by stored weights take beside x, w and y: bias [N] or none, offsets [E + 1].
+template <class B, class Bias, class Y>
+void check_product_bias(const B& b, const Bias& bias, const Y& y, const char* object) {
+  if constexpr (!std::is_same_v<Bias, none>) {
+    check_spaces(b, bias);
+    require_extent(bias, 0, y.extent(1), object);
+    require_data(bias, object);
+    require_apart(bias, y, object);
+  }
+}
+template <class B, class Offsets, class Y>
+void check_expert_rows(const B& b, const Offsets& offsets, index_t experts, const Y& y,
+                       const char* object) {
+  check_spaces(b, offsets);
+  require_extent(offsets, 0, experts + 1, object);
+  require_data(offsets, object);
+  require_expert_offsets(b, offsets, y.extent(0), object);
 }
 
 // What is added under a square root so that it stays away from zero.

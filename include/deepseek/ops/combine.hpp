@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// combine: y[t] = sum over k = 0 .. K-1 in order of weights[t, k] * ys[slot[t, k]].
+// combine: y[t] = sum over k = 0 .. K-1 in order of weights[t, k] * ys[slot[t, k]], or with
+// {weights, slot, update::add} that sum plus y[t].
 // ys [R, D], weights [T, K], slot [T, K] int32 from expert_plan (-1: no row, adds nothing), y [T,
 // D]. Backward: dys[slot[t, k]] = weights[t, k] * dy[t], dweights[t, k] = <dy[t], ys[slot[t, k]]>;
 // both are written (0 for -1); the other slots are a permutation of 0 .. R-1 as expert_plan makes
@@ -20,9 +21,12 @@ template <class W, class Slot>
 struct combine_by {
   W weights;
   Slot slot;
+  update how = update::write;
 };
 template <class W, class Slot>
 combine_by(W&&, Slot&&) -> combine_by<argument_t<W>, argument_t<Slot>>;
+template <class W, class Slot>
+combine_by(W&&, Slot&&, update) -> combine_by<argument_t<W>, argument_t<Slot>>;
 
 template <class Ys, class W, class Slot>
 struct combine_inputs {
@@ -65,7 +69,7 @@ struct combine_op {
     require_apart(ys, y, "combine: ys");
     if (y.extent(0) > 0) {
       using bundle = combine_by<decltype(as_const(weights)), decltype(as_const(slot))>;
-      combine_impl(b, ys, bundle{weights, slot}, y);
+      combine_impl(b, ys, bundle{weights, slot, by.how}, y);
     }
   }
 };

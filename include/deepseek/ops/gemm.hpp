@@ -15,7 +15,6 @@
 namespace deepseek {
 
 enum class activation { none, relu, silu, gelu };
-enum class update { write, add };
 
 template <class Bias = none>
 struct gemm_epilogue {

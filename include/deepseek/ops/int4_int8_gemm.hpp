@@ -39,15 +39,9 @@ struct int4_int8_gemm_op {
     check_int4_int8_gemm(b, x, w, y);
     require(w.experts() == 1, error_code::shape_mismatch, "int4_int8_gemm: w holds ", w.experts(),
             " experts; call grouped_int4_int8_gemm with offsets");
-    if constexpr (std::is_same_v<Bias, none>) {
-      if (!y.empty()) int4_int8_gemm_impl(b, x, w, y, none{});
-    } else {
-      const auto bias = as_const(as_view(bias_in));
-      check_spaces(b, bias);
-      require_extent(bias, 0, y.extent(1), "int4_int8_gemm: bias");
-      require_data(bias, "int4_int8_gemm: bias");
-      if (!y.empty()) int4_int8_gemm_impl(b, x, w, y, bias);
-    }
+    const auto bias = const_or_none(bias_in);
+    check_product_bias(b, bias, y, "int4_int8_gemm: bias");
+    if (!y.empty()) int4_int8_gemm_impl(b, x, w, y, bias);
   }
 };
 
@@ -60,10 +54,7 @@ struct grouped_int4_int8_gemm_op {
     const auto offsets = as_const(as_view(offsets_in));
     const auto y = as_view(y_in);
     check_int4_int8_gemm(b, x, w, y);
-    check_spaces(b, offsets);
-    require_extent(offsets, 0, w.experts() + 1, "grouped_int4_int8_gemm: offsets");
-    require_data(offsets, "grouped_int4_int8_gemm: offsets");
-    require_expert_offsets(b, offsets, y.extent(0), "grouped_int4_int8_gemm: offsets");
+    check_expert_rows(b, offsets, w.experts(), y, "grouped_int4_int8_gemm: offsets");
     if (!y.empty()) grouped_int4_int8_gemm_impl(b, x, w, offsets, y);
   }
 };

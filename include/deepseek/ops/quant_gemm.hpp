@@ -17,6 +17,11 @@
 
 namespace deepseek {
 
+template <class W>
+inline constexpr bool is_int8_operand = false;
+template <class Space>
+inline constexpr bool is_int8_operand<int8_operand<Space>> = true;
+
 template <class Space>
 void require_int8_operand(const int8_operand<Space>& w, index_t inner) {
   require(w.depth == inner, error_code::shape_mismatch, "quant_gemm: w[", w.scale.extent(1), ", ",
@@ -61,17 +66,11 @@ struct quant_gemm_op {
     const auto x = as_const(as_view(x_in));
     const auto y = as_view(y_in);
     check_quant_gemm(b, x, w, y);
-    require(w.q.extent(0) == 1, error_code::shape_mismatch, "quant_gemm: w holds ", w.q.extent(0),
+    require(w.experts() == 1, error_code::shape_mismatch, "quant_gemm: w holds ", w.experts(),
             " experts; call grouped_quant_gemm with offsets");
-    if constexpr (std::is_same_v<Bias, none>) {
-      if (!y.empty()) quant_gemm_impl(b, x, w, y, none{});
-    } else {
-      const auto bias = as_const(as_view(bias_in));
-      check_spaces(b, bias);
-      require_extent(bias, 0, y.extent(1), "quant_gemm: bias");
-      require_data(bias, "quant_gemm: bias");
-      if (!y.empty()) quant_gemm_impl(b, x, w, y, bias);
-    }
+    const auto bias = const_or_none(bias_in);
+    check_product_bias(b, bias, y, "quant_gemm: bias");
+    if (!y.empty()) quant_gemm_impl(b, x, w, y, bias);
   }
 };
 
@@ -85,10 +84,7 @@ struct grouped_quant_gemm_op {
     const auto offsets = as_const(as_view(offsets_in));
     const auto y = as_view(y_in);
     check_quant_gemm(b, x, w, y);
-    check_spaces(b, offsets);
-    require_extent(offsets, 0, w.q.extent(0) + 1, "grouped_quant_gemm: offsets");
-    require_data(offsets, "grouped_quant_gemm: offsets");
-    require_expert_offsets(b, offsets, y.extent(0), "grouped_quant_gemm: offsets");
+    check_expert_rows(b, offsets, w.experts(), y, "grouped_quant_gemm: offsets");
     if (!y.empty()) grouped_quant_gemm_impl(b, x, w, offsets, y);
   }
 };

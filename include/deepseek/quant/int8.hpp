@@ -79,6 +79,7 @@ struct int8_operand {
   view<const float, Space, dyn> x_scale{};        // [1] where the range was observed
   view<const std::int32_t, Space, dyn> x_zero{};  // [1]
 
+  index_t experts() const { return q.extent(0); }
   int8_layout layout() const { return {scale.extent(1), depth}; }
   int8_operand expert(index_t e) const {
     return {rows(q, e, 1), rows(scale, e, 1), rows(sum, e, 1), depth, range, x_scale, x_zero};

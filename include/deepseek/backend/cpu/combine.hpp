@@ -19,6 +19,7 @@ void combine_impl(const cpu& b, const Ys& ys, const By& by, const Y& y) requires
   if (!unit_rows(ys, y)) return combine_impl(static_cast<const reference&>(b), ys, by, y);
   require_indices(by.slot, ys.extent(0), "combine: slot", absent_index);
   const index_t width = y.extent(1), choices = by.slot.extent(1);
+  const bool adds = by.how == update::add;
   parallel_rows(b, y.extent(0), rows_per_task(width * choices), [&](index_t first, index_t end) {
     for (index_t t = first; t < end; ++t) {
       auto* const to = row_at(y, t).data();
@@ -31,6 +32,7 @@ void combine_impl(const cpu& b, const Ys& ys, const By& by, const Y& y) requires
           __builtin_prefetch(reinterpret_cast<const char*>(at) + combine_ahead);
           sum = fma(weight, simd::load_wide(at, width - d), sum);
         }
+        if (adds) sum = sum + simd::load_wide(to + d, width - d);
         simd::store_narrow(to + d, sum, width - d);
       }
     }

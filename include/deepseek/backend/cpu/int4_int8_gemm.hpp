@@ -70,37 +70,49 @@ auto int4_problem_of(const kernels::signed_rows& x, const M& w, const Y& y) {
       {y.extent(0), y.extent(1), w.layout.k}, x, words, nullptr, y.data(), y.stride(0)};
 }
 
+template <class Scale>
+struct joint_kernels<float, int4_activations_operand<host, Scale>, float> {
+  using operand = int4_activations_operand<host, Scale>;
+  using problem = decltype(int4_problem_of(std::declval<kernels::signed_rows>(),
+                                           std::declval<operand>().expert(0),
+                                           std::declval<view<float, host, dyn, dyn>>()));
+  template <class Bias>
+  static constexpr bool takes_bias = simd_bias<float, Bias>;
+
+  static bool takes(const auto& x, const operand&, const auto& y) {
+    return columns_contiguous(y) && unit_rows(x);
+  }
+  static signed_row_memory make_rows(const cpu& b, const auto& x, const operand& w) {
+    return make_signed_rows(b, x, w);
+  }
+  static bool shares_rows(const operand& w, const operand& other) {
+    return w.weights.layout.group == other.weights.layout.group;
+  }
+  static problem problem_of(const signed_row_memory& x, index_t first,
+                            const int4_matrix<host, Scale>& w, const auto& y) {
+    return int4_problem_of(x.from(first), w, y);
+  }
+  static void set_bias(const cpu&, problem& p, const auto& bias) { p.bias = bias.data(); }
+  static void run(thread_pool& pool, std::span<const problem> problems) {
+    kernels::gemm_int4(pool, problems);
+  }
+};
+
 template <class X, class W, class Y, class Bias>
 requires all_elements_are<float, X, Y> && simd_bias<float, Bias>
 void int4_int8_gemm_impl(const cpu& b, const X& x, const W& w, const Y& y, const Bias& bias) {
-  bool direct = columns_contiguous(y) && unit_rows(x);
-  if constexpr (!std::is_same_v<Bias, none>) direct = direct && unit_rows(bias);
-  if (!direct) return int4_int8_gemm_impl(static_cast<const reference&>(b), x, w, y, bias);
-  const scope freed(b.workspace());
-  const signed_row_memory rows = make_signed_rows(b, x, w);
-  auto problem = int4_problem_of(rows.from(0), w.expert(0), y);
-  if constexpr (!std::is_same_v<Bias, none>) problem.bias = bias.data();
-  kernels::gemm_int4(b.pool(), std::span<const decltype(problem)>(&problem, 1));
+  const auto p = product_of(x, w, y, bias);
+  if (is_taken(p)) return multiply_alone(b, p);
+  int4_int8_gemm_impl(static_cast<const reference&>(b), x, w, y, bias);
 }
 
 template <class X, class W, class O, class Y>
 requires all_elements_are<float, X, Y>
 void grouped_int4_int8_gemm_impl(const cpu& b, const X& x, const W& w, const O& offsets,
                                  const Y& y) {
-  if (!columns_contiguous(y) || !unit_rows(x)) {
-    return grouped_int4_int8_gemm_impl(static_cast<const reference&>(b), x, w, offsets, y);
-  }
-  const scope freed(b.workspace());
-  const auto used = rows(x, 0, offsets(offsets.extent(0) - 1));  // rows behind belong to no expert
-  const signed_row_memory codes = make_signed_rows(b, used, w);
-  using problem = decltype(int4_problem_of(codes.from(0), w.expert(0), y));
-  const auto problems = b.workspace().template make<problem, dyn>(w.experts());
-  index_t count = 0;
-  for_each_expert(offsets, [&](index_t e, index_t first, index_t n) {
-    problems(count++) = int4_problem_of(codes.from(first), w.expert(e), rows(y, first, n));
-  });
-  kernels::gemm_int4(b.pool(),
-                     std::span<const problem>(problems.data(), static_cast<std::size_t>(count)));
+  const auto p = product_of(x, w, y, none{}, offsets);
+  if (is_taken(p)) return multiply_alone(b, p);
+  grouped_int4_int8_gemm_impl(static_cast<const reference&>(b), x, w, offsets, y);
 }
 
 }  // namespace deepseek

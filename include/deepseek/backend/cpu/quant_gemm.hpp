@@ -6,6 +6,7 @@
 
 #include "deepseek/backend/cpu/kernels/int8.hpp"
 #include "deepseek/backend/cpu/kernels/quantize.hpp"
+#include "deepseek/backend/cpu/products.hpp"
 #include "deepseek/backend/cpu/rows.hpp"
 #include "deepseek/backend/reference/quant_gemm.hpp"
 
@@ -103,21 +104,41 @@ void int8_product_impl(const cpu& b, const int8_rows& x, const int8_operand<host
   }
 }
 
-template <class Y, class O>
-requires float_elements<Y>
-void grouped_int8_product_impl(const cpu& b, const int8_rows& x, const int8_operand<host>& w,
-                               const O& offsets, const Y& y) {
-  if (!unit_rows(y)) {
-    return grouped_int8_product_impl(static_cast<const reference&>(b), x, w, offsets, y);
+template <>
+struct joint_kernels<float, int8_operand<host>, float> {
+  using problem = kernels::int8_problem;
+  template <class Bias>
+  static constexpr bool takes_bias = float_elements<Bias>;
+
+  static bool takes(const auto& x, const auto&, const auto& y) { return unit_rows(x, y); }
+  static int8_rows make_rows(const cpu& b, const auto& x, const int8_operand<host>& w) {
+    const int8_rows made = make_int8_rows(b.workspace(), x.extent(0), w);
+    quantize_rows_impl(b, x, w, made);
+    return made;
   }
-  const scope freed(b.workspace());
-  const auto problems = b.workspace().template make<kernels::int8_problem, dyn>(w.q.extent(0));
-  index_t count = 0;
-  for_each_expert(offsets, [&](index_t e, index_t first, index_t n) {
-    problems(count++) = int8_problem_of(x.part(first, n), w.expert(e), rows(y, first, n), nullptr);
-  });
-  kernels::gemm_int8(b.pool(), std::span<const kernels::int8_problem>(
-                                   problems.data(), static_cast<std::size_t>(count)));
+  static bool shares_rows(const int8_operand<host>& w, const int8_operand<host>& other) {
+    if (w.range != other.range) return false;
+    return w.range != activation_range::observed ||
+           (w.x_scale(0) == other.x_scale(0) && w.x_zero(0) == other.x_zero(0));
+  }
+  static problem problem_of(const int8_rows& x, index_t first, const int8_operand<host>& w,
+                            const auto& y) {
+    return int8_problem_of(x.part(first, y.extent(0)), w, y, nullptr);
+  }
+  static void set_bias(const cpu&, problem& p, const auto& bias) { p.bias = bias.data(); }
+  static void run(thread_pool& pool, std::span<const problem> problems) {
+    kernels::gemm_int8(pool, problems);
+  }
+};
+
+// All experts' products in one parallel region.
+template <class X, class O, class Y>
+requires float_elements<X> && float_elements<Y>
+void grouped_quant_gemm_impl(const cpu& b, const X& x, const int8_operand<host>& w,
+                             const O& offsets, const Y& y) {
+  const auto p = product_of(x, w, y, none{}, offsets);
+  if (is_taken(p)) return multiply_alone(b, p);
+  grouped_quant_gemm_impl(static_cast<const reference&>(b), x, w, offsets, y);
 }
 
 }  // namespace deepseek

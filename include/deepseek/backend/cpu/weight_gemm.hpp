@@ -7,6 +7,7 @@
 #include "deepseek/backend/cpu/kernels/coded_weights.hpp"
 #include "deepseek/backend/cpu/kernels/gemm_packed.hpp"
 #include "deepseek/backend/cpu/narrow_gemm.hpp"
+#include "deepseek/backend/cpu/products.hpp"
 #include "deepseek/backend/reference/weight_gemm.hpp"
 
 namespace deepseek {
@@ -68,22 +69,34 @@ void weight_gemm_impl(const cpu& b, const X& x, const W& w, const Y& y, const Bi
   kernels::gemm_stored(b.pool(), problem);
 }
 
+// Rows need no preparation: kernels read x where it stands.
+template <class T>
+struct joint_float_kernels {
+  template <class Bias>
+  static constexpr bool takes_bias = simd_bias<T, Bias>;
+  static auto make_rows(const cpu&, const auto& x, const auto&) { return x; }
+  static bool shares_rows(const auto&, const auto&) { return true; }
+  static void set_bias(const cpu&, auto& p, const auto& bias) { p.c.then.bias = bias.data(); }
+};
+template <StoredOperand W>
+struct joint_kernels<float, W, float> : joint_float_kernels<float> {
+  using problem = kernels::stored_problem<decltype(stored_weight(std::declval<W>().expert(0)))>;
+
+  static bool takes(const auto&, const W&, const auto& y) { return columns_contiguous(y); }
+  static problem problem_of(const auto& x, index_t first, const auto& w, const auto& y) {
+    return stored_problem_of(rows(x, first, y.extent(0)), stored_weight(w), y);
+  }
+  static void run(thread_pool& pool, std::span<const problem> problems) {
+    kernels::gemm_stored(pool, problems);
+  }
+};
+
 template <class X, StoredOperand W, class O, class Y>
 requires all_elements_are<float, X, Y>
 void grouped_weight_gemm_impl(const cpu& b, const X& x, const W& w, const O& offsets, const Y& y) {
-  if (!columns_contiguous(y)) {
-    return grouped_weight_gemm_impl(static_cast<const reference&>(b), x, w, offsets, y);
-  }
-  using problem = kernels::stored_problem<decltype(stored_weight(w.expert(0)))>;
-  const scope freed(b.workspace());
-  const auto problems = b.workspace().template make<problem, dyn>(w.experts());
-  index_t count = 0;
-  for_each_expert(offsets, [&](index_t e, index_t first, index_t n) {
-    problems(count++) =
-        stored_problem_of(rows(x, first, n), stored_weight(w.expert(e)), rows(y, first, n));
-  });
-  kernels::gemm_stored(b.pool(),
-                       std::span<const problem>(problems.data(), static_cast<std::size_t>(count)));
+  const auto p = product_of(x, w, y, none{}, offsets);
+  if (is_taken(p)) return multiply_alone(b, p);
+  grouped_weight_gemm_impl(static_cast<const reference&>(b), x, w, offsets, y);
 }
 
 // Packed weights of the width that this build's kernel takes; others, like those of another
@@ -117,30 +130,38 @@ requires(simd_elements<X, Y>&& all_elements_are<T, X, Y>&&
   kernels::gemm_packed(b.pool(), problem);
 }
 
+template <class T>
+requires std::is_floating_point_v<T>
+struct joint_kernels<T, packed_operand<T, host>, T> : joint_float_kernels<T> {
+  using problem = kernels::packed_problem<T>;
+
+  static bool takes(const auto& x, const packed_operand<T, host>& w, const auto& y) {
+    return takes_panels(x, w, y);
+  }
+  static problem problem_of(const auto& x, index_t first, const packed_matrix<T, host>& w,
+                            const auto& y) {
+    return packed_problem_of(rows(x, first, y.extent(0)), w, y);
+  }
+  static void run(thread_pool& pool, std::span<const problem> problems) {
+    kernels::gemm_packed(pool, problems);
+  }
+};
+
 template <class X, class T, class O, class Y>
 requires(simd_elements<X, Y>&& all_elements_are<T, X, Y>) void grouped_weight_gemm_impl(
     const cpu& b, const X& x, const packed_operand<T, host>& w, const O& offsets, const Y& y) {
-  if (!takes_panels(x, w, y)) {
-    return grouped_weight_gemm_impl(static_cast<const reference&>(b), x, w, offsets, y);
-  }
-  const scope freed(b.workspace());
-  const auto problems = b.workspace().template make<kernels::packed_problem<T>, dyn>(w.experts());
-  index_t count = 0;
-  for_each_expert(offsets, [&](index_t e, index_t first, index_t n) {
-    problems(count++) = packed_problem_of(rows(x, first, n), w.expert(e), rows(y, first, n));
-  });
-  kernels::gemm_packed(b.pool(), std::span<const kernels::packed_problem<T>>(
-                                     problems.data(), static_cast<std::size_t>(count)));
+  const auto p = product_of(x, w, y, none{}, offsets);
+  if (is_taken(p)) return multiply_alone(b, p);
+  grouped_weight_gemm_impl(static_cast<const reference&>(b), x, w, offsets, y);
 }
 
 // 16-bit elements: the panels of kernels/narrow_product.hpp.
-template <class X, class T, class Y>
-auto narrow_packed_problem(const cpu& b, const X& x, const packed_matrix<T, host>& w, const Y& y) {
+template <class T, class Y>
+auto narrow_packed_problem(const narrow_rows& x, const packed_matrix<T, host>& w, const Y& y) {
   using form = narrow_form<T>;
-  const index_t k = x.extent(1);
   const kernels::packed_columns_of<form> panels{reinterpret_cast<const std::byte*>(w.panels),
-                                                kernels::dot_steps<form>(k)};
-  return narrow_problem_of<form>(left_rows(b, x, x.extent(0)), panels, k, y);
+                                                kernels::dot_steps<form>(w.extent(1))};
+  return narrow_problem_of<form>(x, panels, w.extent(1), y);
 }
 
 template <class X, class T, class Y, class Bias>
@@ -152,26 +173,45 @@ requires(narrow_product<X, X, Y>&& all_elements_are<T, X>&&
     return weight_gemm_impl(static_cast<const reference&>(b), x, w, y, bias);
   }
   const scope freed(b.workspace());
-  auto problem = narrow_packed_problem(b, x, w.expert(0), y);
+  auto problem = narrow_packed_problem(left_rows(b, x, x.extent(0)), w.expert(0), y);
   problem.c.then.bias = float_bias(b, bias);
   kernels::gemm_dot(b.pool(), problem);
 }
 
+template <Narrow T, class Y>
+requires std::is_same_v<Y, T> || std::is_same_v<Y, float>
+struct joint_kernels<T, packed_operand<T, host>, Y> {
+  using problem =
+      decltype(narrow_packed_problem(narrow_rows{}, std::declval<packed_matrix<T, host>>(),
+                                     std::declval<view<Y, host, dyn, dyn>>()));
+  template <class Bias>
+  static constexpr bool takes_bias = simd_bias<float, Bias> || simd_bias<T, Bias>;
+
+  static bool takes(const auto& x, const packed_operand<T, host>& w, const auto& y) {
+    return takes_panels(x, w, y);
+  }
+  static narrow_rows make_rows(const cpu& b, const auto& x, const auto&) {
+    return left_rows(b, x, x.extent(0));
+  }
+  static bool shares_rows(const auto&, const auto&) { return true; }
+  static problem problem_of(const narrow_rows& x, index_t first, const packed_matrix<T, host>& w,
+                            const auto& y) {
+    return narrow_packed_problem(narrow_rows{x.data + first * x.row, x.row}, w, y);
+  }
+  static void set_bias(const cpu& b, problem& p, const auto& bias) {
+    p.c.then.bias = float_bias(b, bias);
+  }
+  static void run(thread_pool& pool, std::span<const problem> problems) {
+    kernels::gemm_dot(pool, problems);
+  }
+};
+
 template <class X, class T, class O, class Y>
 requires(narrow_product<X, X, Y>&& all_elements_are<T, X>) void grouped_weight_gemm_impl(
     const cpu& b, const X& x, const packed_operand<T, host>& w, const O& offsets, const Y& y) {
-  if (!takes_panels(x, w, y)) {
-    return grouped_weight_gemm_impl(static_cast<const reference&>(b), x, w, offsets, y);
-  }
-  const scope freed(b.workspace());
-  using problem = decltype(narrow_packed_problem(b, x, w.expert(0), y));
-  const auto problems = b.workspace().template make<problem, dyn>(w.experts());
-  index_t count = 0;
-  for_each_expert(offsets, [&](index_t e, index_t first, index_t n) {
-    problems(count++) = narrow_packed_problem(b, rows(x, first, n), w.expert(e), rows(y, first, n));
-  });
-  kernels::gemm_dot(b.pool(),
-                    std::span<const problem>(problems.data(), static_cast<std::size_t>(count)));
+  const auto p = product_of(x, w, y, none{}, offsets);
+  if (is_taken(p)) return multiply_alone(b, p);
+  grouped_weight_gemm_impl(static_cast<const reference&>(b), x, w, offsets, y);
 }
 
 }  // namespace deepseek

@@ -54,7 +54,7 @@ struct permuted {
 
 struct no_weights {};
 
-// y[t] = sum over k in order of weights[t, k] ys[slot[t, k]], or without weights.
+// y[t] = (adds: +) sum over k in order of weights[t, k] ys[slot[t, k]], or without weights.
 template <reading How, class Ys, class W, class Slot, class Y>
 struct combined {
   using T = typename Y::value_type;
@@ -63,6 +63,7 @@ struct combined {
   W weights;
   Slot slot;
   Y y;
+  bool adds;
   fault_place faults;
 
   template <class Team>
@@ -74,6 +75,7 @@ struct combined {
         for (index_t k = 0; k < slot.extent(1); ++k) {
           if (slot(t, k) >= 0) sum += term(t, k, ys(slot(t, k), i));
         }
+        if (adds) sum += convert_to<A>(y(t, i));
         return convert_to<T>(sum);
       } else {
         return pack_of(t, i);
@@ -97,8 +99,11 @@ struct combined {
       const pack<T> x = load_pack(slice(ys, row), i);
       for (int j = 0; j < pack<T>::size; ++j) sums[j] += term(t, k, x.at[j]);
     }
-    pack<T> out;
-    for (int j = 0; j < pack<T>::size; ++j) out.at[j] = convert_to<T>(sums[j]);
+    pack<T> out{};
+    if (adds) out = load_pack(slice(y, t), i);
+    for (int j = 0; j < pack<T>::size; ++j) {
+      out.at[j] = convert_to<T>(adds ? sums[j] + convert_to<A>(out.at[j]) : sums[j]);
+    }
     return out;
   }
 };
@@ -151,17 +156,19 @@ struct combined_backward {
 
 // A row is read by the same number of threads in every batch.
 template <reading How, class B, class Ys, class W, class Slot, class Y>
-void run_combined(const B& b, const Ys& ys, const W& weights, const Slot& slot, const Y& y) {
+void run_combined(const B& b, const Ys& ys, const W& weights, const Slot& slot, const Y& y,
+                  bool adds) {
   constexpr index_t each = How == reading::pack ? pack<typename Y::value_type>::size : 1;
   run_each_row(b, y.extent(0), y.extent(1) / each,
-               combined<How, Ys, W, Slot, Y>{ys, weights, slot, y, b.faults()});
+               combined<How, Ys, W, Slot, Y>{ys, weights, slot, y, adds, b.faults()});
 }
 template <class B, class Ys, class W, class Slot, class Y>
-void choose_combined(const B& b, const Ys& ys, const W& weights, const Slot& slot, const Y& y) {
+void choose_combined(const B& b, const Ys& ys, const W& weights, const Slot& slot, const Y& y,
+                     bool adds) {
   if constexpr (std::is_same_v<typename Ys::value_type, typename Y::value_type>) {
-    if (packs_suit(ys, y)) return run_combined<reading::pack>(b, ys, weights, slot, y);
+    if (packs_suit(ys, y)) return run_combined<reading::pack>(b, ys, weights, slot, y, adds);
   }
-  run_combined<reading::element>(b, ys, weights, slot, y);
+  run_combined<reading::element>(b, ys, weights, slot, y, adds);
 }
 
 template <reading How, class B, class In, class DY, class DYs, class DW>
@@ -203,13 +210,13 @@ void permute_impl(const B& b, const X& x, const Source& source, index_t choices,
 template <DeviceBackend B, class DY, class Slot, class DX>
 void permute_backward_impl(const B& b, const DY& dxs, const Slot& slot, const DX& dx) {
   require_indices(b, slot, dxs.extent(0), "permute_backward: slot", -1);
-  cuda_expert_rows::choose_combined(b, dxs, cuda_expert_rows::no_weights{}, slot, dx);
+  cuda_expert_rows::choose_combined(b, dxs, cuda_expert_rows::no_weights{}, slot, dx, false);
 }
 
 template <DeviceBackend B, class Ys, class By, class Y>
 void combine_impl(const B& b, const Ys& ys, const By& by, const Y& y) {
   require_indices(b, by.slot, ys.extent(0), "combine: slot", -1);
-  cuda_expert_rows::choose_combined(b, ys, by.weights, by.slot, y);
+  cuda_expert_rows::choose_combined(b, ys, by.weights, by.slot, y, by.how == update::add);
 }
 
 template <DeviceBackend B, class In, class DY, class DYs, class DW>

@@ -21,6 +21,7 @@ void combine_impl(const reference&, const Ys& ys, const By& by, const Y& y) {
         if (by.slot(t, k) < 0) continue;
         sum += convert_to<A>(by.weights(t, k)) * convert_to<A>(ys(by.slot(t, k), d));
       }
+      if (by.how == update::add) sum += convert_to<A>(y(t, d));
       y(t, d) = convert_to<T>(sum);
     }
   }

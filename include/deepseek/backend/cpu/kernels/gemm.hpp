@@ -177,6 +177,12 @@ gemm_split split_of(gemm_shape s, std::ptrdiff_t wanted) {
   return split_of((s.m + unit.m - 1) / unit.m, (s.n + unit.n - 1) / unit.n, wanted);
 }
 
+// Parts of each of `products` products that share a region: at least 4, and 4 a thread in all.
+inline std::ptrdiff_t parts_each(const thread_pool& pool, std::size_t products) {
+  const auto count = std::max<std::ptrdiff_t>(static_cast<std::ptrdiff_t>(products), 1);
+  return std::max<std::ptrdiff_t>(4, (4 * pool.threads() + count - 1) / count);
+}
+
 // Rows m0 .. m1 and columns n0 .. n1.
 struct gemm_part {
   std::ptrdiff_t m0, m1, n0, n1;

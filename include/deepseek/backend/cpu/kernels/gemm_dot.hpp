@@ -137,8 +137,9 @@ void gemm_dot(thread_pool& pool, const P& p) {
 // Independent products in one parallel region: the segments of experts.
 template <class P>
 void gemm_dot(thread_pool& pool, std::span<const P> problems) {
+  const std::ptrdiff_t wanted = parts_each(pool, problems.size());
   const auto split = [&](const P& p) {
-    return dots_run_serially(pool, p) ? gemm_split{1, 1} : dot_split(p, 4);
+    return dots_run_serially(pool, p) ? gemm_split{1, 1} : dot_split(p, wanted);
   };
   std::ptrdiff_t tasks = 0;
   for (const P& p : problems) tasks += split(p).rows * split(p).columns;

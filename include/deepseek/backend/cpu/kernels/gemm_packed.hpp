@@ -115,8 +115,9 @@ void gemm_packed(thread_pool& pool, const packed_problem<T>& p) {
 // Independent products in one parallel region: the segments of experts.
 template <class T>
 void gemm_packed(thread_pool& pool, std::span<const packed_problem<T>> problems) {
+  const std::ptrdiff_t wanted = parts_each(pool, problems.size());
   const auto split = [&](const packed_problem<T>& p) {
-    return runs_serially(pool, p.shape) ? gemm_split{1, 1} : split_of(p, 4);
+    return runs_serially(pool, p.shape) ? gemm_split{1, 1} : split_of(p, wanted);
   };
   std::ptrdiff_t tasks = 0;
   for (const auto& p : problems) tasks += split(p).rows * split(p).columns;

@@ -348,8 +348,9 @@ void gemm_stored(thread_pool& pool, const stored_problem<W>& p) {
 // Independent products in one parallel region: the segments of experts.
 template <class W>
 void gemm_stored(thread_pool& pool, std::span<const stored_problem<W>> problems) {
+  const std::ptrdiff_t wanted = parts_each(pool, problems.size());
   const auto split = [&](const stored_problem<W>& p) {
-    return runs_serially(pool, p.shape) ? gemm_split{1, 1} : split_of(p, 4);
+    return runs_serially(pool, p.shape) ? gemm_split{1, 1} : split_of(p, wanted);
   };
   std::ptrdiff_t tasks = 0;
   for (const auto& p : problems) tasks += split(p).rows * split(p).columns;
