@@ -100,7 +100,7 @@ void check_format(const char* name) {
       inputs<T> in(m, how);
       results<T> alone(m, how);
       const ds::cpu one{{.threads = 1}};
-      with_products(w, in, alone, [&](const auto&... p) { (ds::run_product(one, p), ...); });
+      with_products(w, in, alone, [&](const auto&... p) { (ds::multiply_one(one, p), ...); });
       for (const int threads : {1, 2, 3}) {
         const ds::cpu b{{.threads = threads}};
         results<T> y(m, how);

@@ -71,7 +71,7 @@ void check_product(const B& b, const P& p) {
 }
 
 template <class B, class P>
-void run_product(const B& b, const P& p) {
+void multiply_one(const B& b, const P& p) {
   constexpr product_kind kind = kind_of_product<decltype(p.w)>();
   if constexpr (kind == product_kind::int8 && P::grouped) {
     ops::grouped_quant_gemm(b, p.x, p.w, p.offsets, p.y);
@@ -101,7 +101,7 @@ struct products_op {
     if constexpr (requires { products_impl(b, p...); }) {
       products_impl(b, p...);
     } else {
-      (run_product(b, p), ...);
+      (multiply_one(b, p), ...);
     }
   }
 

@@ -104,8 +104,8 @@ requires(std::is_same_v<joint_kernels_of<First>, joint_kernels_of<P>>&&...) void
   if (is_taken(first) && (is_taken(p) && ...)) {
     return multiply_together<joint_kernels_of<First>>(b, first, p...);
   }
-  run_product(b, first);
-  (run_product(b, p), ...);
+  multiply_one(b, first);
+  (multiply_one(b, p), ...);
 }
 
 }  // namespace deepseek
