@@ -13,7 +13,9 @@ inline constexpr std::ptrdiff_t line_bytes = 64;
 // Bytes. One or few rows wait for memory alone; with more, so much is done with each line that the
 // processor no longer runs ahead by itself. Measured: a Zen 5 core reads 43 GB/s for one row 4 KiB
 // ahead (42 at 2, 41 at 16), and for 8 rows 38 GB/s at 6 to 8 KiB (35 at 12, 33 at 2); a Zen 4 core
-// loses more to distances far from these (one row: 28 GB/s at 2 KiB, 22 at 12).
+// loses more to distances far from these (one row: 28 GB/s at 2 KiB, 22 at 12). Where a line takes
+// many instructions, fewer lines are under way by themselves, and one row needs more (`ahead` of
+// the forms in dot_tile.hpp).
 constexpr std::ptrdiff_t stream_ahead(bool waits_for_memory) {
   return waits_for_memory ? 4096 : 8192;
 }

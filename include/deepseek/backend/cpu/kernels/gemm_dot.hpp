@@ -33,7 +33,10 @@ template <class Form>
 line_fetch dot_fetch(const dot_operands& o, std::ptrdiff_t rows, std::ptrdiff_t strip,
                      const std::byte* next, std::ptrdiff_t stored) {
   const std::ptrdiff_t strips = dot_strips<Form>(rows);
-  if (strips == 1) return {dot_size<Form>::lines, o.b + stream_ahead(rows <= 4), o.b_step};
+  if (strips == 1) {
+    const std::ptrdiff_t ahead = rows <= 4 ? Form::few_ahead : stream_ahead(false);
+    return {dot_size<Form>::lines, o.b + ahead, o.b_step};
+  }
   if (next == nullptr) return {};
   const std::ptrdiff_t sharing = fetching_strips(strips);
   if (stored <= sharing * line_bytes) {
