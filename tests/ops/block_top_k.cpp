@@ -210,9 +210,9 @@ TEST_CASE("block_top_k: zero sizes and errors") {
                 call(q, k, lse, ids, {ratio, 2, ds::overlap::absent, 2, 2}));
     CHECK_ERROR(code::invalid_argument, "start is -1", call(q, k, lse, ids, rule, -1));
     const std::int32_t at = 0;
-    CHECK_ERROR(code::invalid_argument, "ratio of 1, but windows of 2",
+    CHECK_ERROR(code::invalid_argument, "ratio of 3, but windows of 2",
                 ds::ops::block_top_k(b, ds::attention_weights_inputs{q, k, lse}, ids,
-                                     spec_type{.start_at = {&at, {1}}}, rule));
+                                     spec_type{.start_at = {&at, {1}}, .ratio = 3}, rule));
   });
   facets(op, {"zero", "errors"});
 }

@@ -43,7 +43,8 @@ struct block_top_k_op {
     attention_checks::require_order(spec, "block_top_k");
     require_shapes(in, ids);
     require_rule(rule, ids.extent(2));
-    require(spec.start >= 0, error_code::invalid_argument, "block_top_k: start is ", spec.start,
+    require(spec.start >= 0 || spec.start_at.extent(0) > 0, error_code::invalid_argument,
+            "block_top_k: start is ", spec.start,
             "; pass the position of the first query (entries are not positions), >= 0");
     require(spec.start_at.extent(0) == 0 || spec.ratio == rule.ratio, error_code::invalid_argument,
             "block_top_k: start_at with a ratio of ", spec.ratio, ", but windows of ", rule.ratio,
