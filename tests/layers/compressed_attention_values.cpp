@@ -106,14 +106,23 @@ TEST_CASE_TEMPLATE("compressed_attention: decoding gives the bits of one run", K
   bool same = true;
   for (; at < 60; ++at) same = same && decode(at, 1);
   CHECK(same);
+  const std::vector<std::int32_t> wrong(100, 17);  // ids beyond the table: nothing is written
+  CHECK_ERROR(
+      ds::error_code::index_range, "17",
+      m.decode(b, ds::view<const std::int32_t, ds::host, ds::dyn>(wrong.data(), {100}), decoder));
   CHECK(decode(60, 333));  // a piece that no state has room for
   for (at = 393; at < n; ++at) same = same && decode(at, 1);
   CHECK(same);
   decoder.rewind(n - 63);
   CHECK(decode(n - 63, 2));
   CHECK(decode(n - 61, 61));
+  decoder.rewind(n - 64);
+  CHECK(decode(n - 64, 1));
+  decoder.rewind(n - 65);  // 64 before the last decode, but not before what was written
+  CHECK_ERROR(ds::error_code::index_range, "decoder: position 635 after 700", "at most 64",
+              m.decode(b, some(n - 65, 1), decoder));
   decoder.rewind(100);
-  CHECK_ERROR(ds::error_code::index_range, "recent_rows: position 100 after 700",
+  CHECK_ERROR(ds::error_code::index_range, "decoder: position 100 after 700",
               m.decode(b, some(100, 1), decoder));
   decoder.rewind(0);
   CHECK(decode(0, 100));

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // recent_rows: what append gives holds the last rows and the new ones, begins at a multiple of
-// Align and, with the memory, does not grow; going back, gaps.
+// Align and, with the memory, does not grow; going back; a start that moves.
 #include "deepseek/layers/recent_rows.hpp"
 
 #include "deepseek/backend/reference/copy.hpp"
+#include "deepseek/backend/reference/place_rows.hpp"
+#include "deepseek/backend/reference/positions.hpp"
 #include "support/throws.hpp"
 
 #include <doctest/doctest.h>
@@ -28,12 +30,29 @@ struct appender {
     for (ds::index_t i = 0; i < 2 * n; ++i) x.data()[i] = static_cast<float>(start + i / 2);
     const ds::call<ds::reference> c{b, {.start = start}, b.workspace(), tape, 0, {}};
     const auto all = state.append(c, ds::as_const(x.view()));
-    bool good = all.first % 4 == 0 && all.first <= std::max<ds::index_t>(start - 10, 0) &&
+    const ds::index_t back = std::max<ds::index_t>(start - 10, 0);
+    bool good = all.first % 4 == 0 && all.first <= back && all.start == start - all.first &&
                 all.first + all.rows.extent(0) == start + n;
-    for (ds::index_t i = 0; i < all.rows.extent(0); ++i) {
+    for (ds::index_t i = back - all.first; i < all.rows.extent(0); ++i) {
       good = good && all.rows(i, 1) == static_cast<float>(all.first + i);
     }
     return good && state.kept.extent(0) <= rows_type::most;
+  }
+  // The same of one row whose position stands in memory; it is found at the number that it gives.
+  bool right_moving(ds::index_t at, ds::index_t n = 1) {
+    const auto position = static_cast<std::int32_t>(at);
+    const ds::scope freed(b.workspace());
+    ds::tensor<float, ds::host, ds::dyn, 2> x({n, 2});
+    for (ds::index_t i = 0; i < 2 * n; ++i) x.data()[i] = static_cast<float>(position);
+    const ds::run_options<ds::host> run{.start = ds::start_moves,
+                                        .moving = {{&position, {1}}, state.kept.extent(0)}};
+    const ds::call<ds::reference> c{b, run, b.workspace(), tape, 0, {}};
+    const auto all = state.append(c, ds::as_const(x.view()));
+    bool good = all.start == 0;
+    for (ds::index_t i = 0; i <= std::min<ds::index_t>(position, 10); ++i) {
+      good = good && all.rows(all.at(0) - i, 1) == static_cast<float>(position - i);
+    }
+    return good && all.at(0) % 4 == position % 4;
   }
 };
 
@@ -54,14 +73,38 @@ TEST_CASE("recent_rows: row by row, in pieces, in one large piece") {
   CHECK(small.right(3, 0));
 }
 
-TEST_CASE("recent_rows: back by at most 64 positions, no gaps") {
+TEST_CASE("recent_rows: back by at most 64 positions from the furthest, more than once") {
   appender a(1000);
-  for (ds::index_t i = 0; i < 500; i += 5) a.right(i, 5);
-  CHECK(a.right(436, 10));
-  CHECK(a.right(446, 1));
-  const ds::index_t first = a.state.first;
-  CHECK_ERROR(ds::error_code::index_range, "recent_rows: position 382 after 447", a.right(382, 1));
-  CHECK_ERROR(ds::error_code::index_range, "recent_rows: position 448 after 447", a.right(448, 1));
-  CHECK((a.state.first == first && a.state.end == 447));
-  CHECK(a.right(447, 1));
+  bool good = true;
+  for (ds::index_t i = 0; i < 500; i += 5) good = good && a.right(i, 5);
+  for (const ds::index_t at : {436, 437, 440, 436, 470, 436}) good = good && a.right(at, 3);
+  for (ds::index_t i = 439; i < 900; ++i) good = good && a.right(i, 1);
+  CHECK(good);
+  CHECK(a.right(836, 90));
+  CHECK(a.right(926, 1));
+  appender small(20);
+  CHECK_ERROR(ds::error_code::index_range, "recent_rows: positions 18 .. 20", "capacity of 20",
+              small.right(18, 3));
+}
+
+TEST_CASE("recent_rows: a start that moves") {
+  for (const ds::index_t capacity : {1000, 100}) {
+    appender a(capacity);
+    bool good = true;
+    for (ds::index_t i = 0; i < 40; i += 8) good = good && a.right(i, 8);
+    for (ds::index_t i = 40; i < 90; ++i) good = good && a.right_moving(i);
+    CHECK(good);
+    CHECK(a.right(90, 3));  // and by a number again
+    for (ds::index_t i = 93; i < std::min<ds::index_t>(capacity, 700); ++i) {
+      good = good && a.right_moving(i);
+    }
+    CHECK(good);
+    if (capacity < 700) continue;
+    CHECK(a.right(700, 200));
+    CHECK(a.right_moving(900));
+    CHECK(a.right_moving(850));  // back
+    CHECK(a.right(851, 7));
+  }
+  appender a(1000);
+  CHECK_ERROR(ds::error_code::unsupported, "recent_rows: 2 rows", a.right_moving(3, 2));
 }

@@ -130,6 +130,10 @@ std::vector<std::int32_t> check(const B& b, const sizes& s, const ds::block_rule
   const auto x = drawn_example<T>(s);
   const auto got =
       run<T>(b, x, s, {.scale = 0.5, .start = static_cast<ds::index_t>(s.start)}, rule);
+  const auto moving = static_cast<std::int32_t>(s.start);
+  const spec_type read{.scale = 0.5, .start_at = {&moving, {1}}, .ratio = rule.ratio};
+  support::expect_true(op, s.text(), run<T>(b, x, s, read, rule) == got,
+                       "other blocks for a start in memory");
   for (std::size_t i = 0; i < s.queries; ++i) {
     for (std::size_t g = 0; g < s.kv_heads; ++g) {
       const auto want = expected(x, s, rule, i, g);
@@ -205,6 +209,10 @@ TEST_CASE("block_top_k: zero sizes and errors") {
     CHECK_ERROR(code::invalid_argument, "2 initial and 2 recent blocks of 3",
                 call(q, k, lse, ids, {ratio, 2, ds::overlap::absent, 2, 2}));
     CHECK_ERROR(code::invalid_argument, "start is -1", call(q, k, lse, ids, rule, -1));
+    const std::int32_t at = 0;
+    CHECK_ERROR(code::invalid_argument, "ratio of 3, but windows of 2",
+                ds::ops::block_top_k(b, ds::attention_weights_inputs{q, k, lse}, ids,
+                                     spec_type{.start_at = {&at, {1}}, .ratio = 3}, rule));
   });
   facets(op, {"zero", "errors"});
 }

@@ -164,6 +164,22 @@ void from_a_window(const B& b) {
   spec.first = 2;
   ds::ops::compress(b, p.inputs(), some.matrix(), spec);
   CHECK(support::same_bits(some.values(), std::vector<float>(all.begin() + 6, all.end())));
+  // From that of a token, read when the op runs; a window that is not whole is not written.
+  for (std::int32_t token = 0; token < 18; ++token) {
+    block<float> two({2, 1, 1}, 3);
+    const auto before = two.values();
+    spec = p.s.spec();
+    spec.first_at = {&token, {1}};
+    ds::ops::compress(b, p.inputs(), two.matrix(), spec);
+    const auto got = two.values();
+    bool right = true;
+    for (std::size_t i = 0; i < 6; ++i) {
+      const auto at = static_cast<std::size_t>(token / 4) * 3 + i;
+      right = right && support::same_bits(std::vector<float>{got[i]},
+                                          std::vector<float>{at < 12 ? all[at] : before[i]});
+    }
+    CHECK(right);
+  }
 }
 
 template <class B>
@@ -189,6 +205,16 @@ void errors(const B& b) {
   spec = p.s.spec();
   spec.first = -1;
   CHECK_ERROR(error_code::invalid_argument, "first is -1", op(b, p.inputs(), three.matrix(), spec));
+  std::int32_t token = 9;
+  spec = p.s.spec();
+  spec.first_at = {&token, {1}};
+  CHECK_ERROR(error_code::index_range, "first_at[0] is 9, outside 0 .. 8",
+              op(b, p.inputs(), three.matrix(), spec));
+  CHECK_ERROR(error_code::unsupported, "first_at",
+              ds::ops::compress_backward(b, p.inputs(), p.y.matrix(), p.gradients(), spec));
+  spec.first = 1;
+  CHECK_ERROR(error_code::invalid_argument, "first_at[1] with first 1",
+              op(b, p.inputs(), three.matrix(), spec));
   const std::int32_t bad[] = {0, 5, 8};
   spec = p.s.spec();
   spec.sequences = {bad, {3}};

@@ -110,6 +110,19 @@ void check_moving(const B& b) {
   support::expect_true("positions", "moving, sequences", out == ints{7, 8, 9, 7}, "wrong");
   CHECK_ERROR(ds::error_code::shape_mismatch, "positions: start[0]",
               ds::ops::positions(b, start(seven.data(), {0}), view(), view(out.data(), {4})));
+  const auto numbered = [&](ds::index_t step, const ds::row_place& place) {
+    ds::ops::positions(b, start(seven.data(), {1}), view(), view(out.data(), {4}), step, place);
+    return out;
+  };
+  support::expect_true("positions", "windows of 4", numbered(4, {.ratio = 4}) == ints{4, 8, 8, 8},
+                       "wrong");
+  support::expect_true("positions", "ring of 3", numbered(1, {.ring = 3}) == ints{4, 5, 3, 4},
+                       "wrong");
+  support::expect_true("positions", "ring of 4", numbered(1, {.ring = 4}) == ints{7, 4, 5, 6},
+                       "wrong");
+  CHECK_ERROR(ds::error_code::invalid_argument, "ratio is 0", numbered(1, {.ratio = 0}));
+  CHECK_ERROR(ds::error_code::invalid_argument, "ring is -1", numbered(1, {.ring = -1}));
+  CHECK_ERROR(ds::error_code::invalid_argument, "step is 0", numbered(0, {}));
 
   for (const std::int32_t first : {0, 2, 5}) {
     std::vector<float> x(2 * 5);  // 2 rows of 3 in rows of 5
@@ -140,7 +153,24 @@ void check_moving(const B& b) {
   CHECK_ERROR(
       ds::error_code::invalid_argument, "place_rows: first",
       ds::ops::place_rows(b, rows(x.data(), {2, 2}), start(nullptr, {1}), rows(y.data(), {3, 2})));
+  const auto placed = [&](std::int32_t first, ds::index_t n, ds::index_t of,
+                          const ds::row_place& at) {
+    ds::ops::place_rows(b, rows(x.data(), {n, 1}), start(&first, {1}), rows(y.data(), {of, 1}), at);
+  };
+  CHECK_ERROR(ds::error_code::index_range, "first[0] is 12, outside 0 .. 11",
+              placed(12, 1, 6, {.ratio = 2}));
+  CHECK_ERROR(ds::error_code::index_range, "first[0] is -1", placed(-1, 1, 6, {.ring = 3}));
+  CHECK_ERROR(ds::error_code::shape_mismatch, "x has 2 rows", placed(0, 2, 6, {.ratio = 2}));
+  CHECK_ERROR(ds::error_code::shape_mismatch, "ring of 2", placed(0, 1, 6, {.ring = 2}));
+  CHECK_ERROR(ds::error_code::shape_mismatch, "x has 4, for a ring", placed(0, 4, 6, {.ring = 3}));
+  CHECK_ERROR(ds::error_code::invalid_argument, "ratio is 0", placed(0, 1, 6, {.ratio = 0}));
   for (float v : y) CHECK(v == 3.0F);
+  for (std::size_t i = 0; i < 4; ++i) x[i] = static_cast<float>(i);
+  placed(11, 1, 6, {.ratio = 2});
+  support::expect_true("place_rows", "an entry", y == std::vector<float>{3, 3, 3, 3, 3, 0},
+                       "astray");
+  placed(1000, 3, 6, {.ring = 3});  // rows 1, 2, 0 and 4, 5, 3
+  support::expect_true("place_rows", "a ring", y == std::vector<float>{2, 0, 1, 2, 0, 1}, "astray");
   for (const char* facet : {"forward", "strides", "zero", "errors"}) {
     support::facet("place_rows", facet);
   }

@@ -56,6 +56,12 @@ ints check(const B& b, const shape_case& c, ds::reach among) {
     want = joined(want, chosen(scores, end, c.columns));
   }
   support::expect_true(op, where<T>(b, c), got == want, "other positions");
+  const auto at = static_cast<std::int32_t>(start);
+  const ints first(want.begin(), want.begin() + static_cast<std::ptrdiff_t>(c.columns));
+  support::expect_true(
+      op, where<T>(b, c),
+      run<T>(b, scores, 1, c.columns, c.how, {.among = among, .start_at = {&at, {1}}}) == first,
+      "other positions for a start in memory");
   return got;
 }
 
@@ -99,6 +105,14 @@ TEST_CASE("prefix_top_k: zero sizes and errors") {
                 ds::ops::prefix_top_k(b, scores, ids, ds::prefix_spec<>{.start = 1}));
     CHECK_ERROR(code::invalid_argument, "start is -1",
                 ds::ops::prefix_top_k(b, scores, ids, ds::prefix_spec<>{.start = -1}));
+    const std::int32_t one = 1;
+    ds::prefix_spec<> moving{.start_at = {&one, {1}}};
+    CHECK_ERROR(code::index_range, "6 queries from position 1", "6 scores",
+                ds::ops::prefix_top_k(b, scores, ids, moving));
+    moving.start = 2;
+    moving.among = ds::reach::everywhere;
+    CHECK_ERROR(code::invalid_argument, "start_at[1] with start 2",
+                ds::ops::prefix_top_k(b, scores, ids, moving));
     const std::int32_t queries[] = {0, 2, 6}, keys[] = {0, 1, 6}, few[] = {0, 6},
                        wrong[] = {0, 3, 5};
     const auto with = [&](ds::sequence_offsets<ds::host> of_queries,

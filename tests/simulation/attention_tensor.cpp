@@ -5,6 +5,7 @@
 #include "simulation/attention_tensor_case.hpp"
 
 #include "deepseek/pattern/band.hpp"
+#include "deepseek/pattern/compressed.hpp"
 
 using namespace attention_test;
 
@@ -117,6 +118,36 @@ TEST_CASE("attention tensor cores: a start in memory, launched for all keys ther
   auto spec = spec_of(p, causal{});
   spec.start_at = {&beyond, {1}};
   CHECK_ERROR(error_code::index_range, "start_at[0] is 1100", "1100 keys", moving.forward(b, spec));
+  spec.ratio = 0;
+  CHECK_ERROR(error_code::invalid_argument, "ratio is 0", moving.forward(b, spec));
+}
+
+TEST_CASE("attention tensor cores: a start in memory, of entries") {
+  const problem p = tensor_problem(1, 700, 0, 1);
+  const data x = draw<bf16>(p, "entries");
+  const cpu b;
+  arrays<bf16> fixed(p, x), moving(p, x);
+  for (const std::int32_t start : {0, 2, 3, 1300, 2047, 2799, 2802}) {
+    const index_t entries = (start + 1) / 4;
+    auto spec = spec_of(p, compressed<4>{});
+    spec.start = start;
+    ops::attention(b,
+                   attention_inputs{fixed.q.get(), rows(fixed.k.get(), 0, entries),
+                                    rows(fixed.v.get(), 0, entries)},
+                   attention_outputs{fixed.o.get(), fixed.lse_view()}, spec);
+    spec.start = 0;
+    spec.start_at = {&start, {1}};
+    spec.ratio = 4;
+    moving.forward(b, spec);
+    CHECK(support::same_bits(moving.o.values(), fixed.o.values()));
+    CHECK(support::same_bits(moving.lse.values(), fixed.lse.values()));
+  }
+  const std::int32_t beyond = 2803;
+  auto spec = spec_of(p, compressed<4>{});
+  spec.start_at = {&beyond, {1}};
+  spec.ratio = 4;
+  CHECK_ERROR(error_code::index_range, "start_at[0] is 2803", "700 keys (ratio 4)",
+              moving.forward(b, spec));
 }
 
 TEST_CASE("attention tensor cores: NaN") {

@@ -3,8 +3,6 @@
 // cannot touch: two steps launch the same with the same arguments, replays have the bits of
 // decode, bounds are crossed, and a net that cannot be replayed says why and gives the same text.
 #include "deepseek/serve/decode_steps.hpp"
-#include "deepseek/backend/cuda/ops.hpp"
-#include "deepseek/backend/reference/reference.hpp"
 #include "deepseek/layers/attention.hpp"
 #include "deepseek/layers/embedding.hpp"
 #include "deepseek/layers/latent_attention.hpp"
@@ -16,14 +14,11 @@
 #include "deepseek/pattern/band.hpp"
 #include "deepseek/serve/generate.hpp"
 
-#include "simulation/device.hpp"
-#include "support/report.hpp"
+#include "simulation/stepped_pair.hpp"
 #include "support/throws.hpp"
 
-#include <doctest/doctest.h>
-
 namespace ds = deepseek;
-using gpu = simulation::basic_device<ds::device>;
+using steps_test::gpu;
 
 namespace {
 
@@ -83,12 +78,6 @@ struct gathered_net : ds::chain<ds::embedding<29, 16>, ds::deepseek_sparse_atten
 using ids = ds::view<const std::int32_t, ds::host, ds::dyn>;
 constexpr std::int32_t prompt[] = {3, 10, 17};
 
-template <class T>
-std::vector<T> on_host(const ds::view<T, ds::device, ds::dyn, 29>& y) {
-  const auto row = ds::in_memory<ds::host>(ds::slice(y, y.extent(0) - 1));
-  return {row.data(), row.data() + 29};
-}
-
 // y = x, and something that no recording can hold.
 template <int What>
 struct stubborn {
@@ -136,26 +125,13 @@ ds::generation same_text(ds::index_t tokens) {
 
 template <class Net, class T>
 void expect_replayed() {
-  const gpu device(simulation::library::plain_loops);
-  const ds::reference host;
-  const ds::model<Net, T, ds::reference> m(host, ds::scaled_init{.gain = 1, .seed = 5});
-  const ds::model<Net, T, gpu> on(device, m);
-  auto plain = on.decoder(device, 16), stepped = on.decoder(device, 16);
-  const auto begin = ds::in_memory<ds::device>(ids(prompt, {3}));
-  (void)on.decode(device, begin, plain);
-  (void)on.decode(device, begin, stepped);
-
-  ds::decode_steps<Net, T, gpu> steps(device, on, stepped, 8);  // bounds 8 and 16
-  for (std::int32_t t = 0; t < 13; ++t) {
-    const std::int32_t token = t * 5 % 29;
-    const auto there = ds::in_memory<ds::device>(ids(&token, {1}));
-    const auto want = on_host(on.decode(device, there, plain));
-    CHECK(on_host(steps(token)) == want);
-  }
-  CHECK(steps.not_replayed().empty());
-  CHECK(steps.recorded() == 2);
-  CHECK(steps.replayed() == 11);  // 13 steps, the first at each bound launched one by one
-  CHECK_ERROR(ds::error_code::index_range, "16 + 1", "capacity of 16", steps(1));
+  steps_test::stepped_pair<Net, T> p(16, 8);  // bounds 8 and 16
+  p.decode(3);
+  p.step(13);
+  CHECK(p.steps.not_replayed().empty());
+  CHECK(p.steps.recorded() == 2);
+  CHECK(p.steps.replayed() == 11);  // 13 steps, the first at each bound launched one by one
+  CHECK_ERROR(ds::error_code::index_range, "16 + 1", "capacity of 16", p.steps(1));
 }
 
 }  // namespace

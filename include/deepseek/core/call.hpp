@@ -5,6 +5,7 @@
 
 #include "deepseek/core/keep.hpp"
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 
@@ -46,6 +47,13 @@ struct moving_start {
 // `start` where a moving one holds: no position, so that what reads it is refused.
 inline constexpr index_t start_moves = std::numeric_limits<index_t>::min() / 4;
 
+// The furthest position that layers which keep the last rows alone have written, since position 0:
+// they count before they write (layers/written_reach.hpp).
+struct written_positions {
+  index_t end = 0;
+  void count(index_t start, index_t n) { end = start == 0 ? n : std::max(end, start + n); }
+};
+
 template <class Space>
 struct run_options {
   mode how = mode::inference;
@@ -57,8 +65,9 @@ struct run_options {
   page_table<Space> pages = {};  // of the cache
   moving_start<Space> moving = {};
   latent_form latent = latent_form::by_cost;
-  double gradient_scale = 1;     // auxiliary gradients are injected times this
-  run_report* report = nullptr;  // where layers add what they report, if anybody asks
+  double gradient_scale = 1;             // auxiliary gradients are injected times this
+  run_report* report = nullptr;          // where layers add what they report, if anybody asks
+  written_positions* written = nullptr;  // of the decoder, if it is one's call
 };
 
 // The positions that a call of `rows` rows reads of a cache: up to its end, or up to the bound.

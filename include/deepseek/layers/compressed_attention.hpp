@@ -12,6 +12,7 @@
 
 #include "deepseek/layers/attention_sink.hpp"
 #include "deepseek/layers/compressor.hpp"
+#include "deepseek/layers/entry_cache.hpp"
 #include "deepseek/layers/entry_indexer.hpp"
 #include "deepseek/layers/grouped_linear.hpp"
 #include "deepseek/ops/attention.hpp"
@@ -125,18 +126,16 @@ struct compressed_attention {
   template <class T, class S>
   struct state {
     recent_rows<T, S, D, C.window, 64> window;
-    tensor<T, S, dyn, D> entries;
+    entry_cache<T, S, D, compresses ? C.ratio : 1> entries;
+    static constexpr bool steps_alike = true;
+    static constexpr index_t rewinds = decltype(window)::rewinds;
     // What grows with the tokens.
     static constexpr index_t bytes_per_token() {
-      if constexpr (compresses) {
-        return D * static_cast<index_t>(sizeof(T)) / C.ratio;
-      } else {
-        return 0;
-      }
+      return compresses ? decltype(entries)::bytes_per_token() : 0;
     }
     void reserve(index_t capacity) {
       window.reserve(capacity);
-      if constexpr (compresses) entries = tensor<T, S, dyn, D>({capacity / C.ratio, D});
+      if constexpr (compresses) entries.reserve(capacity);
     }
   };
 
@@ -281,21 +280,21 @@ struct compressed_attention {
   }
 
   template <class Call>
-  static attention_spec<sliding<C.window>, typename Call::space> window_spec(const Call& c,
-                                                                             index_t start) {
-    return {{}, 0, c.options.sequences, c.options.sequences, start};
+  static attention_spec<sliding<C.window>, typename Call::space> window_spec(
+      const Call& c, index_t start, const sequence_offsets<typename Call::space>& at = {}) {
+    return {{}, 0, c.options.sequences, c.options.sequences, start, {}, 0, at};
   }
   template <class Call, class Saved, class K>
   static void attend_window(const Call& c, const Saved& s, K& k) {
-    const auto attend = [&](const auto& kv, index_t start) {
+    const auto attend = [&](const auto& kv, const auto& spec) {
       ops::attention(c.backend, attention_inputs{heads(s.q), one_head(kv), one_head(kv)}, result(s),
-                     window_spec(c, start));
+                     spec);
     };
     if constexpr (keeps_state<K>) {
       const auto all = k.own.window.append(c, s.kv);
-      attend(all.rows, c.options.start - all.first);
+      attend(all.rows, window_spec(c, all.start, all.at));
     } else {
-      attend(s.kv, c.options.start);
+      attend(s.kv, window_spec(c, c.options.start));
     }
   }
   // Writes d.q and d.kv: kv is key and value.
@@ -318,10 +317,8 @@ struct compressed_attention {
     }
   }
   template <class Call, class Saved, class Sequences>
-  static auto entry_spec(const Call& c, const Saved& s, const Sequences& sequences) {
-    const auto seen = seen_entries(s);
-    return attention_spec<std::remove_const_t<decltype(seen)>, typename Call::space>{
-        seen, 0, c.options.sequences, sequences, c.options.start};
+  static auto spec_of_entries(const Call& c, const Saved& s, const Sequences& sequences) {
+    return entry_spec<C.ratio>(c, seen_entries(s), 0, sequences);
   }
   // Adds the entries' part to s.o and s.lse.
   template <class Call, class Saved, class Sequences, class K>
@@ -334,12 +331,10 @@ struct compressed_attention {
     const attention_outputs part{heads(o), lse};
     const auto attend = [&](const auto& entries) {
       ops::attention(c.backend, attention_inputs{heads(s.q), one_head(entries), one_head(entries)},
-                     part, entry_spec(c, s, sequences));
+                     part, spec_of_entries(c, s, sequences));
     };
     if constexpr (keeps_state<K>) {
-      const index_t before = c.options.start / C.ratio, added = s.entries.extent(0);
-      ops::copy(c.backend, s.entries, rows(k.own.entries.view(), before, added));
-      attend(as_const(rows(k.own.entries.view(), 0, before + added)));
+      attend(k.own.entries.append(c, s.entries));
     } else {
       attend(s.entries);
     }
@@ -356,7 +351,7 @@ struct compressed_attention {
     ops::attention_backward(
         c.backend, attention_inputs{heads(s.q), one_head(s.entries), one_head(s.entries)},
         result(s), attention_gradients{heads(d.o), heads(dq), one_head(d.entries), one_head(dv)},
-        entry_spec(c, s, sequences));
+        spec_of_entries(c, s, sequences));
     ops::add(c.backend, dv, d.entries);
     ops::add(c.backend, dq, d.q);
   }

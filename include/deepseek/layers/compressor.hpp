@@ -51,6 +51,7 @@ struct entry_numbering {
 template <class Call>
 entry_numbering<typename Call::space> entry_numbers(const Call& c, index_t tokens, index_t ratio) {
   const index_t n = c.options.sequences.extent(0), start = c.options.start;
+  if (c.options.moving.moves()) return {{}, tokens};  // that of each token's window, whole or not
   if (n == 0) return {{}, (start + tokens) / ratio - start / ratio};
   auto offsets = c.scratch.template make<std::int32_t, dyn>(n);
   const index_t entries = ops::compressed_offsets(c.backend, c.options.sequences, ratio, offsets);
@@ -89,6 +90,8 @@ struct compressor {
   struct state {
     static constexpr index_t keep = (W / D) * C.ratio;
     recent_rows<T, S, W, keep, C.ratio> kv, gate;
+    static constexpr bool steps_alike = true;
+    static constexpr index_t rewinds = decltype(kv)::rewinds;
     void reserve(index_t capacity) {
       kv.reserve(capacity);
       gate.reserve(capacity);
@@ -112,7 +115,7 @@ struct compressor {
   template <class Call, class P, class X, class Y, class K>
   static void forward(const Call& c, const P& p, const X& x, const Y& y, K& k) {
     using T = typename Y::value_type;
-    const index_t tokens = x.extent(0), start = c.options.start;
+    const index_t tokens = x.extent(0);
     const scope freed(c.scratch);
     auto& memory = c.template arena_for<K>();
     auto kv = memory.template make<T, dyn, W>(tokens),
@@ -123,9 +126,11 @@ struct compressor {
     if constexpr (keeps_state<K>) {
       const auto all = k.own.kv.append(c, kv), gates = k.own.gate.append(c, gate);
       auto how = spec(c);
-      how.first = (start - all.first) / C.ratio;
+      how.first = all.start / C.ratio;
+      how.first_at = all.at;
       ops::compress(c.backend, compress_views{all.rows, gates.rows, p.ape.weight}, raw, how);
     } else {
+      const index_t start = c.options.start;
       require(start % C.ratio == 0, error_code::invalid_argument, "compressor: begins at position ",
               start, " without a cache; begin at a multiple of ", C.ratio);
       ops::compress(c.backend, compress_views{kv, gate, p.ape.weight}, raw, spec(c));
@@ -167,7 +172,13 @@ struct compressor {
     if constexpr (C.rope_dim > 0) {
       const scope freed(c.scratch);
       auto at = c.scratch.template make<std::int32_t, dyn>(y.extent(0));
-      ops::positions(c.backend, c.options.start / C.ratio, count(c, tokens).sequences, at, C.ratio);
+      if (c.options.moving.moves()) {
+        ops::positions(c.backend, c.options.moving.at, c.options.sequences, at, C.ratio,
+                       {.ratio = C.ratio});
+      } else {
+        const auto& sequences = count(c, tokens).sequences;
+        ops::positions(c.backend, c.options.start / C.ratio, sequences, at, C.ratio);
+      }
       const auto heads = as_heads<1, D>(y);
       ops::rope(c.backend, heads, at, heads, rotation(direction));
     }

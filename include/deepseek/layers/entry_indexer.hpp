@@ -10,6 +10,7 @@
 #pragma once
 
 #include "deepseek/layers/compressor.hpp"
+#include "deepseek/layers/entry_cache.hpp"
 #include "deepseek/ops/indexer_top_k.hpp"
 #include "deepseek/pattern/compressed.hpp"
 
@@ -49,13 +50,10 @@ struct entry_indexer {
   };
   template <class T, class S>
   struct state {
-    tensor<T, S, dyn, D> entries;
-    static constexpr index_t bytes_per_token() {
-      return D * static_cast<index_t>(sizeof(T)) / C.entries.ratio;
-    }
-    void reserve(index_t capacity) {
-      entries = tensor<T, S, dyn, D>({capacity / C.entries.ratio, D});
-    }
+    entry_cache<T, S, D, C.entries.ratio> entries;
+    static constexpr bool steps_alike = true;
+    static constexpr index_t bytes_per_token() { return decltype(entries)::bytes_per_token(); }
+    void reserve(index_t capacity) { entries.reserve(capacity); }
   };
 
   // x and cq [tokens, ..], ids [tokens, selected]: ascending, -1 after the last.
@@ -73,15 +71,13 @@ struct entry_indexer {
     run_forward(c.in(2), p.compressor, x, entries, k.compressor);
     if constexpr (C.entries.rope_dim > 0) rotate(c, entries_of::rotation(), as_heads<H, D>(q));
     const auto choose = [&](const auto& keys) {
-      ops::indexer_top_k(c.backend, indexer_inputs{as_heads<H, D>(q), keys, w}, ids,
-                         attention_spec<compressed<C.entries.ratio>, typename Call::space>{
-                             {}, scale(), c.options.sequences, numbers.sequences, c.options.start},
-                         selection_order::by_position);
+      ops::indexer_top_k(
+          c.backend, indexer_inputs{as_heads<H, D>(q), keys, w}, ids,
+          entry_spec<C.entries.ratio>(c, compressed<C.entries.ratio>{}, scale(), numbers.sequences),
+          selection_order::by_position);
     };
     if constexpr (keeps_state<K>) {
-      const index_t before = c.options.start / C.entries.ratio;
-      ops::copy(c.backend, entries, rows(k.own.entries.view(), before, numbers.entries));
-      choose(as_const(rows(k.own.entries.view(), 0, before + numbers.entries)));
+      choose(k.own.entries.append(c, entries));
     } else {
       choose(entries);
     }

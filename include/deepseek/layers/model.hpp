@@ -16,6 +16,7 @@
 #include "deepseek/layers/layer.hpp"
 #include "deepseek/layers/page_pool.hpp"
 #include "deepseek/layers/steps_alike.hpp"
+#include "deepseek/layers/written_reach.hpp"
 #include "deepseek/quant/format.hpp"
 
 #include <memory>
@@ -161,10 +162,19 @@ class model {
       drafted_ = std::clamp<index_t>(length - 1, 0, drafted_);
       pages_.keep(length);
     }
-    // Counts n positions that a launched step has written (launch_step).
+    // Whether n more positions can be written: before launches that do (model::launch_step, or a
+    // recording of it). Errors: index_range.
+    void require_room(index_t n) const {
+      require(n >= 0 && length_ + n <= capacity_, error_code::index_range, "decoder: ", length_,
+              " + ", n, " positions do not fit a capacity of ", capacity_,
+              "; make the decoder larger or rewind it");
+      written_.require_reached(length_);
+    }
+    // Counts n positions that a launched step has written.
     void advance(index_t n) {
       require(n >= 0 && length_ + n <= capacity_, error_code::index_range, "decoder: ", length_,
               " + ", n, " positions do not fit a capacity of ", capacity_);
+      written_.count(length_, n);
       drafted_ = std::min(drafted_, length_);
       length_ += n;
     }
@@ -175,6 +185,8 @@ class model {
       other.pages_ = pages_;
       other.length_ = length_;
       other.drafted_ = drafted_;
+      other.written_ = written_;
+      other.drafts_ = drafts_;
       return other;
     }
 
@@ -182,7 +194,10 @@ class model {
     friend class model;
     using kept_type = keep<for_decode, Net, T, space>;
     decoder_type(std::shared_ptr<kept_type> kept, index_t capacity)
-        : kept_(std::move(kept)), capacity_(capacity) {}
+        : kept_(std::move(kept)),
+          written_(written_reach::of(*kept_)),
+          drafts_(written_),
+          capacity_(capacity) {}
 
     output_view logits(index_t n) {
       if (logits_.extent(0) < n) logits_ = output({n, Net::out});
@@ -208,6 +223,7 @@ class model {
     std::shared_ptr<kept_type> kept_;
     sequence_pages pages_;  // none: a cache of its own, in order
     output logits_;
+    written_reach written_, drafts_;  // of the trunk's layers, of those that draft
     index_t length_ = 0, capacity_ = 0, drafted_ = 0;
   };
   decoder_type decoder(const B&, index_t capacity) const {
@@ -231,12 +247,11 @@ class model {
   output_view decode(const B& b, const X& x, decoder_type& d, const options& run = {}) const {
     const auto xv = as_const(as_view(x));
     const index_t n = xv.extent(0);
-    require(d.length_ + n <= d.capacity_, error_code::index_range, "decoder: ", d.length_, " + ", n,
-            " positions do not fit a capacity of ", d.capacity_,
-            "; make the decoder larger or rewind it");
+    d.require_room(n);
     const output_view y = d.logits(n);
     kept_pages pages(d.pages_);
-    const auto here = d.writing(b, d.length_, d.length_ + n, run);
+    auto here = d.writing(b, d.length_, d.length_ + n, run);
+    here.written = &d.written_;
     const scope freed(b.workspace());
     run_forward<Net>(make_call(b, here, b.workspace()), *parameters_, xv, y, *d.kept_);
     pages.keep(d.length_ + n);
@@ -256,6 +271,7 @@ class model {
             error_code::unsupported, "decoder: a step for ", run.moving.bound,
             " positions of a capacity of ", d.capacity_, d.pages_.empty() ? "" : " in pages",
             "; give run.moving and a bound within the capacity, or use decode");
+    d.require_room(as_view(x).extent(0));
     run.start = start_moves;
     const scope freed(b.workspace());
     run_forward<Net>(make_call(b, run, b.workspace()), *parameters_, as_const(as_view(x)), y,
@@ -276,10 +292,12 @@ class model {
             " of which have a draft; give at most one for each without, or a single one more");
     require(d.drafted_ + n <= d.capacity_, error_code::index_range, "draft: ", d.drafted_, " + ", n,
             " positions do not fit a capacity of ", d.capacity_, "; make the decoder larger");
+    d.drafts_.require_reached(d.drafted_);
     const output_view y = d.logits(n);
     const index_t end = std::min(d.drafted_ + n + 1, d.capacity_);  // with the state after them
     kept_pages pages(d.pages_);
-    const auto here = d.writing(b, d.drafted_, end, run);
+    auto here = d.writing(b, d.drafted_, end, run);
+    here.written = &d.drafts_;
     const scope freed(b.workspace());
     Net::draft(make_call(b, here, b.workspace()), *parameters_, xv, y, *d.kept_, d.length_);
     pages.keep(std::max(end, d.length_));

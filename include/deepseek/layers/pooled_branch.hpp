@@ -7,6 +7,7 @@
 // lends pooled_scores to later branches. Names: pool_k, pool_v.
 #pragma once
 
+#include "deepseek/layers/entry_cache.hpp"
 #include "deepseek/layers/fused_attention.hpp"
 #include "deepseek/layers/token_pool.hpp"
 #include "deepseek/pattern/band.hpp"
@@ -52,13 +53,14 @@ struct pooled {
     };
     template <class T, class S>
     struct state {
-      tensor<T, S, dyn, KV> k, v;
+      entry_cache<T, S, KV, M> k, v;
+      static constexpr bool steps_alike = true;
       static constexpr index_t bytes_per_token() {
         return 2 * KV * static_cast<index_t>(sizeof(T)) / M;
       }
       void reserve(index_t capacity) {
-        k = tensor<T, S, dyn, KV>({capacity / M, KV});
-        v = tensor<T, S, dyn, KV>({capacity / M, KV});
+        k.reserve(capacity);
+        v.reserve(capacity);
       }
     };
 
@@ -74,7 +76,7 @@ struct pooled {
       pool::forward(c.in(1), p.pool_v, in.x, in.rows.v, s.v, kept.pool_v);
       if constexpr (keeps_tape<K>) kept.own = s;
       if constexpr (keeps_state<K>) {
-        return attend(c, in, appended(c, kept.own.k, s.k), appended(c, kept.own.v, s.v), to,
+        return attend(c, in, kept.own.k.append(c, s.k), kept.own.v.append(c, s.v), to,
                       numbers.sequences);
       } else {
         return attend(c, in, as_const(s.k), as_const(s.v), to, numbers.sequences);
@@ -101,15 +103,8 @@ struct pooled {
     template <class Call, class Offsets>
     static attention_spec<Pattern, typename Call::space> spec(const Call& c,
                                                               const Offsets& sequences) {
-      return {make_pattern<Pattern>({c.options.seed, c.site}), shape::scale(), c.options.sequences,
-              sequences, c.options.start};
-    }
-    // Entries of all positions up to the end of the call.
-    template <class Call, class Cache, class V>
-    static auto appended(const Call& c, Cache& cache, const V& added) {
-      const index_t before = c.options.start / M, n = added.extent(0);
-      ops::copy(c.backend, added, rows(cache.view(), before, n));
-      return rows(as_const(cache.view()), 0, before + n);
+      const auto pattern = make_pattern<Pattern>({c.options.seed, c.site});
+      return entry_spec<M>(c, pattern, shape::scale(), sequences);
     }
     template <class Call, class In, class V, class Out, class Offsets>
     static auto attend(const Call& c, const In& in, const V& k, const V& v, const Out& to,

@@ -3,7 +3,8 @@
 // complete window of M tokens: the mean (pooling::mean), or a learned mean for each channel, a
 // softmax over the window's tokens of Wgate x + ape[position in the window] (pooling::learned).
 // With overlap an entry takes the tokens of the window before, too: 2 M tokens (the first: M).
-// Entries count from the sequence's beginning; a decoder keeps the rows of the last windows.
+// Entries count from the sequence's beginning; a decoder keeps the rows of the last windows, and
+// where its start moves makes the entry of the window which the token lies in, whole or not.
 // Names: gate.weight, ape. Sources: Yuan et al. 2025 (compressed tokens); the learned mean follows
 // DeepSeek-V4's compressor (layers/compressor.hpp).
 #pragma once
@@ -41,6 +42,8 @@ struct token_pool {
   struct state {
     static constexpr index_t keep = (GW / W) * M;
     recent_rows<T, S, GW, keep, M> rows, gate;
+    static constexpr bool steps_alike = true;
+    static constexpr index_t rewinds = decltype(rows)::rewinds;
     void reserve(index_t capacity) {
       rows.reserve(capacity);
       if constexpr (learns) gate.reserve(capacity);
@@ -54,10 +57,10 @@ struct token_pool {
     auto& memory = c.template arena_for<K>();
     const saved<T, typename Call::space> s{widened(c, memory, given), gates(c, memory, p, x, k)};
     const auto ape = ape_of<T>(c, memory, p);
-    const index_t start = c.options.start;
     if constexpr (keeps_state<K>) {
       const auto all = k.own.rows.append(c, s.rows);
-      const auto how = spec(c, (start - all.first) / M);
+      auto how = spec(c, all.start / M);
+      how.first_at = all.at;
       if constexpr (learns) {
         ops::compress(c.backend, compress_views{all.rows, k.own.gate.append(c, s.gate).rows, ape},
                       y, how);
@@ -65,6 +68,7 @@ struct token_pool {
         ops::compress(c.backend, compress_views{all.rows, zeros(c, memory, all.rows), ape}, y, how);
       }
     } else {
+      const index_t start = c.options.start;
       require(start % M == 0, error_code::invalid_argument, "token_pool: begins at position ",
               start, " without a cache; begin at a multiple of ", M);
       ops::compress(c.backend, compress_views{s.rows, s.gate, ape}, y, spec(c, 0));

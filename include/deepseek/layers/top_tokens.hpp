@@ -56,6 +56,7 @@ struct top_tokens {
     struct state {
       row_cache<T, S, 1> scores;
       row_cache<T, S, KV> values;
+      static constexpr bool steps_alike = true;
       void reserve(index_t capacity) {
         scores.reserve(capacity);
         if constexpr (weighs) values.reserve(capacity);
@@ -80,9 +81,9 @@ struct top_tokens {
         ops::hyper_read(c.backend, one_stream(as_const(in.rows.v)), s.share, s.v);
       }
       if constexpr (keeps_state<K>) {
-        select(c, s.ids, kept.own.scores.append(c.backend, c.options.start, s.s));
+        select(c, s.ids, appended(c, kept.own.scores, s.s));
         if constexpr (weighs) {
-          attend(c, in, kept.own.values.append(c.backend, c.options.start, s.v), s.ids, to);
+          attend(c, in, appended(c, kept.own.values, s.v), s.ids, to);
         } else {
           attend(c, in, in.rows.values, s.ids, to);
         }
@@ -118,6 +119,12 @@ struct top_tokens {
     }
 
    private:
+    // All rows up to the end of the call, or the bound.
+    template <class Call, class Cache, class V>
+    static auto appended(const Call& c, Cache& cache, const V& added) {
+      cache.append(c.backend, c.options, added);
+      return as_const(cache.seen(c.options, reached(c.options, added.extent(0))));
+    }
     // Memory for weighed values, or the values as they are.
     template <class Call, class S, class In>
     static auto weighed(const Call&, arena<S>& memory, const In& in) {
@@ -137,9 +144,11 @@ struct top_tokens {
       using S = typename Call::space;
       const view<const typename Scores::value_type, S, dyn> each(scores.data(), {scores.extent(0)},
                                                                  {scores.stride(0)});
-      ops::prefix_top_k(c.backend, each, ids,
-                        prefix_spec<S>{looks_back ? reach::past : reach::everywhere,
-                                       c.options.start, c.options.sequences, c.options.sequences});
+      ops::prefix_top_k(
+          c.backend, each, ids,
+          prefix_spec<S>{looks_back ? reach::past : reach::everywhere,
+                         c.options.moving.moves() ? 0 : c.options.start, c.options.sequences,
+                         c.options.sequences, c.options.moving.at});
     }
     template <class Call, class Ids>
     static auto spec(const Call& c, const Ids& ids, index_t n) {

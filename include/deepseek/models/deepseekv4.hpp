@@ -127,7 +127,7 @@ inline constexpr v4_config v4_flash{
     .gate = sqrt_softplus_gate};
 
 // Sizes of v4_pro where they are others.
-constexpr v4_config larger(v4_config c) {
+constexpr v4_config with_pro_sizes(v4_config c) {
   c.dim = 7168;
   c.layers = 61;
   c.lead_ratio = 128;
@@ -140,6 +140,6 @@ constexpr v4_config larger(v4_config c) {
   c.gate.scale = 2.5;
   return c;
 }
-inline constexpr v4_config v4_pro = larger(v4_flash);
+inline constexpr v4_config v4_pro = with_pro_sizes(v4_flash);
 
 }  // namespace deepseek

@@ -62,7 +62,8 @@ struct attention_spec {
   page_table<Space> pages = {};  // where keys and values stand, of one sequence; size 0: in order
   index_t keys = 0;              // that stand in pages
   sequence_offsets<Space> start_at = {};  // [1]: a start that is read when the op runs, of one
-                                          // sequence; it has start + queries of the keys
+                                          // sequence; it has start + queries of the keys,
+  index_t ratio = 1;                      // or floor((start + queries) / ratio): entries
 };
 
 // Rows and positions of one sequence of a packed batch; its keys have positions 0 .. keys - 1.
@@ -109,7 +110,7 @@ attention_range sequence_range(const attention_spec<P, S>& spec, index_t s, inde
   if constexpr (std::is_same_v<S, host>) {
     if (spec.start_at.extent(0) > 0) {
       r.start = spec.start_at(0);
-      r.keys = r.start + queries;
+      r.keys = (r.start + queries) / spec.ratio;
     }
   }
   return r;
@@ -171,10 +172,13 @@ void require_start_at(const attention_spec<P, S>& spec, index_t queries, index_t
           error_code::unsupported, op, ": start_at[", spec.start_at.extent(0),
           "] with pages or packed sequences; pass one number, for one sequence in order");
   require_data(spec.start_at, "attention: start_at");
+  require(spec.ratio >= 1, error_code::invalid_argument, op, ": ratio is ", spec.ratio,
+          "; pass the positions of a key, >= 1");
   if constexpr (std::is_same_v<S, host>) {
-    require(spec.start_at(0) >= 0 && spec.start_at(0) + queries <= keys, error_code::index_range,
-            op, ": start_at[0] is ", spec.start_at(0), ", but there are ", keys, " keys for ",
-            queries, " queries; pass a number from 0 to keys - queries");
+    require(spec.start_at(0) >= 0 && (spec.start_at(0) + queries) / spec.ratio <= keys,
+            error_code::index_range, op, ": start_at[0] is ", spec.start_at(0), ", but there are ",
+            keys, " keys (ratio ", spec.ratio, ") for ", queries,
+            " queries; pass a number >= 0 whose keys are there");
   }
 }
 

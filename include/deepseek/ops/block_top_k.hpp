@@ -43,8 +43,12 @@ struct block_top_k_op {
     attention_checks::require_order(spec, "block_top_k");
     require_shapes(in, ids);
     require_rule(rule, ids.extent(2));
-    require(spec.start >= 0, error_code::invalid_argument, "block_top_k: start is ", spec.start,
+    require(spec.start >= 0 || spec.start_at.extent(0) > 0, error_code::invalid_argument,
+            "block_top_k: start is ", spec.start,
             "; pass the position of the first query (entries are not positions), >= 0");
+    require(spec.start_at.extent(0) == 0 || spec.ratio == rule.ratio, error_code::invalid_argument,
+            "block_top_k: start_at with a ratio of ", spec.ratio, ", but windows of ", rule.ratio,
+            "; pass the rule's ratio in the spec");
     if (ids.empty()) return;
     block_top_k_impl(b, in, ids, attention_checks::resolved(spec, in.q.extent(2)), rule);
   }
@@ -83,6 +87,15 @@ struct block_top_k_op {
             "; pass numbers >= 0 that fit the chosen blocks together");
   }
 };
+// Blocks that a query may look at, at most.
+template <class P, class S>
+index_t most_blocks(const attention_spec<P, S>& spec, index_t queries, index_t entries,
+                    const block_rule& rule) {
+  const bool moves = spec.start_at.extent(0) > 0;
+  const index_t end = moves ? (entries + 1) * spec.ratio : spec.start + queries;
+  return end / (rule.ratio * rule.windows) + 1;
+}
+
 namespace ops {
 inline constexpr block_top_k_op block_top_k{};
 }

@@ -23,6 +23,11 @@ struct compress_spec {
   overlap windows = overlap::absent;
   sequence_offsets<Space> sequences = {};  // of the tokens; empty: one sequence
   index_t first = 0;  // windows of the (one) sequence that are read but not written
+  // [1]: a token whose window is the first that is written, read when the op runs, instead of
+  // `first`. y has as many entries as are wanted; those whose window is not whole are not written.
+  view<const std::int32_t, Space, dyn> first_at = {};
+
+  bool moves() const { return first_at.extent(0) > 0; }
 };
 
 template <class KV, class Gate, class Ape>
@@ -56,11 +61,25 @@ void require_views(const In& in, const Y& y, const compress_spec<S>& spec) {
   require_data(y, "compress: y");
 }
 template <class S>
+void require_first_at(const compress_spec<S>& spec, index_t tokens) {
+  require(spec.first_at.extent(0) == 1 && spec.sequences.extent(0) == 0 && spec.first == 0,
+          error_code::invalid_argument, "compress: first_at[", spec.first_at.extent(0),
+          "] with first ", spec.first, " and sequences[", spec.sequences.extent(0),
+          "]; pass one number, for one sequence, and no first");
+  require_data(spec.first_at, "compress: first_at");
+  if constexpr (std::is_same_v<S, host>) {
+    require(spec.first_at(0) >= 0 && spec.first_at(0) < tokens, error_code::index_range,
+            "compress: first_at[0] is ", spec.first_at(0), ", outside 0 .. ", tokens - 1,
+            "; pass a token that exists");
+  }
+}
+template <class S>
 void require_entries(const compress_spec<S>& spec, index_t tokens, index_t entries) {
   const bool one = spec.sequences.extent(0) == 0;
   require(spec.first >= 0 && (one || spec.first == 0), error_code::invalid_argument,
           "compress: first is ", spec.first,
           "; pass a number of windows >= 0, and 0 where there are several sequences");
+  if (spec.moves()) return require_first_at(spec, tokens);
   index_t expected = tokens / spec.ratio - spec.first;
   if constexpr (std::is_same_v<S, host>) {
     if (!one) {
@@ -106,6 +125,8 @@ struct compress_backward_op {
     check_spaces(b, in.kv, in.gate, in.ape, dy, spec.sequences);
     check_spaces(b, to.kv, to.gate, to.ape);
     compress_checks::require_views(in, dy, spec);
+    require(!spec.moves(), error_code::unsupported,
+            "compress_backward: first_at; pass the number of windows as first");
     compress_checks::require_entries(spec, in.kv.extent(0), dy.extent(0));
     require_same_shape(to.kv, in.kv, "compress_backward: dkv");
     require_same_shape(to.gate, in.gate, "compress_backward: dgate");

@@ -23,6 +23,7 @@ struct prefix_spec {
   index_t start = 0;                           // position of each sequence's first query, >= 0
   sequence_offsets<Space> query_offsets = {};  // [sequences + 1]; empty: one sequence
   sequence_offsets<Space> key_offsets = {};    // as many as query_offsets
+  sequence_offsets<Space> start_at = {};  // [1]: a start that is read when the op runs, instead
 };
 
 struct prefix_top_k_op {
@@ -44,10 +45,24 @@ struct prefix_top_k_op {
     require(spec.start >= 0, error_code::invalid_argument, "prefix_top_k: start is ", spec.start,
             "; pass the position of the first query, >= 0");
     require_sequences(spec, ids.extent(0), scores.extent(0));
+    if (spec.start_at.extent(0) > 0) require_start_at(spec, ids.extent(0), scores.extent(0));
     if (!ids.empty()) prefix_top_k_impl(b, scores, ids, spec);
   }
 
  private:
+  template <class S>
+  static void require_start_at(const prefix_spec<S>& spec, index_t queries, index_t keys) {
+    require(spec.start_at.extent(0) == 1 && spec.query_offsets.extent(0) == 0 && spec.start == 0,
+            error_code::invalid_argument, "prefix_top_k: start_at[", spec.start_at.extent(0),
+            "] with start ", spec.start, " or packed sequences; pass one number, for one sequence");
+    require_data(spec.start_at, "prefix_top_k: start_at");
+    if constexpr (std::is_same_v<S, host>) {
+      const index_t start = spec.start_at(0);
+      require(start >= 0 && (spec.among == reach::everywhere || start + queries <= keys),
+              error_code::index_range, "prefix_top_k: ", queries, " queries from position ", start,
+              " on, but ", keys, " scores; pass one for each position up to the last");
+    }
+  }
   template <class S>
   static void require_sequences(const prefix_spec<S>& spec, index_t queries, index_t keys) {
     const index_t nq = spec.query_offsets.extent(0), nk = spec.key_offsets.extent(0);

@@ -72,9 +72,7 @@ class decode_steps {
 
   output_view step(std::int32_t token) {
     const index_t length = decoder_.length(), capacity = decoder_.capacity();
-    require(length < capacity, error_code::index_range, "decoder: ", length,
-            " + 1 positions do not fit a capacity of ", capacity,
-            "; make the decoder larger or rewind it");
+    decoder_.require_room(1);
     const std::int32_t pair[2] = {token, static_cast<std::int32_t>(length)};
     transfer(view<const std::int32_t, host, 2>(pair, {2}), given_);
     try {

@@ -25,6 +25,7 @@ struct choose {
   Spec spec;
   block_rule rule;
   index_t first, count;  // of the tasks: query, then key-value head
+  index_t room_for;      // blocks that there is room for
   block_room room;       // the answer, then the importances
   struct tile_room {
     digit_room digits;
@@ -45,7 +46,8 @@ struct choose {
     const index_t s = offsets.extent(0) > 0 ? cuda_indexer::sequence_holding(offsets, row) : 0;
     const auto seq = cuda_attention::sequence_at(spec, s, in.q.extent(0), in.k.extent(0));
     const index_t position = seq.start + row - seq.query;
-    const index_t reached = position / (rule.ratio * rule.windows) + 1;
+    const index_t own = position / (rule.ratio * rule.windows) + 1;
+    const index_t reached = own < room_for ? own : room_for;
     auto& tile = *reinterpret_cast<tile_room*>(block.shared() + room.shared_bytes());
     auto* const items = reinterpret_cast<ranked_key<Key>*>(room.of(block));
     A* const importance = reinterpret_cast<A*>(room.of(block) + answer_bytes(ids.extent(2)));
@@ -127,12 +129,12 @@ void block_top_k_impl(const B& b, const In& in, const Ids& ids, const Spec& spec
                       const block_rule& rule) {
   using kernel = cuda_block_top_k::choose<In, Ids, Spec>;
   using A = typename kernel::A;
-  const index_t most = (spec.start + in.q.extent(0)) / (rule.ratio * rule.windows) + 1;
+  const index_t most = most_blocks(spec, in.q.extent(0), in.k.extent(0), rule);
   const std::size_t bytes =
       kernel::answer_bytes(ids.extent(2)) + static_cast<std::size_t>(most) * sizeof(A);
   run_with_room(b, in.q.extent(0) * in.k.extent(1), bytes,
                 [&](index_t first, index_t count, const block_room& room) {
-                  b.launch(kernel{in, ids, spec, rule, first, count, room});
+                  b.launch(kernel{in, ids, spec, rule, first, count, most, room});
                 });
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // compress on the device: a thread for each channel of each entry, neighbours on neighbouring
 // channels; dape in two passes of fixed order. See ops/compress.hpp. Where the offsets of sequences
-// stand in device memory, they are checked there; that y has an entry for each window is not: an
-// entry without a window is left as it is.
+// stand in device memory, they are checked there; that y has an entry for each window, or first_at
+// a token, is not: an entry without a window is left as it is.
 #pragma once
 
 #include "deepseek/backend/cuda/column_sums.hpp"
@@ -25,13 +25,14 @@ struct locate {
     const index_t m = spec.ratio, count = spec.sequences.extent(0);
     const bool overlapped = spec.windows == overlap::present;
     index_t g = entry + spec.first, begin = 0, end = tokens;
+    if (spec.first_at.extent(0) > 0) g = entry + spec.first_at(0) / m;
     for (index_t s = 0; s + 1 < count; ++s) {
       begin = spec.sequences(s);
       end = spec.sequences(s + 1);
       if (g < (end - begin) / m) break;
       if (s + 2 < count) g -= (end - begin) / m;
     }
-    const bool exists = begin + (g + 1) * m <= end;
+    const bool exists = g >= 0 && begin + (g + 1) * m <= end;
     windows(entry) = {begin + g * m, exists ? m : 0, dim, overlapped && g > 0 ? m : 0, overlapped};
   }
 };

@@ -18,11 +18,12 @@ struct counted {
   Out out;
   Start start;
   index_t step;
+  row_place place;
   fault_place faults;
   DEEPSEEK_HOST_DEVICE void operator()(index_t i) const {
     if (faults.found()) return;
     const index_t begin = offsets.extent(0) > 0 ? offsets(sequence_of(offsets, i)) : 0;
-    out(i) = static_cast<std::int32_t>(step * (number_of(start) + (i - begin)));
+    out(i) = static_cast<std::int32_t>(step * place.row(number_of(start) + (i - begin)));
   }
 };
 
@@ -55,11 +56,11 @@ struct moved {
 
 template <DeviceBackend B, class Start, class Offsets, class Out>
 void positions_impl(const B& b, const Start& start, const Offsets& offsets, const Out& out,
-                    index_t step) {
+                    index_t step, const row_place& place) {
   if (!offsets.empty()) check_offsets(b, offsets, out.extent(0), "positions: offsets");
   run_each_element(
       b, out.extent(0),
-      cuda_positions::counted<Start, Offsets, Out>{offsets, out, start, step, b.faults()});
+      cuda_positions::counted<Start, Offsets, Out>{offsets, out, start, step, place, b.faults()});
 }
 
 // By way of the workspace: out may be ids.

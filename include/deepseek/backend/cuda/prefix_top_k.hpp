@@ -56,7 +56,11 @@ struct choose {
  private:
   DEEPSEEK_HOST_DEVICE part part_from(index_t row, index_t end) const {
     if (spec.query_offsets.extent(0) == 0) {
-      return {row, end - row, 0, scores.extent(0), spec.start + row};
+      const index_t keys = scores.extent(0), least = keys - ids.extent(0);
+      index_t start = spec.start;
+      if (spec.start_at.extent(0) > 0) start = spec.start_at(0);
+      if (spec.among == reach::past && start > least) start = least;
+      return {row, end - row, 0, keys, start + row};
     }
     const index_t s = cuda_indexer::sequence_holding(spec.query_offsets, row);
     const index_t last = spec.query_offsets(s + 1), key = spec.key_offsets(s);

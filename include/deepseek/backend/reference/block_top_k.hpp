@@ -86,7 +86,7 @@ void block_top_k_impl(const reference& b, const In& in, const Ids& ids, const Sp
     for (index_t i = 0; i < n; ++i) f(i);
   };
   const scope freed(b.workspace());
-  const index_t most = (spec.start + in.q.extent(0)) / (rule.ratio * rule.windows) + 1;
+  const index_t most = most_blocks(spec, in.q.extent(0), in.k.extent(0), rule);
   A* const memory = b.workspace().template make<A, dyn>(most).data();
   choose_all_blocks<A>(in, ids, spec, rule, one_by_one, [&](index_t) { return memory; });
 }

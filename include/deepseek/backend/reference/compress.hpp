@@ -9,24 +9,25 @@
 
 namespace deepseek {
 
-// The windows of all entries, in order.
+// The windows of all entries, in order; fewer than entries where they begin at a token.
 template <class Spec>
 view<compress_window, host, dyn> compress_windows(arena<host>& memory, const Spec& spec,
                                                   index_t tokens, const index_t (&entries)[2]) {
   const index_t dim = entries[1], m = spec.ratio;
   const bool overlapped = spec.windows == overlap::present;
   const auto list = memory.make<compress_window, dyn>(entries[0]);
+  const index_t first = spec.moves() ? spec.first_at(0) / m : spec.first;
   const index_t sequences = spec.sequences.extent(0) > 0 ? spec.sequences.extent(0) - 1 : 1;
   index_t next = 0;
   for (index_t s = 0; s < sequences; ++s) {
     const bool one = spec.sequences.extent(0) == 0;
     const index_t begin = one ? 0 : spec.sequences(s);
     const index_t end = one ? tokens : spec.sequences(s + 1);
-    for (index_t g = spec.first; begin + (g + 1) * m <= end; ++g) {
+    for (index_t g = first; begin + (g + 1) * m <= end && next < entries[0]; ++g) {
       list(next++) = {begin + g * m, m, dim, overlapped && g > 0 ? m : 0, overlapped};
     }
   }
-  return list;
+  return rows(list, 0, next);
 }
 
 // each(n, f) runs f(0), ..., f(n - 1), in any order: none of them writes what another reads.
@@ -35,7 +36,8 @@ void compress_entries(const B& b, const In& in, const Y& y, const Spec& spec, co
   const scope freed(b.workspace());
   const auto windows =
       compress_windows(b.workspace(), spec, in.kv.extent(0), {y.extent(0), y.extent(1)});
-  each(y.extent(0), [&](index_t e) { compress_row(serial_team{}, in, windows(e), slice(y, e)); });
+  each(windows.extent(0),
+       [&](index_t e) { compress_row(serial_team{}, in, windows(e), slice(y, e)); });
 }
 
 // What all entries together give: dape from dz, and dgate, which is dz rounded.

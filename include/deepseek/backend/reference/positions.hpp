@@ -10,13 +10,13 @@ namespace deepseek {
 
 template <class Start, class Offsets, class Out>
 void positions_impl(const reference&, const Start& from, const Offsets& offsets, const Out& out,
-                    index_t step) {
+                    index_t step, const row_place& place) {
   const index_t tokens = out.extent(0), start = number_of(from);
   if (!offsets.empty()) require_offsets(offsets, tokens, "positions: offsets");
   index_t begin = 0, sequence = 0;
   for (index_t i = 0; i < tokens; ++i) {
     while (!offsets.empty() && offsets(sequence + 1) <= i) begin = offsets(++sequence);
-    out(i) = static_cast<std::int32_t>(step * (start + (i - begin)));
+    out(i) = static_cast<std::int32_t>(step * place.row(start + (i - begin)));
   }
 }
 

@@ -40,6 +40,7 @@ template <class X, class Ids, class S>
 void prefix_top_k_impl(const reference& b, const X& scores, const Ids& ids,
                        const prefix_spec<S>& spec) {
   const index_t k = ids.extent(1);
+  const index_t start = spec.start_at.extent(0) > 0 ? spec.start_at(0) : spec.start;
   const bool one = spec.query_offsets.extent(0) == 0;
   const index_t sequences = one ? 1 : spec.query_offsets.extent(0) - 1;
   const scope freed(b.workspace());
@@ -51,7 +52,7 @@ void prefix_top_k_impl(const reference& b, const X& scores, const Ids& ids,
     const auto own = rows(scores, key, keys);
     best_so_far<std::remove_const_t<decltype(own)>> best{own, memory, k};
     for (index_t i = first; i < end; ++i) {
-      best.meet_until(spec.among == reach::past ? spec.start + i - first + 1 : keys);
+      best.meet_until(spec.among == reach::past ? start + i - first + 1 : keys);
       best.write(slice(ids, i), memory + k);
     }
   }

@@ -51,7 +51,8 @@ DEEPSEEK_HOST_DEVICE sequence<S> sequence_at(const attention_spec<P, S>& spec, i
   if (r.start < 0) r.start = r.keys - r.queries;
   if (spec.start_at.extent(0) > 0) {
     r.start = spec.start_at(0);
-    r.keys = r.start + queries < keys ? r.start + queries : keys;
+    const index_t there = (r.start + queries) / spec.ratio;
+    r.keys = there < keys ? there : keys;
   }
   return r;
 }
