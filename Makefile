@@ -114,6 +114,7 @@ gpu-programs:
 	@cmake -S . -B $(BUILD)-gpu -G Ninja -DCMAKE_BUILD_TYPE=Release -DDEEPSEEK_CUDA=ON \
 	  -DDEEPSEEK_EXAMPLES=OFF -DDEEPSEEK_BENCH=OFF -DDEEPSEEK_NATIVE=OFF \
 	  -DCMAKE_CUDA_ARCHITECTURES=$(or $(GPU_ARCHITECTURE),90a-real) \
+	  -DDEEPSEEK_TESTS_PER_PROGRAM=$(TESTS_PER_PROGRAM) \
 	  -DCMAKE_EXE_LINKER_FLAGS="-s -static-libstdc++ -static-libgcc" $(CMAKE_FLAGS) --log-level=WARNING
 	@cmake --build $(BUILD)-gpu --parallel $(JOBS) --target tests_device tests_cuda gpu_bench
 	@tar -cJf $(BUILD)-gpu/programs.tar.xz $(BUILD)-gpu/bin

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The cuda context: what it says without a device, and on one its memory limit, deferred findings,
-// copies, graphs.
+// The cuda context: what it says without a device, and on one its memory limit, what its pool
+// keeps, deferred findings, copies, graphs.
 #include "deepseek/cuda.cuh"
 
 #include "support/report.hpp"
@@ -83,4 +83,26 @@ TEST_CASE("cuda: copies, a limit of memory, a finding that is thrown later, a gr
   CHECK_ERROR(ds::error_code::out_of_memory, "2000 bytes", "pass the limit",
               ds::tensor<std::int8_t, ds::device, 2000>());
   account.set_limit(std::numeric_limits<std::size_t>::max());
+}
+
+TEST_CASE("cuda: freed memory is kept while a context lives, until it is told to give it back") {
+  if (!has_device()) {
+    support::skip("no CUDA device");
+    return;
+  }
+  auto& pools = ds::device_memory_pools::shared();
+  constexpr std::size_t much = std::size_t{256} << 20;
+  using large = ds::tensor<std::int8_t, ds::device, ds::index_t{much}>;
+  {
+    const ds::cuda b;
+    { const large x; }
+    b.synchronize();
+    CHECK(pools.reserved(b.device()) >= much);
+    b.trim_memory();
+    CHECK(pools.reserved(b.device()) < much);
+    { const large x; }
+    b.synchronize();
+    CHECK(pools.reserved(b.device()) >= much);
+  }
+  CHECK(pools.reserved(0) < much);
 }

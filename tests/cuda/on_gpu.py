@@ -5,8 +5,9 @@ runs them on few cases under compute-sanitizer, and writes one JSON and one Mark
 usage: on_gpu.py PROJECT_FOLDER BUILD_FOLDER OUTPUT_FOLDER [--prefix FOLDER] [--limit SECONDS]
                  [--built] [--no-sanitizer]
 --prefix: where Eigen and doctest are, if not installed (cmake/carry.sh makes such a folder).
---limit: of all together; what tells most comes first (FIRST), tests run while the next programs
+--limit: of all together; what tells most comes first (first.txt), tests run while the next programs
 are compiled, and the results so far are written after each, so that a run cut short leaves them.
+Tests that are not among the first share programs (tests/CMakeLists.txt), each a suite and a process.
 --built: the programs are in BUILD_FOLDER/bin already; nothing is compiled.
 Ends with 1 when a test fails, does not compile or was not reached, 77 when there is no device.
 """
@@ -26,16 +27,7 @@ import sys
 import threading
 import time
 
-FIRST = """
-cuda_context_cuda device_ops_elements device_ops_gemm device_ops_attention_groups cuda_model_cuda
-device_ops_grouped_gemm_groups device_ops_grouped_gemm device_ops_attention device_ops_softmax
-device_ops_attention_backward device_ops_gate device_ops_quant_gemm device_ops_weight_gemm_formats
-device_ops_attention_latent_groups device_ops_cluster_norms device_ops_fp8_gemm
-device_ops_optimizer cuda_library_cuda device_ops_clusters device_ops_rms_norm device_ops_top_k
-device_ops_expert_rows device_ops_latent_attention device_ops_lightning_indexer
-device_ops_attention_pages device_ops_attention_chosen device_layers_moe device_ops_cross_entropy
-device_ops_embedding device_ops_rope device_ops_swiglu cuda_block_list_cuda
-""".split()
+FIRST = (pathlib.Path(__file__).parent / "first.txt").read_text().split()
 # Those whose barriers, asynchronous copies and clusters the simulation shows least of.
 CHECKED = """
 device_ops_attention_groups device_ops_grouped_gemm_groups device_ops_attention_latent_groups
@@ -47,6 +39,7 @@ CLEAN = {"memcheck": "ERROR SUMMARY: 0 errors", "racecheck": "RACECHECK SUMMARY:
          "synccheck": "ERROR SUMMARY: 0 errors", "initcheck": "ERROR SUMMARY: 0 errors"}
 FEW_CASES = "--case=1"  # of the case tables, those whose text holds a 1
 TOGETHER = 4  # programs on the device at a time
+PER_PROGRAM = 6  # tests that share a program, at most
 PROGRAM_SECONDS, SANITIZER_SECONDS = 180, 120
 NOT_BEGUN = "no time was left"
 
@@ -105,6 +98,7 @@ class Run:
                         "compiling": {}}
         self.device = threading.Semaphore(TOGETHER)
         self.writing, self.ninja = threading.Lock(), threading.Lock()
+        self.batches = self.read_batches()
 
     def left(self):
         return self.limit - (time.monotonic() - self.begin)
@@ -120,8 +114,17 @@ class Run:
         return sorted(names, key=lambda n: (FIRST.index(n) if n in FIRST else len(FIRST),
                                             "attention" not in n, n))
 
+    def read_batches(self):
+        """The programs and suites of tests that share one; it is written where cmake configures."""
+        path = self.folder / "bin" / "device_batches.txt"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return {name: (program, suite) for name, program, suite in map(str.split, lines)}
+
+    def target(self, name):
+        return self.batches[name][0] if name in self.batches else f"test_{name}"
+
     def program(self, name):
-        return self.folder / "bin" / f"test_{name}"
+        return self.folder / "bin" / self.target(name)
 
     def step(self, name):
         self.results["seconds"][name] = round(time.monotonic() - self.begin, 1)
@@ -137,13 +140,14 @@ class Run:
         command = ["cmake", "-S", str(self.project), "-B", str(self.folder), "-G", "Ninja",
                    "-DCMAKE_BUILD_TYPE=Release", "-DDEEPSEEK_CUDA=ON", "-DDEEPSEEK_EXAMPLES=OFF",
                    "-DDEEPSEEK_BENCH=OFF", f"-DCMAKE_CUDA_ARCHITECTURES={architecture()}",
-                   "--log-level=WARNING"]
+                   f"-DDEEPSEEK_TESTS_PER_PROGRAM={PER_PROGRAM}", "--log-level=WARNING"]
         if self.prefix:
             command.append(f"-DCMAKE_PREFIX_PATH={pathlib.Path(self.prefix).resolve()}")
         status, text = run(command, self.left())
         if status != 0:
             print(text, file=sys.stderr)
             raise SystemExit("on_gpu: configuring failed")
+        self.batches = self.read_batches()
 
     def shared(self):
         """What all programs link, and the commands that no longer need to run."""
@@ -163,11 +167,11 @@ class Run:
 
     # Not by the build tool, which has its own order and would end with the slowest of each lot: a
     # program is compiled, linked and run by one of as many workers as there are processors.
-    def build(self, name, done):
+    def build(self, target, names, done):
         begin = time.monotonic()
-        commands = [c for c in self.commands(f"test_{name}") if c not in done]
+        commands = [c for c in self.commands(target) if c not in done]
         if any(".rsp" in c for c in commands):  # files that ninja writes
-            commands = [f"cmake --build . --target test_{name}"]
+            commands = [f"cmake --build . --target {target}"]
         for command in commands:
             for made in re.findall(r" -o (\S+)", command):
                 (self.folder / made).parent.mkdir(parents=True, exist_ok=True)
@@ -175,21 +179,26 @@ class Run:
                 status, text = run(["sh", "-c", command], self.left(), cwd=self.folder)
             if status != 0:
                 word = "not reached" if status is None else "failed"
-                self.note("tests", name, {"status": word, "seconds": 0, "text": shortened(text)})
+                for name in names:
+                    entry = {"status": word, "seconds": 0, "text": shortened(text)}
+                    self.note("tests", name, entry)
                 return False
-        self.results["compiling"][name] = round(time.monotonic() - begin, 1)
+        self.results["compiling"][target] = round(time.monotonic() - begin, 1)
         return True
 
-    def build_and_test(self, name, done):
-        if self.built or self.build(name, done):
-            with self.device:
-                self.test(name)
+    def build_and_test(self, target, names, done):
+        if self.built or self.build(target, names, done):
+            for name in names:
+                with self.device:
+                    self.test(name)
 
     def test(self, name):
         begin = time.monotonic()
         command = [str(self.program(name))]
         if name.startswith("device_"):
             command.append("--test-case-exclude=*reference*")
+        if name in self.batches:
+            command.append(f"--test-suite={self.batches[name][1]}")
         reports = self.folder / "reports"
         reports.mkdir(parents=True, exist_ok=True)
         status, text = run(command, min(PROGRAM_SECONDS, self.left()), cwd=self.project,
@@ -210,12 +219,15 @@ class Run:
             self.write()
 
     def tests(self):
-        names, done = self.programs(), set()
+        targets, done = {}, set()
+        for name in self.programs():
+            targets.setdefault(self.target(name), []).append(name)
         if not self.built:
             done = self.shared()
             self.step("what all link")
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 4) as pool:
-            for one in [pool.submit(self.build_and_test, name, done) for name in names]:
+            for one in [pool.submit(self.build_and_test, target, names, done)
+                        for target, names in targets.items()]:
                 one.result()
 
     def sanitizer(self):

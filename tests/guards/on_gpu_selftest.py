@@ -15,6 +15,11 @@ import tempfile
 PROGRAMS = {"device_ops_gemm": "exit 0", "device_ops_attention_groups": "echo a story; exit 1",
             "device_ops_grouped_gemm_groups": "kill -SEGV $$", "device_ops_gate": "exit 77",
             "device_ops_rope": "sleep 60", "device_ops_swiglu": "exit 0"}
+# A program of two tests: that of ops_silu fails.
+SHARED, SUITES = 'case "$*" in *suite=suite_pool) exit 0;; *) exit 1;; esac', """
+device_ops_pool tests_device_1 suite_pool
+device_ops_silu tests_device_1 suite_silu
+""".lstrip()
 TOOLS = {
     "nvidia-smi": 'case "$1" in *compute_cap*) echo 9.0;; *) echo "A GPU, 1, 2, 3, 4";; esac',
     "compute-sanitizer": """case "$2 $5" in
@@ -63,12 +68,16 @@ def main():
         for name, text in PROGRAMS.items():
             script(here / "programs" / f"test_{name}", text)
             script(here / "build/bin" / f"test_{name}", text)
+        script(here / "programs/tests_device_1", SHARED)
+        script(here / "build/bin/tests_device_1", SHARED)
+        (here / "build/bin/device_batches.txt").write_text(SUITES)
         done, results = run(project, here, PROGRAMS, "--built", "--limit", "4")
         tests = {name: t["status"] for name, t in results["tests"].items()}
         expect(f"statuses of programs: {tests}", tests == {
             "device_ops_gemm": "passed", "device_ops_attention_groups": "failed",
             "device_ops_grouped_gemm_groups": "failed", "device_ops_gate": "skipped",
-            "device_ops_rope": "timed out", "device_ops_swiglu": "passed"})
+            "device_ops_rope": "timed out", "device_ops_swiglu": "passed",
+            "device_ops_pool": "passed", "device_ops_silu": "failed"})
         expect("the text of a failure",
                "a story" in results["tests"]["device_ops_attention_groups"]["text"])
         expect(f"status 1, not {done.returncode}", done.returncode == 1)
@@ -89,6 +98,10 @@ def main():
         expect(f"what does not compile: {soft}",
                soft["status"] == "failed" and "a reason" in soft["text"])
         expect("what compiles", results["tests"]["device_ops_gemm"]["status"] == "passed")
+        expect("what compiles for two",
+               results["tests"]["device_ops_pool"]["status"] == "passed" and
+               results["tests"]["device_ops_silu"]["status"] == "failed" and
+               "tests_device_1" in results["compiling"])
         configured = (here / "configured").read_text()
         expect(f"configured with {configured}",
                "90a-real" in configured and f"PREFIX_PATH={here.resolve()}" in configured)
@@ -97,7 +110,7 @@ def main():
         expect(f"without a device 77, not {done.returncode}", done.returncode == 77)
     for fault in faults:
         print(f"on_gpu_selftest: {fault}", file=sys.stderr)
-    print(f"on_gpu_selftest: {len(faults)} of 10 expectations do not hold")
+    print(f"on_gpu_selftest: {len(faults)} of 11 expectations do not hold")
     return 1 if faults else 0
 
 

@@ -46,7 +46,7 @@ modifier in_turn(const modifier& a, const modifier& b) {
 // A user's: s' = s^2 / 4 where the positions are of one parity, else s.
 struct own_modifier {
   template <class T>
-  modified_score<T> change(T s, index_t q, index_t k) const {
+  DEEPSEEK_HOST_DEVICE modified_score<T> change(T s, index_t q, index_t k) const {
     if ((q + k) % 2 != 0) return {s, T(1)};
     return {s * s / T(4), s / T(2)};
   }

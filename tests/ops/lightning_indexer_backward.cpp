@@ -81,7 +81,7 @@ void check_gradient(const B& b) {
   const reals weights = support::loss_weights(p.n * p.m);
   const auto got = run<double>(b, p, x, weights, ds::causal{});
   std::size_t first = 0;
-  for (reals oracle::attention_inputs::*part :
+  for (const auto part :
        {&oracle::attention_inputs::q, &oracle::attention_inputs::k, &oracle::attention_inputs::v}) {
     const auto loss = [&](const reals& moved) {
       auto at = x;

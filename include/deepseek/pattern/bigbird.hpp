@@ -56,7 +56,6 @@ struct bigbird {
   static_assert(Form == bigbird_draws::even || B <= 256,
                 "deepseek::bigbird: the published draws need blocks of at most 256 (they use the "
                 "first 1024 positions); write a smaller B or bigbird_draws::even");
-  static constexpr bigbird_sizes sizes{B, R, Form};
   static constexpr bool checked_by_sizes = true;
 
   pattern_key key;
@@ -72,6 +71,7 @@ struct bigbird {
   }
 
   DEEPSEEK_HOST_DEVICE constexpr bigbird_row<R> row(index_t i) const {
+    constexpr bigbird_sizes sizes{B, R, Form};  // not a member: kernels have no address of one
     bigbird_row<R> r;
     r.i = i;
     r.n = scope.seen == reach::past ? no_key : (scope.keys + B - 1) / B;

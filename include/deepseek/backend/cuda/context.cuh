@@ -102,6 +102,12 @@ class basic_cuda {
     check(cudaStreamSynchronize(parts_->stream), "running kernels");
     throw_if_found();
   }
+  // Waits, and gives the driver the device memory that is kept for allocations to come.
+  void trim_memory() const {
+    synchronize();
+    check(cudaSetDevice(parts_->device), "choosing");
+    check(device_memory_pools::shared().trim(parts_->device), "giving memory back");
+  }
   template <class T>
   T read(const T* at) const {
     T value{};
@@ -120,6 +126,7 @@ class basic_cuda {
   struct parts {
     explicit parts(const cuda_config& config)
         : device(open(config)),
+          kept(device),
           products(config.products, config.fp8),
           deterministic(config.deterministic) {
       stream = config.stream;
@@ -159,10 +166,12 @@ class basic_cuda {
       require_cuda(cudaSetDevice(config.device), "opening", config.device);
       if (config.memory_limit > 0) {
         device_memory_account::shared().set_limit(config.memory_limit);
+        device_memory_pools::shared().keep_at_most(config.memory_limit);
       }
       return config.device;
     }
     int device;
+    kept_memory kept;  // goes after all that is allocated below
     cudaStream_t stream = nullptr;
     bool owns_stream = false;
     fault* found = nullptr;                     // pinned and mapped

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Device memory: allocated and cleared on the default stream of the current device, from its
-// stream-ordered pool, which the contexts' streams wait for. At most `limit` bytes at a time
+// Device memory: allocated and cleared on the default stream of the current device, from a pool
+// (memory_pool.cuh), which the contexts' streams wait for. At most `limit` bytes at a time
 // (cuda_config.memory_limit); more is out_of_memory with the numbers, and nothing is lost.
 #pragma once
 
-#include "deepseek/backend/cuda/error.cuh"
+#include "deepseek/backend/cuda/memory_pool.cuh"
 #include "deepseek/core/space.hpp"
 
 #include <atomic>
@@ -58,7 +58,7 @@ struct memory<device> {
     auto& account = device_memory_account::shared();
     account.add(bytes);
     void* p = nullptr;
-    const cudaError_t status = cudaMallocAsync(&p, bytes, nullptr);
+    const cudaError_t status = device_memory_pools::shared().allocate(&p, bytes);
     if (status != cudaSuccess) account.give_back(bytes);
     require_cuda(status, "allocating " + std::to_string(bytes) + " bytes");
     account.remember(p, bytes);
