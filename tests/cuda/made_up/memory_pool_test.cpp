@@ -113,8 +113,15 @@ cudaError_t cudaMallocFromPoolAsync(void** p, std::size_t size, cudaMemPool_t ha
   now.blocks[static_cast<char*>(*p)] = {number, size, block::used};
   return cudaSuccess;
 }
-cudaError_t cudaFreeAsync(void* p, cudaStream_t) {
-  now.blocks.at(static_cast<char*>(p)).state = block::freed;
+cudaError_t cudaSetDevice(int device) {
+  now.current = device;
+  return cudaSuccess;
+}
+cudaError_t cudaFreeAsync(void* p, cudaStream_t stream) {
+  REQUIRE(stream == nullptr);
+  block& b = now.blocks.at(static_cast<char*>(p));
+  CHECK(now.pools.at(b.pool).device == now.current);
+  b.state = block::freed;
   return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t) {
@@ -210,6 +217,19 @@ TEST_CASE("memory pool: at most the limit of memory is kept, on each device") {
   CHECK(reserved(1) == 500);
   now.current = 0;
   pools.keep_at_most(std::numeric_limits<std::size_t>::max());
+}
+
+TEST_CASE("memory pool: a block is freed on its own device, and the current one stays") {
+  const ds::kept_memory here(0), there(1);
+  auto* of_this = new bytes(100);
+  now.current = 1;
+  auto* of_that = new bytes(200);
+  delete of_this;  // cudaFreeAsync above looks at the current device
+  CHECK(now.current == 1);
+  now.current = 0;
+  delete of_that;
+  CHECK(now.current == 0);
+  CHECK(used() == 0);
 }
 
 TEST_CASE("memory pool: where nothing is left what is kept is given back and asked for once more") {

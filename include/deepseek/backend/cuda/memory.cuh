@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Device memory: allocated and cleared on the default stream of the current device, from a pool
-// (memory_pool.cuh), which the contexts' streams wait for. At most `limit` bytes at a time
+// (memory_pool.cuh), which the contexts' streams wait for, and freed on that of its own device. At
+// most `limit` bytes at a time
 // (cuda_config.memory_limit); more is out_of_memory with the numbers, and nothing is lost.
 #pragma once
 
@@ -32,22 +33,45 @@ class device_memory_account {
          "; use a smaller model or batch, or raise cuda_config.memory_limit");
   }
   void give_back(std::size_t bytes) { used_.fetch_sub(bytes); }
-  void remember(void* p, std::size_t bytes) {
+  struct block {
+    std::size_t bytes = 0;
+    int device = 0;
+  };
+  void remember(void* p, const block& what) {
     const std::lock_guard lock(guard_);
-    sizes_[p] = bytes;
+    blocks_[p] = what;
   }
-  std::size_t forget(void* p) {
+  block forget(void* p) {
     const std::lock_guard lock(guard_);
-    const auto at = sizes_.find(p);
-    const std::size_t bytes = at == sizes_.end() ? 0 : at->second;
-    if (at != sizes_.end()) sizes_.erase(at);
-    return bytes;
+    const auto at = blocks_.find(p);
+    const block found = at == blocks_.end() ? block{} : at->second;
+    if (at != blocks_.end()) blocks_.erase(at);
+    return found;
   }
 
  private:
   std::atomic<std::size_t> used_{0}, limit_{std::numeric_limits<std::size_t>::max()};
   std::mutex guard_;
-  std::unordered_map<void*, std::size_t> sizes_;
+  std::unordered_map<void*, block> blocks_;
+};
+
+// The current device is another one meanwhile: what is queued on a default stream is of the current
+// device. At the end of a program the driver may be gone: no error.
+class other_device {
+ public:
+  explicit other_device(int device) noexcept {
+    changed_ = cudaGetDevice(&before_) == cudaSuccess && before_ != device &&
+               cudaSetDevice(device) == cudaSuccess;
+  }
+  other_device(const other_device&) = delete;
+  other_device& operator=(const other_device&) = delete;
+  ~other_device() {
+    if (changed_) (void)cudaSetDevice(before_);
+  }
+
+ private:
+  int before_ = 0;
+  bool changed_ = false;
 };
 
 template <>
@@ -58,16 +82,20 @@ struct memory<device> {
     auto& account = device_memory_account::shared();
     account.add(bytes);
     void* p = nullptr;
-    const cudaError_t status = device_memory_pools::shared().allocate(&p, bytes);
+    int device = 0;
+    cudaError_t status = cudaGetDevice(&device);
+    if (status == cudaSuccess) status = device_memory_pools::shared().allocate(&p, bytes, device);
     if (status != cudaSuccess) account.give_back(bytes);
     require_cuda(status, "allocating " + std::to_string(bytes) + " bytes");
-    account.remember(p, bytes);
+    account.remember(p, {bytes, device});
     return p;
   }
   static void deallocate(void* p) noexcept {
     auto& account = device_memory_account::shared();
-    account.give_back(account.forget(p));
-    (void)cudaFreeAsync(p, nullptr);  // at the end of a program the driver may be gone
+    const device_memory_account::block block = account.forget(p);
+    account.give_back(block.bytes);
+    const other_device its_own(block.device);
+    (void)cudaFreeAsync(p, nullptr);
   }
   static void zero(void* p, std::size_t bytes) {
     if (bytes > 0) require_cuda(cudaMemsetAsync(p, 0, bytes, nullptr), "clearing memory");

@@ -23,12 +23,10 @@ class device_memory_pools {
     return one;
   }
 
-  // From the current device's pool, on the default stream.
-  cudaError_t allocate(void** p, std::size_t bytes) {
-    int device = 0;
+  // From the pool of this device, the current one, on its default stream.
+  cudaError_t allocate(void** p, std::size_t bytes, int device) {
     pool* from = nullptr;
-    cudaError_t status = cudaGetDevice(&device);
-    if (status == cudaSuccess) status = find(device, from);
+    cudaError_t status = find(device, from);
     if (status == cudaSuccess) status = cudaMallocFromPoolAsync(p, bytes, from->handle, nullptr);
     if (status != cudaErrorMemoryAllocation) return status;
     (void)cudaGetLastError();
