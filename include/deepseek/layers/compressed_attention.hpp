@@ -254,11 +254,10 @@ struct compressed_attention {
 
   template <class Call, class P, class X, class Saved, class K>
   static void project(const Call& c, const P& p, const X& x, const Saved& s, K& k) {
-    run_forward(c.in(0), p.wq_a, x, s.qa, k.wq_a);
+    side_by_side(run_of(c.in(0), p.wq_a, x, s.qa, k.wq_a), run_of(c.in(2), p.wkv, x, s.kva, k.wkv));
     run_forward(c, p.q_norm, as_const(s.qa), s.cq, k.q_norm);
     run_forward(c.in(1), p.wq_b, as_const(s.cq), s.qb, k.wq_b);
     ops::rms_norm(c.backend, head_rows(s.qb), none{}, head_rows(s.q), C.eps);
-    run_forward(c.in(2), p.wkv, x, s.kva, k.wkv);
     run_forward(c, p.kv_norm, as_const(s.kva), s.kv, k.kv_norm);
     turn(c, rope_turn::forward, heads(s.q), one_head(s.kv));
   }

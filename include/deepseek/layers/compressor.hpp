@@ -8,10 +8,10 @@
 // inference code as ported by others.
 #pragma once
 
-#include "deepseek/layers/linear.hpp"
 #include "deepseek/layers/norm.hpp"
 #include "deepseek/layers/recent_rows.hpp"
 #include "deepseek/layers/rotary.hpp"
+#include "deepseek/layers/side_by_side.hpp"
 #include "deepseek/ops/add.hpp"
 #include "deepseek/ops/compress.hpp"
 
@@ -121,8 +121,7 @@ struct compressor {
     auto kv = memory.template make<T, dyn, W>(tokens),
          gate = memory.template make<T, dyn, W>(tokens);
     auto raw = memory.template make<T, dyn, D>(y.extent(0));
-    run_forward(c.in(0), p.wkv, x, kv, k.wkv);
-    run_forward(c.in(1), p.wgate, x, gate, k.wgate);
+    side_by_side(run_of(c.in(0), p.wkv, x, kv, k.wkv), run_of(c.in(1), p.wgate, x, gate, k.wgate));
     if constexpr (keeps_state<K>) {
       const auto all = k.own.kv.append(c, kv), gates = k.own.gate.append(c, gate);
       auto how = spec(c);

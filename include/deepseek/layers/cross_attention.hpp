@@ -136,8 +136,8 @@ struct cross_attention {
   template <class Call, class P, class E, class KeyRows, class K>
   static void project(const Call& c, const P& p, const E& e, const KeyRows& k, const KeyRows& v,
                       K& kept) {
-    run_forward(c.in(1), p.wk, e.rows, k, kept.wk);
-    run_forward(c.in(2), p.wv, e.rows, v, kept.wv);
+    side_by_side(run_of(c.in(1), p.wk, e.rows, k, kept.wk),
+                 run_of(c.in(2), p.wv, e.rows, v, kept.wv));
   }
   template <class Call, class E>
   static attention_spec<everyone, typename Call::space> spec(const Call& c, const E& e) {

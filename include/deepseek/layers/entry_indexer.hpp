@@ -66,8 +66,8 @@ struct entry_indexer {
     auto q = c.scratch.template make<T, dyn, H * D>(n);
     auto w = c.scratch.template make<T, dyn, H>(n);
     auto entries = c.scratch.template make<T, dyn, D>(numbers.entries);
-    run_forward(c.in(0), p.wq_b, cq, q, k.wq_b);
-    run_forward(c.in(1), p.weights_proj, x, w, k.weights_proj);
+    side_by_side(run_of(c.in(0), p.wq_b, cq, q, k.wq_b),
+                 run_of(c.in(1), p.weights_proj, x, w, k.weights_proj));
     run_forward(c.in(2), p.compressor, x, entries, k.compressor);
     if constexpr (C.entries.rope_dim > 0) rotate(c, entries_of::rotation(), as_heads<H, D>(q));
     const auto choose = [&](const auto& keys) {

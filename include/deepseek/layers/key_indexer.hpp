@@ -9,9 +9,9 @@
 // Source: DeepSeek-V3.2-Exp (2025), section 2.1, and its published inference code.
 #pragma once
 
-#include "deepseek/layers/linear.hpp"
 #include "deepseek/layers/norm.hpp"
 #include "deepseek/layers/rotary.hpp"
+#include "deepseek/layers/side_by_side.hpp"
 #include "deepseek/layers/sparse_config.hpp"
 #include "deepseek/ops/hadamard.hpp"
 #include "deepseek/ops/lightning_indexer.hpp"
@@ -65,8 +65,8 @@ struct key_indexer {
   template <class Call, class W, class X, class Latent, class Saved, class K>
   static void make_queries(const Call& c, const W& p, const X& x, const Latent& latent,
                            const Saved& s, K& kept) {
-    run_forward(c.in(2), p.wq_b, latent, s.q, kept.wq_b);
-    run_forward(c.in(3), p.weights_proj, x, s.w, kept.weights_proj);
+    side_by_side(run_of(c.in(2), p.wq_b, latent, s.q, kept.wq_b),
+                 run_of(c.in(3), p.weights_proj, x, s.w, kept.weights_proj));
     const auto heads = as_heads<H, D>(s.q);
     turn(c, heads, rope_turn::forward);
     ops::hadamard(c.backend, heads, heads);
