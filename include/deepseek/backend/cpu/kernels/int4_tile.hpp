@@ -52,17 +52,23 @@ DEEPSEEK_INLINE void add_group(const int4_tile& t, std::ptrdiff_t g,
     });
   });
 }
-// With the factors of the tile.
-template <int Rows, class Integers, class Sums>
-DEEPSEEK_INLINE void add_group(const int4_tile& t, std::ptrdiff_t g, const Integers& whole,
-                               Sums& sums) {
-  using pack = simd::pack<float>;
-  constexpr int vectors = byte_fours::vectors;
-  pack scale[vectors], less[vectors];
-  simd::unrolled<vectors>([&](auto j) __attribute__((always_inline)) {
-    scale[j] = pack::load(t.scales + g * t.columns + j * pack::width);
-    less[j] = pack::load(t.minus_zeros + g * t.columns + j * pack::width);
-  });
+// The factors of group g where decode_int4 put them.
+struct decoded_factors {
+  const int4_tile& t;
+  template <class Packs>
+  DEEPSEEK_INLINE void operator()(std::ptrdiff_t g, Packs& scale, Packs& less) const {
+    using pack = simd::pack<float>;
+    simd::unrolled<byte_fours::vectors>([&](auto j) __attribute__((always_inline)) {
+      scale[j] = pack::load(t.scales + g * t.columns + j * pack::width);
+      less[j] = pack::load(t.minus_zeros + g * t.columns + j * pack::width);
+    });
+  }
+};
+template <int Rows, class Factors, class Integers, class Sums>
+DEEPSEEK_INLINE void add_group(const int4_tile& t, std::ptrdiff_t g, const Factors& factors,
+                               const Integers& whole, Sums& sums) {
+  simd::pack<float> scale[byte_fours::vectors], less[byte_fours::vectors];
+  factors(g, scale, less);
   add_group<Rows>(t, g, scale, less, whole, sums);
 }
 
@@ -102,7 +108,7 @@ __attribute__((noinline)) void multiply_int4(const int4_tile& t, const std::byte
       if constexpr (Rows > 4) a1 += 4;
       b += dot_size<byte_fours>::step_bytes;
     }
-    add_group<Rows>(t, g, acc, sums);
+    add_group<Rows>(t, g, decoded_factors{t}, acc, sums);
   }
   simd::unrolled<Rows * vectors>([&](auto q) __attribute__((always_inline)) {
     pack{sums[q]}.store(t.sums + q / vectors * t.columns + q % vectors * pack::width);
@@ -150,8 +156,9 @@ DEEPSEEK_INLINE void add_words(const int4_tile& t, std::ptrdiff_t w, std::ptrdif
   });
 }
 
-template <int Rows, int Lines>
-__attribute__((noinline)) void multiply_int4_words(const int4_tile& t, const std::byte* fetch) {
+template <int Rows, int Lines, class Factors>
+__attribute__((noinline)) void multiply_int4_words(const int4_tile& t, const std::byte* fetch,
+                                                   const Factors& factors) {
   using pack = simd::pack<float>;
   using words = simd::vector<std::int32_t>;
   constexpr int count = Rows * byte_fours::vectors;
@@ -164,7 +171,7 @@ __attribute__((noinline)) void multiply_int4_words(const int4_tile& t, const std
       add_words<Rows, Lines>(t, w, std::min(words_in_words, end - w), fetch + Lines * w * 64,
                              whole);
     }
-    add_group<Rows>(t, g, whole, sums);
+    add_group<Rows>(t, g, factors, whole, sums);
   }
   simd::unrolled<count>([&](auto q) __attribute__((always_inline)) {
     pack{sums[q]}.store(t.sums + q / byte_fours::vectors * t.columns +
@@ -185,7 +192,7 @@ constexpr int int4_rows(std::ptrdiff_t left) {
 template <int Rows, int Lines>
 void multiply_int4_tile(const int4_tile& t, const std::byte* fetch) {
   if constexpr (int4_tile::takes_words) {
-    multiply_int4_words<Rows, Lines>(t, fetch);
+    multiply_int4_words<Rows, Lines>(t, fetch, decoded_factors{t});
   } else {
     multiply_int4<Rows, Lines>(t, fetch);
   }
