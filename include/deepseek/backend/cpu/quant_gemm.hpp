@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // quant_gemm and grouped_quant_gemm on the cpu: kernels/quantize.hpp and kernels/int8.hpp for float
-// rows of unit stride; other types and strides take the reference loops, rows and product each for
-// themselves. Experts' products share one parallel region.
+// rows of unit stride; other types and strides take the reference loops, without experts rows and
+// product each for themselves. Experts' products share one parallel region.
 #pragma once
 
 #include "deepseek/backend/cpu/kernels/int8.hpp"
