@@ -24,6 +24,12 @@ target_compile_options(
                              # A kernel that calls what only the host has: nvcc goes on otherwise.
                              "$<$<COMPILE_LANGUAGE:CUDA>:-Werror=cross-execution-space-call>")
 
+# g++ collects garbage from 128 MB on, which costs a tenth of the time of what takes 1 GB at its peak;
+# from 400 MB on the peak is 4 % higher.
+target_compile_options(
+  deepseek_private
+  INTERFACE "$<$<COMPILE_LANG_AND_ID:CXX,GNU>:SHELL:--param ggc-min-heapsize=400000>")
+
 set(deepseek_native_flags "")
 if(DEEPSEEK_NATIVE)
   check_cxx_compiler_flag(-march=native DEEPSEEK_ACCEPTS_MARCH_NATIVE)

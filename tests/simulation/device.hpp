@@ -49,17 +49,11 @@ class basic_device {
   void launch(const Kernel& kernel) const {
     if (kernel.blocks() <= 0) return;
     if (parts_->recording != nullptr) return parts_->recording->add(*this, kernel);
-    {
-      const open_memory open;
-      if constexpr (std::is_same_v<Space, ds::host>) {
-        parts_->device.run(kernel);
-      } else {
-        parts_->device.run_beside_the_stack(kernel);
-      }
-    }
-    if (parts_->fault.found != 0) {
-      const ds::fault f = std::exchange(parts_->fault, {});
-      ds::throw_fault(f);
+    if constexpr (std::is_same_v<Space, ds::host>) {
+      run(any_kernel_of(kernel));
+    } else {
+      const auto copy = std::make_unique<Kernel>(kernel);  // of the arguments, as a GPU has
+      run(any_kernel_of(*copy));
     }
   }
   bool library_product(const ds::library_product& p) const {
@@ -88,6 +82,21 @@ class basic_device {
   }
 
  private:
+  void run(const any_kernel& kernel) const {
+    {
+      const open_memory open;
+      if constexpr (std::is_same_v<Space, ds::host>) {
+        parts_->device.run(kernel);
+      } else {
+        parts_->device.run_beside_the_stack(kernel);
+      }
+    }
+    if (parts_->fault.found != 0) {
+      const ds::fault f = std::exchange(parts_->fault, {});
+      ds::throw_fault(f);
+    }
+  }
+
   struct parts {
     ds::arena<Space> workspace;
     machine device;

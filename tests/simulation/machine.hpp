@@ -16,35 +16,41 @@
 
 namespace simulation {
 
+// A kernel whose type is forgotten: what a launch asks for, and what one of its threads does. All
+// else of the machine is compiled once, not once a kernel.
+struct any_kernel {
+  const void* self;
+  void (*thread)(const void* self, const block& b);
+  int threads;
+  std::size_t shared_bytes;
+  ds::index_t blocks;
+  int cluster_blocks;
+};
+template <class Kernel>
+any_kernel any_kernel_of(const Kernel& kernel) {
+  static_assert(Kernel::threads % ds::warp_size == 0 && Kernel::threads <= 1024,
+                "threads of a block are a multiple of 32 up to 1024");
+  return {&kernel,
+          [](const void* self, const block& b) { (*static_cast<const Kernel*>(self))(b); },
+          Kernel::threads,
+          ds::shared_bytes_of(kernel),
+          kernel.blocks(),
+          ds::cluster_blocks_of(kernel)};
+}
+
 // A block on its way: its threads take turns until all have ended.
 class running_block {
  public:
-  template <class Kernel>
-  struct thread {
-    const Kernel* kernel;
-    block_state* state;
-    int rank;
-    static void body(void* self) {
-      const thread me = *static_cast<const thread*>(self);
-      try {
-        (*me.kernel)(block(*me.state, me.rank));
-      } catch (...) {  // none leaves a fiber
-        me.state->error = std::current_exception();
-      }
-    }
-  };
-
-  // Block `index` of the kernel; `threads` stay until it has ended.
-  template <class Kernel>
-  void start(const Kernel& kernel, ds::index_t index, cluster_state& cluster,
-             std::vector<thread<Kernel>>& threads) {
-    prepare(Kernel::threads, ds::shared_bytes_of(kernel));
+  // Block `index` of the kernel, which stays until the block has ended.
+  void start(const any_kernel& kernel, ds::index_t index, cluster_state& cluster) {
+    prepare(kernel.threads, kernel.shared_bytes);
     state_.index = index;
-    state_.count = kernel.blocks();
+    state_.count = kernel.blocks;
     state_.cluster = &cluster;
     state_.cluster_rank = cluster.size();
     cluster.add(state_.shared.data(), state_.bytes);
-    for (int i = 0; i < state_.size; ++i) threads.push_back({&kernel, &state_, i});
+    threads_.clear();
+    for (int i = 0; i < state_.size; ++i) threads_.push_back({&kernel, &state_, i});
     for (int i = 0; i < state_.size; ++i) {
       lane_state& lane = state_.lanes[static_cast<std::size_t>(i)];
       lane.on = waits::no;
@@ -52,7 +58,7 @@ class running_block {
       lane.copies.clear();
       lane.group = {};
       lane.group.registers = launch_registers(state_.size);
-      lane.run.start(&thread<Kernel>::body, &threads[static_cast<std::size_t>(i)]);
+      lane.run.start(&thread::body, &threads_[static_cast<std::size_t>(i)]);
     }
     ended_ = 0;
   }
@@ -108,6 +114,20 @@ class running_block {
 
  private:
   static constexpr std::size_t margin = 1024;
+
+  struct thread {
+    const any_kernel* kernel;
+    block_state* state;
+    int rank;
+    static void body(void* self) {
+      const thread me = *static_cast<const thread*>(self);
+      try {
+        me.kernel->thread(me.kernel->self, block(*me.state, me.rank));
+      } catch (...) {  // none leaves a fiber
+        me.state->error = std::current_exception();
+      }
+    }
+  };
 
   void prepare(int size, std::size_t bytes) {
     state_.size = size;
@@ -166,36 +186,32 @@ class running_block {
   }
 
   block_state state_;
+  std::vector<thread> threads_;
   int ended_ = 0;
 };
 
 class machine {
  public:
-  template <class Kernel>
-  void run(const Kernel& kernel) {
-    static_assert(Kernel::threads % ds::warp_size == 0 && Kernel::threads <= 1024,
-                  "threads of a block are a multiple of 32 up to 1024");
-    const std::size_t bytes = ds::shared_bytes_of(kernel);
+  void run(const any_kernel& kernel) {
+    const std::size_t bytes = kernel.shared_bytes;
     ds::require(bytes <= most_shared, ds::error_code::limit, "simulation: a block asks for ", bytes,
                 " bytes of shared memory; sm_90 has ", most_shared);
-    const int together = ds::cluster_blocks_of(kernel);
+    const int together = kernel.cluster_blocks;
     const bool fits = together == 1 || together == 2 || together == 4 || together == 8;
-    ds::require(fits && kernel.blocks() % together == 0, ds::error_code::device,
-                "simulation: ", kernel.blocks(), " blocks in clusters of ", together);
+    ds::require(fits && kernel.blocks % together == 0, ds::error_code::device,
+                "simulation: ", kernel.blocks, " blocks in clusters of ", together);
     while (blocks_.size() < static_cast<std::size_t>(together)) {
       blocks_.push_back(std::make_unique<running_block>());
     }
-    for (ds::index_t first = 0; first < kernel.blocks(); first += together) {
+    for (ds::index_t first = 0; first < kernel.blocks; first += together) {
       run_cluster(kernel, first, together);
     }
     ++launches_;
     launches_of_clusters_ += together > 1 ? 1 : 0;
   }
-  // The same where the host's stack is closed.
-  template <class Kernel>
-  void run_beside_the_stack(const Kernel& kernel) {
-    const auto all = [this, kernel] { run(kernel); };  // a copy of the arguments, as a GPU has
-    std::make_unique<beside_the_stack<decltype(all)>>(all)->run();
+  // The same where the host's stack is closed; the kernel stands on the heap.
+  void run_beside_the_stack(const any_kernel& kernel) {
+    std::make_unique<beside_the_stack<closed_run>>(closed_run{this, kernel})->run();
   }
   ds::index_t launches() const { return launches_; }
   ds::index_t launches_of_clusters() const { return launches_of_clusters_; }
@@ -203,16 +219,17 @@ class machine {
  private:
   static constexpr std::size_t most_shared = (227 << 10) - ds::reserved_bytes;
 
+  struct closed_run {
+    machine* on;
+    any_kernel kernel;
+    void operator()() const { on->run(kernel); }
+  };
+
   // Blocks first .. first + together - 1.
-  template <class Kernel>
-  void run_cluster(const Kernel& kernel, ds::index_t first, int together) {
-    std::vector<std::vector<running_block::thread<Kernel>>> threads(
-        static_cast<std::size_t>(together));
+  void run_cluster(const any_kernel& kernel, ds::index_t first, int together) {
     cluster_.begin();
     running_ = together;
-    for (int i = 0; i < together; ++i) {
-      at(i).start(kernel, first + i, cluster_, threads[static_cast<std::size_t>(i)]);
-    }
+    for (int i = 0; i < together; ++i) at(i).start(kernel, first + i, cluster_);
     while (turn()) release();
     for (int i = 0; i < together; ++i) at(i).check();
   }

@@ -8,7 +8,6 @@
 
 #include <cstddef>
 #include <cstring>
-#include <functional>
 #include <type_traits>
 #include <typeindex>
 #include <vector>
@@ -20,7 +19,8 @@ class launch_list {
   struct entry {
     std::type_index kind;
     std::vector<std::byte> bytes;
-    std::function<void()> run;
+    const void* device;
+    void (*run)(const void* device, const void* bytes);
     bool operator==(const entry& o) const { return kind == o.kind && bytes == o.bytes; }
   };
 
@@ -28,27 +28,30 @@ class launch_list {
   std::size_t size() const { return entries_.size(); }
   void clear() { entries_.clear(); }
   void run() const {
-    for (const entry& e : entries_) e.run();
+    for (const entry& e : entries_) e.run(e.device, e.bytes.data());
   }
   bool operator==(const launch_list& o) const { return entries_ == o.entries_; }
 
   // A kernel, or a call of a library.
   template <class Device, class What>
   void add(const Device& b, const What& what) {
-    entries_.push_back({typeid(What), bytes_of(what), [&b, what] {
-                          if constexpr (requires { b.call(what); }) {
-                            b.call(what);
-                          } else {
-                            b.launch(what);
-                          }
-                        }});
+    static_assert(alignof(What) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__);
+    entries_.push_back(
+        {typeid(What), bytes_of(what), &b, [](const void* device, const void* bytes) {
+           const auto& on = *static_cast<const Device*>(device);
+           const auto& recorded = *static_cast<const What*>(bytes);
+           if constexpr (requires { on.call(recorded); }) {
+             on.call(recorded);
+           } else {
+             on.launch(recorded);
+           }
+         }});
   }
 
  private:
   // As the device would get them, without what lies between members.
   template <class What>
   static std::vector<std::byte> bytes_of(const What& what) {
-    std::vector<std::byte> bytes(sizeof(What));
     if constexpr (std::is_trivially_copyable_v<What>) {
       What copy = what;
 #if defined(__has_builtin)
@@ -56,12 +59,15 @@ class launch_list {
       __builtin_clear_padding(&copy);
 #endif
 #endif
-      std::memcpy(bytes.data(), &copy, sizeof copy);
+      return copied(&copy, sizeof copy);
     } else {  // a pattern made at run time
       deepseek::fail(deepseek::error_code::unsupported,
                      "simulation: a kernel's arguments have memory of their own");
     }
-    return bytes;
+  }
+  static std::vector<std::byte> copied(const void* from, std::size_t bytes) {
+    const auto* first = static_cast<const std::byte*>(from);
+    return {first, first + bytes};
   }
 
   std::vector<entry> entries_;
