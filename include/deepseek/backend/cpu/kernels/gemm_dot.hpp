@@ -38,7 +38,8 @@ line_fetch dot_fetch(const dot_operands& o, std::ptrdiff_t rows, std::ptrdiff_t 
     return {dot_size<Form>::lines, o.b + ahead, o.b_step};
   }
   if (next == nullptr) return {};
-  const std::ptrdiff_t sharing = fetching_strips(strips);
+  constexpr bool few_ask = simd::register_count == 32;
+  const std::ptrdiff_t sharing = few_ask ? narrow_fetching_strips(strips) : fetching_strips(strips);
   if (stored <= sharing * line_bytes) {
     if (strip >= sharing) return {};
     return {1, next + strip * (o.steps * stored / sharing), stored / sharing};
