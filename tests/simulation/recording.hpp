@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstring>
+#include <new>
 #include <type_traits>
 #include <typeindex>
 #include <vector>
@@ -35,11 +36,12 @@ class launch_list {
   // A kernel, or a call of a library.
   template <class Device, class What>
   void add(const Device& b, const What& what) {
-    static_assert(alignof(What) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__);
     entries_.push_back(
         {typeid(What), bytes_of(what), &b, [](const void* device, const void* bytes) {
            const auto& on = *static_cast<const Device*>(device);
-           const auto& recorded = *static_cast<const What*>(bytes);
+           alignas(What) std::byte place[sizeof(What)];
+           std::memcpy(place, bytes, sizeof place);
+           const auto& recorded = *std::launder(reinterpret_cast<const What*>(place));
            if constexpr (requires { on.call(recorded); }) {
              on.call(recorded);
            } else {

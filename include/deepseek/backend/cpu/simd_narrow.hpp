@@ -25,7 +25,11 @@ DEEPSEEK_INLINE half_words load_words(const std::uint16_t* p, int read) {
   return words;
 }
 DEEPSEEK_INLINE vector<std::int32_t> widened(half_words words) {
-#if defined(__AVX2__) && !defined(__AVX512F__)  // g++ 12 takes two halves
+#if defined(__AVX512F__) && defined(__AVX512BW__)  // g++ 12 takes two halves
+  const auto all = static_cast<__mmask16>(0xffff);
+  return std::bit_cast<vector<std::int32_t>>(
+      _mm512_maskz_cvtepu16_epi32(all, std::bit_cast<__m256i>(words)));
+#elif defined(__AVX2__)
   return std::bit_cast<vector<std::int32_t>>(_mm256_cvtepu16_epi32(std::bit_cast<__m128i>(words)));
 #else
   return __builtin_convertvector(words, vector<std::int32_t>);

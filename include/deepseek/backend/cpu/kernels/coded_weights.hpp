@@ -145,15 +145,22 @@ struct int4_words {
     }
     return {scale, -(zero * scale)};
   }
-  // Scales and zero points of group g of the columns from `column` on.
-  std::pair<simd::pack<float>, simd::pack<float>> scale_and_zero(std::ptrdiff_t g,
-                                                                 std::ptrdiff_t column) const {
-    using pack = simd::pack<float>;
+  // Scales and zero points of the columns from one on, group after group.
+  struct group_factors {
+    const std::uint16_t* scales;
+    const std::uint8_t* zeros;  // null: all 8
+    std::pair<simd::pack<float>, simd::pack<float>> at(std::ptrdiff_t g) const {
+      using pack = simd::pack<float>;
+      const std::ptrdiff_t i = g * word_block::lanes;
+      const pack scale = HalfScales ? simd::load_f16(scales + i) : simd::load_bf16(scales + i);
+      if (zeros == nullptr) return {scale, pack::broadcast(8.0F)};
+      return {scale, pack{__builtin_convertvector(widened_bytes(zeros + i), simd::vector<float>)}};
+    }
+  };
+  group_factors factors_from(std::ptrdiff_t column) const {
     constexpr std::ptrdiff_t lanes = word_block::lanes;
-    const std::ptrdiff_t at = (column / lanes * groups_deep + g) * lanes + column % lanes;
-    const pack scale = HalfScales ? simd::load_f16(scales + at) : simd::load_bf16(scales + at);
-    if (zeros == nullptr) return {scale, pack::broadcast(8.0F)};
-    return {scale, pack{__builtin_convertvector(widened_bytes(zeros + at), simd::vector<float>)}};
+    const std::ptrdiff_t first = column / lanes * groups_deep * lanes + column % lanes;
+    return {scales + first, zeros == nullptr ? nullptr : zeros + first};
   }
   static DEEPSEEK_INLINE weight_word widened_bytes(const std::uint8_t* p) {
     using pack = simd::pack<float>;

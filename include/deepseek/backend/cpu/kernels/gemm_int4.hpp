@@ -74,8 +74,9 @@ void decode_int4(const Words& w, std::ptrdiff_t n0, int4_tile& t) {
       scratch<int4_factors, float>(static_cast<std::size_t>(2 * w.groups_deep * columns));
   float* const zeros = factors + w.groups_deep * columns;
   for (std::ptrdiff_t j = 0; j < columns; j += pack::width) {
+    const auto stored = w.factors_from(n0 + j);
     for (std::ptrdiff_t g = 0; g < w.groups_deep; ++g) {
-      const auto [scale, zero] = w.scale_and_zero(g, n0 + j);
+      const auto [scale, zero] = stored.at(g);
       scale.store(factors + g * columns + j);
       (-zero).store(zeros + g * columns + j);
     }

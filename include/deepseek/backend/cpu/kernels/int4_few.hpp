@@ -55,16 +55,20 @@ struct int4_few {
   }
 };
 
-// The factors of the columns from n0 on, read where they are stored.
+// The factors of the columns from n0 on, read where they are stored. Where they stand is known
+// before the loop: with one row there is as much to do around a group's words as for them.
 template <class Words>
 struct stored_factors {
-  const Words& w;
-  std::ptrdiff_t n0;
+  typename Words::group_factors column[int4_few::vectors];
+  stored_factors(const Words& w, std::ptrdiff_t n0) {
+    for (int j = 0; j < int4_few::vectors; ++j) {
+      column[j] = w.factors_from(n0 + j * simd::pack<float>::width);
+    }
+  }
   template <class Packs>
   DEEPSEEK_INLINE void operator()(std::ptrdiff_t g, Packs& scale, Packs& less) const {
-    constexpr int vectors = int4_few::vectors;
-    simd::unrolled<vectors>([&](auto j) __attribute__((always_inline)) {
-      const auto factors = w.scale_and_zero(g, n0 + j * simd::pack<float>::width);
+    simd::unrolled<int4_few::vectors>([&](auto j) __attribute__((always_inline)) {
+      const auto factors = column[j].at(g);
       scale[j] = factors.first, less[j] = -factors.second;
     });
   }
@@ -79,6 +83,7 @@ __attribute__((noinline)) void multiply_int4_few(const Words& w, std::ptrdiff_t 
   constexpr std::ptrdiff_t word_bytes = 4 * word_block::lanes;
   typename pack::raw sums[count];
   simd::unrolled<count>([&](auto q) __attribute__((always_inline)) { sums[q] = pack::zero().v; });
+  const stored_factors<Words> factors{w, n0};
   const std::byte *a = t.a, *b = t.b;
   for (std::ptrdiff_t w0 = 0, g = 0; w0 < t.steps; w0 += t.steps_each, ++g) {
     simd::vector<std::int32_t> whole[count];
@@ -89,7 +94,7 @@ __attribute__((noinline)) void multiply_int4_few(const Words& w, std::ptrdiff_t 
       a += 8, b += word_bytes;
     }
     pack scale[vectors], less[vectors];
-    stored_factors<Words>{w, n0}(g, scale, less);
+    factors(g, scale, less);
     add_group<Rows>(t, g, scale, less, whole, sums);
   }
   simd::unrolled<count>([&](auto q) __attribute__((always_inline)) {
