@@ -125,6 +125,18 @@ TEST_CASE_TEMPLATE("simd: short rows far apart turn as they are loaded", W, std:
   }
 }
 
+TEST_CASE("simd: every byte widens exactly") {
+  constexpr int width = simd::pack<float>::width;
+  std::uint8_t bytes[256 + width];
+  for (int i = 0; i < 256 + width; ++i) bytes[i] = static_cast<std::uint8_t>(i);
+  int wrong = 0;
+  for (int first = 0; first < 256; ++first) {
+    const auto wide = simd::widen_bytes(bytes + first);
+    for (int i = 0; i < width; ++i) wrong += wide[i] != (first + i) % 256;
+  }
+  CHECK(wrong == 0);
+}
+
 TEST_CASE("simd: every 16-bit word widens exactly") {
   constexpr int width = simd::pack<float>::width;
   int wrong = 0;

@@ -39,6 +39,22 @@ DEEPSEEK_INLINE vector<std::int32_t> widen_words(const std::uint16_t* p, int rea
   return widened(load_words(p, read));
 }
 
+// As many unsigned bytes as a pack of floats has lanes.
+DEEPSEEK_INLINE vector<std::int32_t> widen_bytes(const std::uint8_t* p) {
+  vector<std::uint8_t, register_bytes / 4> bytes;
+  __builtin_memcpy(&bytes, p, sizeof bytes);
+#if defined(__AVX512F__)  // g++ 12 takes bytes apart one by one, or halves of them
+  const auto all = static_cast<__mmask16>(0xffff);
+  return std::bit_cast<vector<std::int32_t>>(
+      _mm512_maskz_cvtepu8_epi32(all, std::bit_cast<__m128i>(bytes)));
+#elif defined(__AVX2__)
+  return std::bit_cast<vector<std::int32_t>>(
+      _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(std::bit_cast<long long>(bytes))));
+#else
+  return __builtin_convertvector(__builtin_convertvector(bytes, half_words), vector<std::int32_t>);
+#endif
+}
+
 DEEPSEEK_INLINE pack<float> load_bf16(const std::uint16_t* p, int n = pack<float>::width) {
   return from_bits<float>(widen_words(p, n) << 16);
 }

@@ -140,7 +140,8 @@ struct int4_words {
     const pack scale = HalfScales ? simd::load_f16(scales + at) : simd::load_bf16(scales + at);
     pack zero = pack::broadcast(24.0F);
     if (zeros != nullptr) {
-      const auto number = __builtin_convertvector(widened_bytes(zeros + at), simd::vector<float>);
+      const auto number =
+          __builtin_convertvector(simd::widen_bytes(zeros + at), simd::vector<float>);
       zero = pack{number} + pack::broadcast(16.0F);
     }
     return {scale, -(zero * scale)};
@@ -154,21 +155,14 @@ struct int4_words {
       const std::ptrdiff_t i = g * word_block::lanes;
       const pack scale = HalfScales ? simd::load_f16(scales + i) : simd::load_bf16(scales + i);
       if (zeros == nullptr) return {scale, pack::broadcast(8.0F)};
-      return {scale, pack{__builtin_convertvector(widened_bytes(zeros + i), simd::vector<float>)}};
+      return {scale,
+              pack{__builtin_convertvector(simd::widen_bytes(zeros + i), simd::vector<float>)}};
     }
   };
   group_factors factors_from(std::ptrdiff_t column) const {
     constexpr std::ptrdiff_t lanes = word_block::lanes;
     const std::ptrdiff_t first = column / lanes * groups_deep * lanes + column % lanes;
     return {scales + first, zeros == nullptr ? nullptr : zeros + first};
-  }
-  static DEEPSEEK_INLINE weight_word widened_bytes(const std::uint8_t* p) {
-    using pack = simd::pack<float>;
-    simd::vector<std::uint8_t, pack::width> bytes;
-    __builtin_memcpy(&bytes, p, sizeof bytes);
-    // In two steps: g++ 12 takes the bytes apart one by one otherwise.
-    const auto half = __builtin_convertvector(bytes, simd::vector<std::uint16_t, 2 * pack::width>);
-    return __builtin_convertvector(half, weight_word);
   }
   template <int I>
   static DEEPSEEK_INLINE simd::pack<float> value(weight_word w, const factors_type& f) {
@@ -205,7 +199,7 @@ struct e2m1_words {
   factors_type factors(std::ptrdiff_t k, std::ptrdiff_t column) const {
     constexpr std::ptrdiff_t lanes = word_block::lanes;
     const std::ptrdiff_t at = (column / lanes * groups_deep + k / group) * lanes + column % lanes;
-    const weight_word code = int4_words<false>::widened_bytes(scales + at);
+    const weight_word code = simd::widen_bytes(scales + at);
     const weight_word none = code == 0, nan = code == 255;  // all bits where it holds
     const weight_word bits = (code << 23) | (none & 0x00400000) | (nan & 0x00400000);
     return {simd::from_bits<float>(bits)};
