@@ -29,7 +29,7 @@ constexpr std::ptrdiff_t fetching_strips(std::ptrdiff_t strips) {
 
 // Of 16-bit and byte weights, where more than four strips leave time: two ask, or the first alone
 // where a step has more than two lines. Experts of 48 rows, a Zen 4 core, one thread, all strips ->
-// two: int8 142.6 -> 138.0 ms, bf16 272 -> 258 ms. (Float weights are twice as many bytes in that
+// two: int8 142.6 -> 138.0 ms, bf16 276 -> 267 ms. (Float weights are twice as many bytes in that
 // time: two threads 277 -> 289 ms. Compiled for AVX2, int8 won nothing.)
 constexpr std::ptrdiff_t narrow_fetching_strips(std::ptrdiff_t strips) {
   return strips <= 4 ? strips : 2;
